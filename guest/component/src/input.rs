@@ -1,0 +1,81 @@
+//! WIT arguments as the core's inputs: the same facts under the core's types.
+
+use upsert_sink_core::id::{Millis, SessionId, Ticket, WriterIndex};
+use upsert_sink_core::io;
+
+use crate::bindings::upsert_sink::plugin::{tunnel, types};
+
+pub(crate) fn task(task: types::Task) -> io::Task {
+    io::Task {
+        identity: task.identity,
+        start: task.start,
+        nonce: task.nonce,
+        parallelism: task.parallelism,
+        index: WriterIndex(task.index),
+        options: task.options.into_iter().map(|option| (option.name, option.value)).collect(),
+        columns: task.columns.into_iter().map(|column| (column.name, column.row_type)).collect(),
+        table: io::TableDescription {
+            name: task.table.name,
+            columns: task.table.columns.into_iter().map(column).collect(),
+            partition_columns: task.table.partition_columns.into_iter().map(column).collect(),
+            primary_key: task.table.primary_key,
+            buckets: task.table.buckets,
+        },
+        local: task.local,
+        checkpoint_interval: Millis(task.checkpoint_interval),
+    }
+}
+
+fn column(column: types::TableColumn) -> io::ColumnDescription {
+    let types::TableColumn { name, column_type, nullable } = column;
+    io::ColumnDescription { name, column_type, nullable }
+}
+
+pub(crate) fn journal(sessions: Vec<types::JournalSession>) -> Vec<io::JournalSession> {
+    let session = |session: types::JournalSession| io::JournalSession {
+        id: SessionId(session.id),
+        partition: session.partition,
+        start: session.start,
+        state: same!(session.state, types::JournalState => io::JournalState: Aborting, Committed, Open),
+    };
+    sessions.into_iter().map(session).collect()
+}
+
+pub(crate) fn checkpoint_outcome(outcome: types::CheckpointOutcome) -> io::CheckpointOutcome {
+    same!(outcome, types::CheckpointOutcome => io::CheckpointOutcome: Aborted, Completed)
+}
+
+pub(crate) fn completion(completion: tunnel::Completion) -> io::Completion {
+    let outcome = match completion.outcome {
+        tunnel::Outcome::Done(tunnel::Answer::None) => io::Outcome::Done(io::Answer::None),
+        tunnel::Outcome::Done(tunnel::Answer::Session(info)) => {
+            io::Outcome::Done(io::Answer::Session(session(info)))
+        }
+        tunnel::Outcome::InDoubt(doubt) => io::Outcome::InDoubt(doubt),
+        tunnel::Outcome::Refused(refused) => io::Outcome::Refused(refusal(refused)),
+    };
+    io::Completion { ticket: Ticket(completion.ticket), outcome }
+}
+
+fn session(session: tunnel::Session) -> io::SessionInfo {
+    io::SessionInfo {
+        id: SessionId(session.id),
+        status: same!(session.status, tunnel::SessionStatus => io::SessionStatus:
+            Aborted, Committed, Committing, Critical, Expired, Normal),
+        buckets: session.buckets,
+        hasher: session.hasher,
+        hash_key: session.hash_key,
+        columns: session.columns.into_iter().map(column).collect(),
+    }
+}
+
+fn refusal(refusal: tunnel::Refusal) -> io::Refusal {
+    io::Refusal {
+        kind: same!(refusal.kind, tunnel::RefusalKind => io::RefusalKind:
+            Denied, Invalid, Moved, NoSuchPartition, NoSuchSession, NotSent, SlowDown),
+        code: refusal.code,
+        message: refusal.message,
+        request_id: refusal.request_id,
+        retry_after: Millis(refusal.retry_after),
+    }
+}

@@ -1,0 +1,56 @@
+//! The core's outputs as calls of the imports: one output, one call.
+
+use upsert_sink_core::error::{Error, ErrorKind};
+use upsert_sink_core::id::Millis;
+use upsert_sink_core::io::{Level, Operation, SessionRef, Telemetry, TunnelCommand};
+
+use crate::bindings::upsert_sink::plugin::{telemetry, timers, tunnel, types};
+
+pub(crate) fn command(command: TunnelCommand) {
+    match command {
+        TunnelCommand::Release(ticket) => tunnel::release(ticket.0),
+        TunnelCommand::Repeat(ticket) => tunnel::repeat(ticket.0),
+        TunnelCommand::Submit(ticket, submitted) => tunnel::submit(ticket.0, &operation(submitted)),
+    }
+}
+
+fn operation(operation: Operation) -> tunnel::Operation {
+    match operation {
+        Operation::AbortSession(session) => tunnel::Operation::AbortSession(reference(session)),
+        Operation::CommitSession(session) => tunnel::Operation::CommitSession(reference(session)),
+        Operation::CreatePartition(partition) => tunnel::Operation::CreatePartition(partition),
+        Operation::CreateSession { partition, lifecycle_hours, slots } => {
+            let create = tunnel::CreateSession { partition, lifecycle_hours, slots };
+            tunnel::Operation::CreateSession(create)
+        }
+        Operation::PutPack { session, bucket, records, body } => {
+            let session = reference(session);
+            tunnel::Operation::PutPack(tunnel::Pack { session, bucket: bucket.0, records, body })
+        }
+        Operation::SessionStatus(session) => tunnel::Operation::SessionStatus(reference(session)),
+    }
+}
+
+fn reference(session: SessionRef) -> tunnel::SessionRef {
+    tunnel::SessionRef { id: session.id.0, partition: session.partition }
+}
+
+pub(crate) fn tell(telemetry: Telemetry) {
+    match telemetry {
+        Telemetry::Count(name, value) => telemetry::count(name, value),
+        Telemetry::Log(level, line) => {
+            let level = same!(level, Level => telemetry::Level: Debug, Info, Warn);
+            telemetry::log(level, &line);
+        }
+    }
+}
+
+pub(crate) fn set_timer(deadline: Option<Millis>) {
+    timers::set(deadline.map(|deadline| deadline.0));
+}
+
+pub(crate) fn error(error: Error) -> types::Error {
+    let kind = same!(error.kind, ErrorKind => types::ErrorKind:
+        Bug, Corrupt, Denied, InvalidConfig, InvalidRow, Retry, SessionLost, SlowDown);
+    types::Error { kind, at: error.at, message: error.message }
+}

@@ -1,0 +1,58 @@
+//! The `writer` export: calls in, progress out.
+
+use upsert_sink_core::id::{CheckpointId, Millis};
+use upsert_sink_core::io::{WriterInput, WriterOutput};
+use upsert_sink_core::writer::Writer;
+
+use crate::bindings::exports::upsert_sink::plugin::writer::{Guest, Output, Progress, Snapshot};
+use crate::bindings::upsert_sink::plugin::tunnel::Completion;
+use crate::bindings::upsert_sink::plugin::types::{CheckpointOutcome, Error, Task};
+use crate::{bindings::Shell, input, output, role};
+
+impl Guest for Shell {
+    fn open(now: u64, task: Task, state: Vec<Vec<u8>>) -> Result<Progress, Error> {
+        let opened = Writer::open(Millis(now), &input::task(task), &state);
+        opened
+            .and_then(|writer| role::begin(role::Role::Writer(Box::new(writer))))
+            .and_then(|()| role::writer(|writer| Ok(progress(writer))))
+            .map_err(output::error)
+    }
+
+    exports! { call -> Progress:
+        write(batch: Vec<u8>) => WriterInput::RowsArrived(&batch);
+        barrier(id: u64) => WriterInput::BarrierArrived(CheckpointId(id));
+        checkpoint_ended(id: u64, how: CheckpointOutcome) =>
+            WriterInput::CheckpointEnded(CheckpointId(id), input::checkpoint_outcome(how));
+        on_completion(done: Completion) => WriterInput::Completed(input::completion(done));
+        on_reply(reply: Vec<u8>) => WriterInput::Replied(&reply);
+        on_timer() => WriterInput::TimerFired;
+    }
+}
+
+fn call(now: u64, input: WriterInput<'_>) -> Result<Progress, Error> {
+    role::writer(|writer| {
+        writer.handle_input(Millis(now), input)?;
+        Ok(progress(writer))
+    })
+    .map_err(output::error)
+}
+
+fn progress(writer: &mut Writer) -> Progress {
+    let mut outputs = Vec::new();
+    while let Some(next) = writer.poll_output() {
+        match next {
+            WriterOutput::DeadLetter(lines) => outputs.push(Output::DeadLetter(lines)),
+            WriterOutput::Request(request) => outputs.push(Output::Request(request)),
+            WriterOutput::Restored(committables) => outputs.push(Output::Restored(committables)),
+            WriterOutput::Snapshot(taken) => outputs.push(Output::Snapshot(Snapshot {
+                checkpoint: taken.checkpoint.0,
+                state: taken.state,
+                committables: taken.committables,
+            })),
+            WriterOutput::Tell(telemetry) => output::tell(telemetry),
+            WriterOutput::Tunnel(command) => output::command(command),
+        }
+    }
+    output::set_timer(writer.deadline());
+    Progress { accepting: writer.accepting(), held_bytes: writer.held_bytes(), outputs }
+}

@@ -1,0 +1,394 @@
+//! Writes batches in the `columns` form: for tests, benchmarks and hosts that have no Arrow.
+//!
+//! The counterpart of `parse`; a row's way through the sink begins behind it. Invariant: what is
+//! built from columns of a plan's types, all of the same length, is a batch that `RowBatch::parse`
+//! takes.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::RowKind;
+use super::column::TimeUnit;
+use super::parse::{BUFFER_BYTES, FORM_COLUMNS, HEADER_BYTES, MAGIC, NODE_BYTES, VERSION};
+use crate::record::Value;
+use crate::schema::RowType;
+
+/// A batch under construction.
+///
+/// ```
+/// use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, RowKind};
+///
+/// let bytes = BatchBuilder::new(2)
+///     .kinds(&[RowKind::Insert, RowKind::Delete])
+///     .column(ColumnBuilder::int64([Some(1), Some(2)]))
+///     .column(ColumnBuilder::utf8([Some("a"), None]))
+///     .build();
+/// assert_eq!(&bytes[..4], b"USRB");
+/// ```
+#[derive(Clone, Debug)]
+pub struct BatchBuilder {
+    rows: usize,
+    kinds: Vec<u8>,
+    columns: Vec<ColumnBuilder>,
+}
+
+impl BatchBuilder {
+    /// A batch of so many rows, all of them inserts, without columns.
+    pub fn new(rows: usize) -> Self {
+        Self { rows, kinds: Vec::new(), columns: Vec::new() }
+    }
+
+    /// Sets the kind of each row.
+    pub fn kinds(mut self, kinds: &[RowKind]) -> Self {
+        self.kinds = kinds.iter().map(|kind| *kind as u8).collect();
+        self
+    }
+
+    /// Adds the next column.
+    pub fn column(mut self, column: ColumnBuilder) -> Self {
+        self.columns.push(column);
+        self
+    }
+
+    /// The bytes of the batch.
+    ///
+    /// Panics if the batch is larger than 4 GiB.
+    pub fn build(&self) -> Vec<u8> {
+        let mut nodes = Vec::new();
+        for column in &self.columns {
+            column.list_into(&mut nodes);
+        }
+        let buffers: usize = nodes.iter().map(|node| node.buffers.len()).sum();
+        let mut bytes = vec![0; HEADER_BYTES + nodes.len() * NODE_BYTES + buffers * BUFFER_BYTES];
+        let mut first_buffer = 0;
+        for (index, node) in nodes.iter().enumerate() {
+            let at = HEADER_BYTES + index * NODE_BYTES;
+            bytes[at..at + 3].copy_from_slice(&[node.layout, node.unit, node.scale]);
+            put(&mut bytes, at + 4, node.children.len());
+            put(&mut bytes, at + 8, node.values);
+            put(&mut bytes, at + 12, first_buffer);
+            for buffer in &node.buffers {
+                let at = HEADER_BYTES + nodes.len() * NODE_BYTES + first_buffer * BUFFER_BYTES;
+                append(&mut bytes, at, buffer);
+                first_buffer += 1;
+            }
+        }
+        append(&mut bytes, 32, &self.kinds);
+        bytes[..4].copy_from_slice(&MAGIC);
+        bytes[4..6].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[6..8].copy_from_slice(&FORM_COLUMNS.to_le_bytes());
+        put(&mut bytes, 8, self.rows);
+        put(&mut bytes, 12, self.columns.len());
+        put(&mut bytes, 16, nodes.len());
+        put(&mut bytes, 20, buffers);
+        let length = bytes.len() as u64;
+        bytes[24..32].copy_from_slice(&length.to_le_bytes());
+        bytes
+    }
+}
+
+/// Writes a u32.
+fn put(bytes: &mut [u8], at: usize, number: usize) {
+    let number = u32::try_from(number).expect("a batch is smaller than 4 GiB");
+    bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+}
+
+/// Appends a buffer at a multiple of 8, and writes its place at `at`.
+fn append(bytes: &mut Vec<u8>, at: usize, buffer: &[u8]) {
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    let start = bytes.len();
+    put(bytes, at, start);
+    put(bytes, at + 4, buffer.len());
+    bytes.extend_from_slice(buffer);
+}
+
+/// One column of a batch: its buffers as they will stand there, and its children.
+#[derive(Clone, Debug)]
+pub struct ColumnBuilder {
+    layout: u8,
+    unit: u8,
+    scale: u8,
+    values: usize,
+    buffers: Vec<Vec<u8>>,
+    children: Vec<Self>,
+}
+
+impl ColumnBuilder {
+    /// Of `BOOLEAN`.
+    pub fn bools(rows: impl IntoIterator<Item = Option<bool>>) -> Self {
+        let (nulls, rows) = split(rows);
+        Self::new(1, &nulls, vec![bits(&rows)])
+    }
+
+    /// Of `TINYINT`.
+    pub fn int8(rows: impl IntoIterator<Item = Option<i8>>) -> Self {
+        Self::words(2, rows, i8::to_le_bytes)
+    }
+
+    /// Of `SMALLINT`.
+    pub fn int16(rows: impl IntoIterator<Item = Option<i16>>) -> Self {
+        Self::words(3, rows, i16::to_le_bytes)
+    }
+
+    /// Of `INT`.
+    pub fn int32(rows: impl IntoIterator<Item = Option<i32>>) -> Self {
+        Self::words(4, rows, i32::to_le_bytes)
+    }
+
+    /// Of `BIGINT`.
+    pub fn int64(rows: impl IntoIterator<Item = Option<i64>>) -> Self {
+        Self::words(5, rows, i64::to_le_bytes)
+    }
+
+    /// Of `FLOAT`.
+    pub fn float32(rows: impl IntoIterator<Item = Option<f32>>) -> Self {
+        Self::words(6, rows, f32::to_le_bytes)
+    }
+
+    /// Of `DOUBLE`.
+    pub fn float64(rows: impl IntoIterator<Item = Option<f64>>) -> Self {
+        Self::words(7, rows, f64::to_le_bytes)
+    }
+
+    /// Of `DECIMAL(p, scale)`: unscaled values.
+    pub fn decimal128(scale: u8, rows: impl IntoIterator<Item = Option<i128>>) -> Self {
+        Self { scale, ..Self::words(8, rows, i128::to_le_bytes) }
+    }
+
+    /// Of `STRING`, `CHAR(n)`, `VARCHAR(n)`.
+    pub fn utf8<'a>(rows: impl IntoIterator<Item = Option<&'a str>>) -> Self {
+        Self::slices(9, rows.into_iter().map(|row| row.map(str::as_bytes)))
+    }
+
+    /// Of `BYTES`.
+    pub fn binary<'a>(rows: impl IntoIterator<Item = Option<&'a [u8]>>) -> Self {
+        Self::slices(10, rows)
+    }
+
+    /// Of `DATE`: days since 1970-01-01.
+    pub fn date32(rows: impl IntoIterator<Item = Option<i32>>) -> Self {
+        Self::words(11, rows, i32::to_le_bytes)
+    }
+
+    /// Of `TIMESTAMP` and `TIMESTAMP_LTZ`, since 1970-01-01T00:00:00 in the unit.
+    pub fn timestamp(unit: TimeUnit, rows: impl IntoIterator<Item = Option<i64>>) -> Self {
+        Self { unit: unit as u8, ..Self::words(12, rows, i64::to_le_bytes) }
+    }
+
+    /// Of `INTERVAL DAY TO SECOND`, in the unit.
+    pub fn duration(unit: TimeUnit, rows: impl IntoIterator<Item = Option<i64>>) -> Self {
+        Self { unit: unit as u8, ..Self::words(13, rows, i64::to_le_bytes) }
+    }
+
+    /// Of `INTERVAL YEAR TO MONTH`.
+    pub fn months(rows: impl IntoIterator<Item = Option<i32>>) -> Self {
+        Self::words(14, rows, i32::to_le_bytes)
+    }
+
+    /// Of `ARRAY<t>`: how many elements each row has, and the elements of all rows.
+    pub fn list(lengths: impl IntoIterator<Item = Option<usize>>, elements: Self) -> Self {
+        let (nulls, lengths) = split(lengths);
+        let column = Self::new(15, &nulls, vec![offsets(lengths.into_iter())]);
+        Self { children: vec![elements], ..column }
+    }
+
+    /// Of `MAP<k, v>`: how many entries each row has, and the keys and the values of all rows.
+    pub fn map(lengths: impl IntoIterator<Item = Option<usize>>, keys: Self, values: Self) -> Self {
+        let (nulls, lengths) = split(lengths);
+        let column = Self::new(16, &nulls, vec![offsets(lengths.into_iter())]);
+        Self { children: vec![keys, values], ..column }
+    }
+
+    /// Of `ROW<…>`: which rows there are (false is null), and the fields, each with as many values.
+    pub fn fields(rows: &[bool], fields: Vec<Self>) -> Self {
+        let nulls: Vec<bool> = rows.iter().map(|present| !present).collect();
+        Self { children: fields, ..Self::new(17, &nulls, vec![]) }
+    }
+
+    /// Of any row type, from values. Decimals are unscaled at the row type's scale; timestamps lose
+    /// what the row type's unit cannot show; spans are in nanoseconds. A value of another type
+    /// becomes null.
+    ///
+    /// ```
+    /// use upsert_sink_core::batch::ColumnBuilder;
+    /// use upsert_sink_core::record::Value;
+    /// use upsert_sink_core::schema::RowType;
+    ///
+    /// let row_type = RowType::parse("ARRAY<INT>").expect("a type");
+    /// let seven = Value::Array(vec![Some(Value::Int(7)), None]);
+    /// let column = ColumnBuilder::of(&row_type, &[Some(seven), None]);
+    /// ```
+    pub fn of(row_type: &RowType, rows: &[Option<Value>]) -> Self {
+        match row_type {
+            RowType::Boolean => Self::bools(each(rows, |value| match value {
+                Value::Bool(value) => Some(*value),
+                _ => None,
+            })),
+            RowType::TinyInt => Self::int8(each(rows, |v| integer(v)?.try_into().ok())),
+            RowType::SmallInt => Self::int16(each(rows, |v| integer(v)?.try_into().ok())),
+            RowType::Int => Self::int32(each(rows, |v| integer(v)?.try_into().ok())),
+            RowType::BigInt => Self::int64(each(rows, integer)),
+            RowType::Float => Self::float32(each(rows, |value| match value {
+                Value::Float(value) => Some(*value),
+                _ => None,
+            })),
+            RowType::Double => Self::float64(each(rows, |value| match value {
+                Value::Double(value) => Some(*value),
+                _ => None,
+            })),
+            RowType::Decimal { scale, .. } => Self::decimal128(
+                *scale,
+                each(rows, |value| match value {
+                    Value::Decimal(unscaled) => Some(*unscaled),
+                    _ => None,
+                }),
+            ),
+            RowType::String | RowType::Char(_) | RowType::Varchar(_) => {
+                Self::slices(9, each(rows, bytes))
+            }
+            RowType::Bytes => Self::slices(10, each(rows, bytes)),
+            RowType::Date => Self::date32(each(rows, |v| integer(v)?.try_into().ok())),
+            RowType::Timestamp(digits) | RowType::TimestampLtz(digits) => {
+                let unit =
+                    TimeUnit::of_digits(*digits).expect("a row type has 0, 3, 6 or 9 digits");
+                Self::timestamp(unit, each(rows, |value| instant(value, unit)))
+            }
+            RowType::IntervalDaySecond => {
+                Self::duration(TimeUnit::Nanos, each(rows, |value| instant(value, TimeUnit::Nanos)))
+            }
+            RowType::IntervalYearMonth => Self::months(each(rows, |v| integer(v)?.try_into().ok())),
+            RowType::Array(element) => Self::of_arrays(element, rows),
+            RowType::Map(key, value) => Self::of_maps(key, value, rows),
+            RowType::Row(fields) => Self::of_rows(fields, rows),
+        }
+    }
+
+    fn of_arrays(element: &RowType, rows: &[Option<Value>]) -> Self {
+        let arrays: Vec<Option<&Vec<Option<Value>>>> = each(rows, |value| match value {
+            Value::Array(elements) => Some(elements),
+            _ => None,
+        })
+        .collect();
+        let elements: Vec<Option<Value>> =
+            arrays.iter().flatten().flat_map(|elements| elements.iter().cloned()).collect();
+        Self::list(arrays.iter().map(|row| row.map(Vec::len)), Self::of(element, &elements))
+    }
+
+    fn of_maps(key: &RowType, value: &RowType, rows: &[Option<Value>]) -> Self {
+        let maps: Vec<Option<&Entries>> = each(rows, |value| match value {
+            Value::Map(entries) => Some(entries),
+            _ => None,
+        })
+        .collect();
+        let entries = || maps.iter().flatten().flat_map(|entries| entries.iter());
+        let keys: Vec<Option<Value>> = entries().map(|(key, _)| Some(key.clone())).collect();
+        let values: Vec<Option<Value>> = entries().map(|(_, value)| value.clone()).collect();
+        let lengths = maps.iter().map(|row| row.map(Vec::len));
+        Self::map(lengths, Self::of(key, &keys), Self::of(value, &values))
+    }
+
+    fn of_rows(fields: &[(alloc::string::String, RowType)], rows: &[Option<Value>]) -> Self {
+        let structs: Vec<Option<&Vec<Option<Value>>>> = each(rows, |value| match value {
+            Value::Struct(fields) => Some(fields),
+            _ => None,
+        })
+        .collect();
+        let present: Vec<bool> = structs.iter().map(Option::is_some).collect();
+        let columns = fields.iter().enumerate().map(|(index, (_, row_type))| {
+            let field: Vec<Option<Value>> = structs
+                .iter()
+                .map(|row| row.and_then(|fields| fields.get(index).cloned().flatten()))
+                .collect();
+            Self::of(row_type, &field)
+        });
+        Self::fields(&present, columns.collect())
+    }
+
+    fn words<T: Copy + Default, const N: usize>(
+        layout: u8,
+        rows: impl IntoIterator<Item = Option<T>>,
+        to_bytes: fn(T) -> [u8; N],
+    ) -> Self {
+        let (nulls, rows) = split(rows);
+        Self::new(layout, &nulls, vec![rows.into_iter().flat_map(to_bytes).collect()])
+    }
+
+    fn slices<'a>(layout: u8, rows: impl IntoIterator<Item = Option<&'a [u8]>>) -> Self {
+        let (nulls, rows) = split(rows);
+        let offsets = offsets(rows.iter().map(|row| row.len()));
+        Self::new(layout, &nulls, vec![offsets, rows.concat()])
+    }
+
+    fn new(layout: u8, nulls: &[bool], mut buffers: Vec<Vec<u8>>) -> Self {
+        let present: Vec<bool> = nulls.iter().map(|null| !null).collect();
+        let validity = if nulls.contains(&true) { bits(&present) } else { Vec::new() };
+        buffers.insert(0, validity);
+        Self { layout, unit: 0, scale: 0, values: nulls.len(), buffers, children: Vec::new() }
+    }
+
+    fn list_into<'a>(&'a self, nodes: &mut Vec<&'a Self>) {
+        nodes.push(self);
+        for child in &self.children {
+            child.list_into(nodes);
+        }
+    }
+}
+
+/// The entries of a map.
+type Entries = Vec<(Value, Option<Value>)>;
+
+/// Which rows are null, and the rows with a default in place of null.
+fn split<T: Default>(rows: impl IntoIterator<Item = Option<T>>) -> (Vec<bool>, Vec<T>) {
+    rows.into_iter().map(|row| (row.is_none(), row.unwrap_or_default())).unzip()
+}
+
+fn bits(rows: &[bool]) -> Vec<u8> {
+    let byte = |rows: &[bool]| {
+        rows.iter().enumerate().fold(0, |byte, (i, bit)| byte | (u8::from(*bit) << i))
+    };
+    rows.chunks(8).map(byte).collect()
+}
+
+fn offsets(lengths: impl Iterator<Item = usize>) -> Vec<u8> {
+    let mut bytes = vec![0; 4];
+    let mut end: i32 = 0;
+    for length in lengths {
+        let length = i32::try_from(length).expect("a column is smaller than 2 GiB");
+        end = end.checked_add(length).expect("a column is smaller than 2 GiB");
+        bytes.extend(end.to_le_bytes());
+    }
+    bytes
+}
+
+fn each<'a, T>(
+    rows: &'a [Option<Value>],
+    read: impl Fn(&'a Value) -> Option<T>,
+) -> impl Iterator<Item = Option<T>> {
+    rows.iter().map(move |row| row.as_ref().and_then(&read))
+}
+
+fn integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int(value) | Value::Date(value) | Value::YearMonth(value) => Some(*value),
+        _ => None,
+    }
+}
+
+fn bytes(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::Bytes(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// An instant or a span in a unit, rounded down; none if it does not fit into 64 bits.
+fn instant(value: &Value, unit: TimeUnit) -> Option<i64> {
+    let (seconds, nanos) = match value {
+        Value::Timestamp { seconds, nanos } => (*seconds, i64::from(*nanos)),
+        Value::DayTime { seconds, nanos } => (*seconds, i64::from(*nanos)),
+        Value::Datetime(millis) => (millis.div_euclid(1_000), millis.rem_euclid(1_000) * 1_000_000),
+        _ => return None,
+    };
+    let fraction = nanos.div_euclid(1_000_000_000 / unit.per_second());
+    seconds.checked_mul(unit.per_second())?.checked_add(fraction)
+}

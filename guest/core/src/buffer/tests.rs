@@ -1,0 +1,291 @@
+//! The promises of the buffers and of the account.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::ByteCount;
+use crate::id::Ticket;
+use crate::partition::PartitionIndex;
+use crate::record::{DecodedRecord, Op, Value, decode_pack, encode_values};
+use crate::schema::ColumnType;
+
+const COLUMNS: [ColumnType; 2] = [ColumnType::String, ColumnType::BigInt];
+
+fn record(key: &str, value: i64, op: Op) -> (Vec<u8>, u32) {
+    let mut bytes = Vec::new();
+    let value = (op == Op::Upsert).then_some(Value::Int(value));
+    let values = [Some(Value::Bytes(key.as_bytes().to_vec())), value];
+    let crc = encode_values(&COLUMNS, &values, op, &mut bytes);
+    (bytes, crc)
+}
+
+fn decoded(pack: &SealedPack) -> Vec<(String, Option<i64>)> {
+    let mut rows = Vec::new();
+    let count = decode_pack(&pack.body, &COLUMNS, &mut |DecodedRecord { op, values, .. }| {
+        let Some(Value::Bytes(key)) = &values[0] else { panic!("every record has its key") };
+        let value = match (&values[1], op) {
+            (Some(Value::Int(value)), Op::Upsert) => Some(*value),
+            _ => None,
+        };
+        rows.push((String::from_utf8(key.clone()).expect("keys are text"), value));
+        Ok(())
+    })
+    .expect("a sealed pack decodes");
+    assert_eq!((count, rows.len()), (pack.records, pack.records as usize));
+    rows
+}
+
+fn push(
+    buffer: &mut BucketBuffer,
+    pool: &mut BufferPool,
+    key: &str,
+    value: Option<i64>,
+    merge: bool,
+) -> i64 {
+    let op = if value.is_some() { Op::Upsert } else { Op::Delete };
+    let (bytes, crc) = record(key, value.unwrap_or(0), op);
+    buffer.push(pool, &bytes, crc, merge.then_some(key.as_bytes()))
+}
+
+#[test]
+fn nothing_is_allocated_before_a_row_needs_it_and_everything_returns() {
+    let mut pool = BufferPool::new();
+    let mut buffers: Vec<BucketBuffer> = (0..1_000).map(|_| BucketBuffer::new()).collect();
+    assert_eq!(pool.allocated_bytes(), 0);
+    push(&mut buffers[7], &mut pool, "a key that is longer than a word", Some(1), true);
+    assert_eq!(pool.lent_bytes(), 2 * CHUNK_BYTES);
+    buffers[7].seal(&mut pool);
+    assert_eq!((pool.lent_bytes(), pool.allocated_bytes()), (0, 2 * CHUNK_BYTES));
+    assert!(buffers[7].is_empty() && buffers[7].held() == 0);
+    push(&mut buffers[8], &mut pool, "k", Some(1), true);
+    assert_eq!(pool.allocated_bytes(), 2 * CHUNK_BYTES);
+}
+
+#[test]
+fn without_merging_all_records_are_kept_in_their_order() {
+    let (mut pool, mut buffer) = (BufferPool::new(), BucketBuffer::new());
+    let rows = [("a", Some(1)), ("b", Some(2)), ("a", None), ("a", Some(3)), ("a", Some(4))];
+    for (key, value) in rows {
+        push(&mut buffer, &mut pool, key, value, false);
+    }
+    let expected: Vec<_> = rows.iter().map(|(key, value)| (String::from(*key), *value)).collect();
+    assert_eq!(decoded(&buffer.seal(&mut pool)), expected);
+}
+
+#[test]
+fn the_last_record_of_a_key_wins_be_it_a_delete_or_an_upsert() {
+    let (mut pool, mut buffer) = (BufferPool::new(), BucketBuffer::new());
+    for (key, value) in [("a", Some(1)), ("b", Some(2)), ("a", None), ("b", None), ("b", Some(5))] {
+        push(&mut buffer, &mut pool, key, value, true);
+    }
+    assert_eq!(buffer.records(), 2);
+    let pack = buffer.seal(&mut pool);
+    assert_eq!(decoded(&pack), vec![("a".into(), None), ("b".into(), Some(5))]);
+}
+
+#[test]
+fn keys_of_like_beginnings_and_lengths_stay_apart() {
+    let (mut pool, mut buffer) = (BufferPool::new(), BucketBuffer::new());
+    let keys: Vec<String> =
+        (0..40).map(|n| "0".repeat(n)).chain((0..300).map(|n| format!("{n:0>20}"))).collect();
+    for round in 0..3 {
+        for key in &keys {
+            push(&mut buffer, &mut pool, key, Some(round), true);
+        }
+    }
+    // Twenty zeros are in both lists.
+    assert_eq!(buffer.records(), 339);
+    let rows = decoded(&buffer.seal(&mut pool));
+    assert!(rows.iter().all(|(_, value)| *value == Some(2)));
+}
+
+#[test]
+fn a_hot_key_does_not_fill_the_memory() {
+    let (mut pool, mut buffer) = (BufferPool::new(), BucketBuffer::new());
+    let mut held = 0;
+    for n in 0..100_000 {
+        held += push(&mut buffer, &mut pool, "the one and only", Some(n), true);
+        assert_eq!(held, buffer.held() as i64);
+    }
+    assert!(pool.allocated_bytes() <= HOLES_MIN + 4 * CHUNK_BYTES, "{}", pool.allocated_bytes());
+    assert_eq!(decoded(&buffer.seal(&mut pool)), vec![("the one and only".into(), Some(99_999))]);
+}
+
+#[test]
+fn a_record_larger_than_a_chunk_is_kept_whole() {
+    let (mut pool, mut buffer) = (BufferPool::new(), BucketBuffer::new());
+    let long = "x".repeat(3 * CHUNK_BYTES + 17);
+    push(&mut buffer, &mut pool, "a", Some(1), true);
+    push(&mut buffer, &mut pool, &long, Some(2), true);
+    push(&mut buffer, &mut pool, "a", Some(3), true);
+    let rows = decoded(&buffer.seal(&mut pool));
+    assert_eq!(rows, vec![(long, Some(2)), ("a".into(), Some(3))]);
+}
+
+#[test]
+fn the_account_stops_at_the_budget_and_starts_again_at_three_quarters() {
+    let mut account = BufferAccount::new(ByteCount(1_000));
+    let partition = PartitionIndex(3);
+    account.add(partition, 999);
+    assert!(account.accepting());
+    account.add(partition, 1);
+    assert!(!account.accepting());
+    account.submit(partition, 600, Ticket(1), 500);
+    assert_eq!(
+        (account.held(), account.buffered_of(partition), account.in_flight()),
+        (900, 400, 500)
+    );
+    assert!(!account.accepting());
+    account.add(partition, -150);
+    assert!(account.accepting(), "750 of 1000 are held");
+    account.add(partition, 100);
+    assert!(account.accepting(), "it stops at the budget only");
+    assert_eq!(account.release(Ticket(1)), Some(500));
+    assert_eq!(account.release(Ticket(1)), None);
+    assert_eq!(account.held(), 350);
+}
+
+#[test]
+#[should_panic(expected = "no more is taken than was added")]
+fn the_account_never_goes_below_zero() {
+    let mut account = BufferAccount::new(ByteCount(10));
+    account.add(PartitionIndex(0), 5);
+    account.add(PartitionIndex(1), -1);
+}
+
+#[test]
+#[should_panic(expected = "all records of a buffer have keys")]
+fn a_buffer_does_not_mix_records_with_and_without_keys() {
+    let (mut pool, mut buffer) = (BufferPool::new(), BucketBuffer::new());
+    push(&mut buffer, &mut pool, "a", Some(1), true);
+    push(&mut buffer, &mut pool, "a", Some(1), false);
+}
+
+/// One step of a writer's life.
+#[derive(Clone, Debug)]
+enum Step {
+    Push { buffer: usize, key: String, value: Option<i64> },
+    Seal(usize),
+    Release(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let key = prop_oneof![
+        3 => (0..6_u32).prop_map(|n| format!("k{n}")),
+        2 => (0..400_u32).prop_map(|n| format!("a rather long key, number {n}")),
+        1 => "[a-c]{0,12}",
+    ];
+    let push = (0..BUFFERS, key, proptest::option::of(any::<i64>()))
+        .prop_map(|(buffer, key, value)| Step::Push { buffer, key, value });
+    let step = prop_oneof![
+        60 => push,
+        1 => (0..BUFFERS).prop_map(Step::Seal),
+        1 => (0..4_usize).prop_map(Step::Release),
+    ];
+    proptest::collection::vec(step, 0..1_500)
+}
+
+const BUFFERS: usize = 4;
+
+/// The same life of a writer, told to the buffers and to a list.
+struct World {
+    merge: bool,
+    pool: BufferPool,
+    account: BufferAccount,
+    buffers: Vec<BucketBuffer>,
+    expected: Vec<Vec<(String, Option<i64>)>>,
+    in_flight: BTreeMap<u64, u64>,
+    tickets: u64,
+}
+
+impl World {
+    fn new(merge: bool) -> Self {
+        Self {
+            merge,
+            pool: BufferPool::new(),
+            account: BufferAccount::new(ByteCount(1 << 16)),
+            buffers: (0..BUFFERS).map(|_| BucketBuffer::new()).collect(),
+            expected: vec![Vec::new(); BUFFERS],
+            in_flight: BTreeMap::new(),
+            tickets: 0,
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Push { buffer, key, value } => {
+                let to = &mut self.buffers[*buffer];
+                let change = push(to, &mut self.pool, key, *value, self.merge);
+                self.account.add(partition(*buffer), change);
+                let expected = &mut self.expected[*buffer];
+                if self.merge {
+                    expected.retain(|(earlier, _)| earlier != key);
+                }
+                expected.push((key.clone(), *value));
+            }
+            Step::Seal(buffer) => self.seal(*buffer),
+            Step::Release(nth) => {
+                let ticket = self.in_flight.keys().nth(*nth).copied();
+                let bytes = ticket.and_then(|ticket| self.in_flight.remove(&ticket));
+                assert_eq!(ticket.and_then(|ticket| self.account.release(Ticket(ticket))), bytes);
+            }
+        }
+        self.check();
+    }
+
+    fn seal(&mut self, buffer: usize) {
+        let expected = core::mem::take(&mut self.expected[buffer]);
+        if expected.is_empty() {
+            return;
+        }
+        let (bytes, held) = (self.buffers[buffer].bytes(), self.buffers[buffer].held());
+        let pack = self.buffers[buffer].seal(&mut self.pool);
+        assert_eq!(decoded(&pack), expected);
+        assert_eq!(pack.bytes_freed, held);
+        assert!(pack.body.len() > bytes && pack.body.len() <= bytes + TRAILER_BYTES_MAX);
+        assert_eq!(pack.body.capacity(), bytes + TRAILER_BYTES_MAX, "the body is allocated once");
+        self.tickets += 1;
+        let sent = pack.body.len();
+        self.account.submit(partition(buffer), pack.bytes_freed, Ticket(self.tickets), sent);
+        self.in_flight.insert(self.tickets, sent as u64);
+    }
+
+    fn check(&self) {
+        let held: usize = self.buffers.iter().map(BucketBuffer::held).sum();
+        assert_eq!(self.account.buffered(), held as u64);
+        assert_eq!(self.account.in_flight(), self.in_flight.values().sum::<u64>());
+        assert_eq!(self.account.held(), self.account.buffered() + self.account.in_flight());
+        for (buffer, expected) in self.buffers.iter().zip(&self.expected) {
+            assert_eq!(buffer.records() as usize, expected.len());
+            // Holes are bounded by what is alive.
+            let live = buffer.bytes() + expected.len() * KEYED_RECORD_OVERHEAD_BYTES;
+            assert!(buffer.held() <= 2 * live + HOLES_MIN + live);
+        }
+    }
+}
+
+fn partition(buffer: usize) -> PartitionIndex {
+    PartitionIndex(buffer as u32 % 3)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_sealed_pack_is_the_fold_of_its_rows_and_the_account_is_the_sum(
+        steps in steps(),
+        merge in any::<bool>(),
+    ) {
+        let mut world = World::new(merge);
+        steps.iter().for_each(|step| world.step(step));
+        (0..BUFFERS).for_each(|buffer| world.seal(buffer));
+        prop_assert_eq!(world.pool.lent_bytes(), 0);
+        prop_assert_eq!(world.account.buffered(), 0);
+    }
+}

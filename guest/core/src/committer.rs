@@ -1,0 +1,462 @@
+//! The committer: commits the sessions that a checkpoint holds, in the order of their names, and knows what became of each.
+//!
+//! The end of a row's way: after the commit the row is visible. Invariant: of one partition, a commit is sent only when the
+//! outcome of the one before is known; nothing is sent before `sink.delivery-guarantee` allows it; a commit is known only
+//! with evidence.
+//!
+//! | state of a session | `Prepared` again | checkpoint completed | its turn | committed | still committing | in doubt, refused for now | lost |
+//! |---|---|---|---|---|---|---|---|
+//! | `Held` | ignored | → `Released` | – | – | – | – | – |
+//! | `Released` | ignored | stays | → `Committing` | – | – | – | – |
+//! | `Committing` | ignored | stays | – | known | repeats | repeats | fails, or is skipped |
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::config::{DeliveryGuarantee, LostSession, SinkConfig};
+use crate::error::{Error, ErrorKind};
+use crate::evidence::{Evidence, judge_not_found};
+use crate::exchange::Known;
+use crate::id::{CheckpointId, Millis, SessionId, Ticket};
+use crate::ignored::Ignored;
+use crate::io::{
+    Answer, CheckpointOutcome, CommitterInput, CommitterOutput, Completion, JournalSession,
+    JournalState, Level, Operation, Outcome, Refusal, RefusalKind, SessionStatus, Task, Telemetry,
+    TunnelCommand,
+};
+use crate::operation::Operations;
+use crate::session::{Committable, SessionName};
+
+/// One sink's committer.
+#[derive(Debug)]
+pub struct Committer {
+    identity: String,
+    start: u64,
+    guarantee: DeliveryGuarantee,
+    lost_session: LostSession,
+    idle_limit: Millis,
+    patience: Millis,
+    attempts_most: u32,
+    commits_most: usize,
+    journal: BTreeMap<SessionId, JournalState>,
+    pending: BTreeMap<SessionName, Pending>,
+    /// Commits that are known, until no writer can still hold their committables.
+    known: BTreeSet<SessionId>,
+    prepared: CheckpointId,
+    completed: CheckpointId,
+    operations: Operations<SessionName>,
+    outputs: VecDeque<CommitterOutput>,
+}
+
+/// A session whose commit is not known.
+#[derive(Debug)]
+struct Pending {
+    committable: Committable,
+    /// The first checkpoint that held it.
+    checkpoint: CheckpointId,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Held,
+    Released,
+    Committing,
+}
+
+impl Committer {
+    /// Begins a committer with all that the journal holds of this sink.
+    pub fn open(task: &Task, config: &SinkConfig, journal: Vec<JournalSession>) -> Self {
+        Self {
+            identity: task.identity.clone(),
+            start: task.start,
+            guarantee: config.guarantee,
+            lost_session: config.lost_session,
+            idle_limit: config.session_idle_limit,
+            patience: config.commit_timeout,
+            attempts_most: config.commit_retries.saturating_add(1),
+            commits_most: config.commit_threads.get() as usize,
+            journal: journal.into_iter().map(|session| (session.id, session.state)).collect(),
+            pending: BTreeMap::new(),
+            known: BTreeSet::new(),
+            prepared: CheckpointId(0),
+            completed: CheckpointId(0),
+            operations: Operations::new(task.nonce),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Sessions whose commit is not known.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The newest completed checkpoint of which every session is known to be committed.
+    pub fn committed(&self) -> CheckpointId {
+        let oldest = self.pending.values().map(|pending| pending.checkpoint).min();
+        oldest.map_or(self.completed, |oldest| {
+            self.completed.min(CheckpointId(oldest.0.saturating_sub(1)))
+        })
+    }
+
+    /// Takes one input. Drain `poll_output` before the next.
+    ///
+    /// Errors: `SessionLost` if a session that a checkpoint holds can no longer be committed; `Retry` if the service gave
+    /// no clear word within `upsert.commit.timeout`; `Corrupt` or `Bug` for a committable that is damaged or foreign.
+    pub fn handle_input(&mut self, now: Millis, input: CommitterInput) -> Result<(), Error> {
+        match input {
+            CommitterInput::CheckpointEnded(checkpoint, outcome) => self.end(checkpoint, outcome),
+            CommitterInput::Completed(completion) => self.complete(now, completion)?,
+            CommitterInput::Prepared(checkpoint, committables) => {
+                self.prepare(checkpoint, &committables)?;
+            }
+            CommitterInput::TimerFired => self.wake(now),
+        }
+        self.commit_next(now);
+        Ok(())
+    }
+
+    /// The next thing to carry out.
+    pub fn poll_output(&mut self) -> Option<CommitterOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call with `TimerFired`.
+    pub fn deadline(&self) -> Option<Millis> {
+        self.operations.deadline()
+    }
+
+    fn prepare(&mut self, checkpoint: CheckpointId, bytes: &[Vec<u8>]) -> Result<(), Error> {
+        let committables =
+            bytes.iter().map(|bytes| Committable::from_bytes(bytes)).collect::<Result<Vec<_>, _>>();
+        let committables = committables?;
+        let listed: BTreeSet<SessionId> =
+            committables.iter().map(|committable| committable.session.clone()).collect();
+        let mut known_again = Vec::new();
+        let mut fresh: BTreeMap<SessionName, Committable> = BTreeMap::new();
+        for committable in committables {
+            self.check(checkpoint, &committable)?;
+            if self.known.contains(&committable.session) {
+                known_again.push(committable.session.clone());
+            } else if self.pending.contains_key(&committable.name) {
+                self.ignore(Ignored::PreparedBefore);
+            } else {
+                fresh
+                    .entry(committable.name.clone())
+                    .and_modify(|joined| joined.join(&committable))
+                    .or_insert(committable);
+            }
+        }
+        // A commit that no snapshot lists any more is known to every writer.
+        self.known.retain(|session| listed.contains(session));
+        self.prepared = self.prepared.max(checkpoint);
+        self.tell_known(known_again);
+        for (name, committable) in fresh {
+            self.take_up(checkpoint, name, committable)?;
+        }
+        Ok(())
+    }
+
+    /// A committable must be of this sink and, if of this start, of a barrier before the checkpoint (rule 0).
+    fn check(&self, checkpoint: CheckpointId, committable: &Committable) -> Result<(), Error> {
+        let at = format!("session {}, partition {}", committable.session, committable.name.partition);
+        if committable.identity != self.identity {
+            let message = format!(
+                "the checkpoint is of sink {}, this is sink {}: restore it with the journal \
+                 directory it was written with",
+                committable.identity, self.identity
+            );
+            return Err(Error::config(at, message));
+        }
+        if committable.name.start > self.start {
+            let message = format!(
+                "the checkpoint is of start {}, but the journal only knows of {}: the journal \
+                 directory was replaced by an older one",
+                committable.name.start, self.start
+            );
+            return Err(Error::config(at, message));
+        }
+        if committable.name.start == self.start && committable.name.barrier >= checkpoint {
+            let message = format!(
+                "checkpoint {checkpoint} holds a session of barrier {}, which comes after it",
+                committable.name.barrier
+            );
+            return Err(Error::bug(at, message));
+        }
+        Ok(())
+    }
+
+    fn take_up(
+        &mut self,
+        checkpoint: CheckpointId,
+        name: SessionName,
+        committable: Committable,
+    ) -> Result<(), Error> {
+        match self.journal.get(&committable.session) {
+            Some(JournalState::Committed) => {
+                self.become_known(&committable, Evidence::Journal);
+                return Ok(());
+            }
+            Some(JournalState::Aborting) => {
+                let why = "a later start of this sink aborted it: it was restored from a savepoint \
+                           that was not taken by stopping the sink";
+                return self.lose(&committable, why);
+            }
+            Some(JournalState::Open) | None => {}
+        }
+        let released = match self.guarantee {
+            DeliveryGuarantee::AtLeastOnce => true,
+            DeliveryGuarantee::ExactlyOnce => checkpoint <= self.completed,
+        };
+        let state = if released { State::Released } else { State::Held };
+        self.pending.insert(name, Pending { committable, checkpoint, state });
+        Ok(())
+    }
+
+    fn end(&mut self, checkpoint: CheckpointId, outcome: CheckpointOutcome) {
+        match outcome {
+            // What it held waits for the next completion.
+            CheckpointOutcome::Aborted => {}
+            CheckpointOutcome::Completed if checkpoint <= self.completed => {
+                self.ignore(Ignored::EndedBefore);
+            }
+            CheckpointOutcome::Completed => {
+                self.completed = checkpoint;
+                for pending in self.pending.values_mut() {
+                    if pending.state == State::Held && pending.checkpoint <= checkpoint {
+                        pending.state = State::Released;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends the commits whose turn has come.
+    fn commit_next(&mut self, now: Millis) {
+        let heads = self.heads();
+        let winners_first: BTreeSet<CheckpointId> = heads
+            .iter()
+            .filter(|(_, pending)| pending.committable.moved_out == 0)
+            .map(|(_, pending)| pending.checkpoint)
+            .collect();
+        // Of a row that moved, two copies for a moment are better than none: partitions that only receive go first.
+        let ready: Vec<SessionName> = heads
+            .into_iter()
+            .filter(|(_, pending)| {
+                pending.state == State::Released
+                    && (pending.committable.moved_out == 0
+                        || !winners_first.contains(&pending.checkpoint))
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in ready {
+            if self.operations.len() >= self.commits_most {
+                return;
+            }
+            let pending = self.pending.get_mut(&name).expect("it was just found there");
+            pending.state = State::Committing;
+            let operation = Operation::CommitSession(pending.committable.session_ref());
+            let ticket = self.operations.begin(now, name);
+            self.tunnel(TunnelCommand::Submit(ticket, operation));
+        }
+    }
+
+    /// The first session of each partition, if the checkpoint it is held by may be committed.
+    fn heads(&self) -> Vec<(&SessionName, &Pending)> {
+        let mut heads: Vec<(&SessionName, &Pending)> = Vec::new();
+        let mut last: Option<&str> = None;
+        for (name, pending) in &self.pending {
+            if last != Some(name.partition.as_str()) {
+                last = Some(&name.partition);
+                if pending.state != State::Held {
+                    heads.push((name, pending));
+                }
+            }
+        }
+        heads
+    }
+
+    fn wake(&mut self, now: Millis) {
+        let due = self.operations.wake(now);
+        if due.is_empty() {
+            self.ignore(Ignored::TimerWithoutCause);
+        }
+        for ticket in due {
+            self.tunnel(TunnelCommand::Repeat(ticket));
+        }
+    }
+
+    fn complete(&mut self, now: Millis, completion: Completion) -> Result<(), Error> {
+        let Completion { ticket, outcome } = completion;
+        let Some(held) = self.operations.under_way(ticket) else {
+            self.ignore(Ignored::LateOutcome);
+            return Ok(());
+        };
+        let (name, attempts) = (held.purpose.clone(), held.attempts);
+        let pending = self.pending.get_mut(&name).expect("a commit under way is pending");
+        match outcome {
+            Outcome::Done(Answer::Session(info)) => match info.status {
+                SessionStatus::Committed => {
+                    self.finish(ticket, &name, Evidence::Said);
+                    Ok(())
+                }
+                SessionStatus::Committing | SessionStatus::Normal => {
+                    pending.committable.contact_at = now;
+                    self.put_off(now, ticket, attempts.poll(), "it is still being committed")
+                }
+                SessionStatus::Aborted | SessionStatus::Critical | SessionStatus::Expired => {
+                    let why = format!("the service says it is {:?}", info.status);
+                    self.lose_under_way(ticket, &name, &why.to_ascii_lowercase())
+                }
+            },
+            Outcome::Done(Answer::None) => {
+                Err(Error::bug("tunnel", "the host answered a commit without a session"))
+            }
+            Outcome::InDoubt(doubt) => self.put_off(now, ticket, attempts.after_doubt(), &doubt),
+            Outcome::Refused(refusal) => self.refused(now, ticket, &name, &refusal),
+        }
+    }
+
+    fn refused(
+        &mut self,
+        now: Millis,
+        ticket: Ticket,
+        name: &SessionName,
+        refusal: &Refusal,
+    ) -> Result<(), Error> {
+        let held = self.operations.under_way(ticket).expect("looked up by the caller");
+        let attempts = held.attempts;
+        let message = format!("{} {}", refusal.code, refusal.message);
+        match refusal.kind {
+            RefusalKind::Moved | RefusalKind::NotSent | RefusalKind::SlowDown => {
+                self.put_off(now, ticket, attempts.after_refusal(refusal), &message)
+            }
+            RefusalKind::NoSuchSession => {
+                let committable = &self.pending[name].committable;
+                let journal = self.journal.get(&committable.session).copied();
+                match judge_not_found(committable, journal, now, self.idle_limit) {
+                    Ok(evidence) => {
+                        self.finish(ticket, name, evidence);
+                        Ok(())
+                    }
+                    Err(why) => self.lose_under_way(ticket, name, &format!("it is gone, and {why}")),
+                }
+            }
+            RefusalKind::Invalid if attempts.made() < self.attempts_most => {
+                self.put_off(now, ticket, attempts.after_refusal(refusal), &message)
+            }
+            RefusalKind::Denied | RefusalKind::Invalid | RefusalKind::NoSuchPartition => {
+                let kind = match refusal.kind {
+                    RefusalKind::Denied => ErrorKind::Denied,
+                    _ => ErrorKind::Retry,
+                };
+                let message = format!(
+                    "the service refused the commit: {message} (request {}); its rows are kept, \
+                     correct the cause and start again",
+                    refusal.request_id
+                );
+                Err(Error::new(kind, place(name), message))
+            }
+        }
+    }
+
+    fn put_off(
+        &mut self,
+        now: Millis,
+        ticket: Ticket,
+        wait: Millis,
+        cause: &str,
+    ) -> Result<(), Error> {
+        let held = self.operations.under_way(ticket).expect("looked up by the caller");
+        if now.since(held.begun) > self.patience {
+            let message = format!(
+                "the outcome of the commit is not known after upsert.commit.timeout = {} s, the \
+                 last cause being: {cause}; start again, the commit is then taken up again",
+                self.patience.0 / 1000
+            );
+            return Err(Error::new(ErrorKind::Retry, place(&held.purpose), message));
+        }
+        self.operations.wait(ticket, now.plus(wait));
+        Ok(())
+    }
+
+    fn finish(&mut self, ticket: Ticket, name: &SessionName, evidence: Evidence) {
+        self.operations.finish(ticket);
+        self.tunnel(TunnelCommand::Release(ticket));
+        let pending = self.pending.remove(name).expect("a commit under way is pending");
+        self.become_known(&pending.committable, evidence);
+    }
+
+    fn become_known(&mut self, committable: &Committable, evidence: Evidence) {
+        let line = format!(
+            "session {} of {} is committed ({evidence:?}): {} records",
+            committable.session, committable.name.partition, committable.records
+        );
+        self.outputs.push_back(CommitterOutput::Tell(Telemetry::Log(Level::Debug, line)));
+        self.known.insert(committable.session.clone());
+        self.tell_known(alloc::vec![committable.session.clone()]);
+    }
+
+    fn tell_known(&mut self, sessions: Vec<SessionId>) {
+        if !sessions.is_empty() {
+            self.outputs.push_back(CommitterOutput::Known(Known { sessions }.to_bytes()));
+        }
+    }
+
+    fn lose_under_way(
+        &mut self,
+        ticket: Ticket,
+        name: &SessionName,
+        why: &str,
+    ) -> Result<(), Error> {
+        self.operations.finish(ticket);
+        self.tunnel(TunnelCommand::Release(ticket));
+        let pending = self.pending.remove(name).expect("a commit under way is pending");
+        self.lose(&pending.committable, why)
+    }
+
+    /// A session that a completed checkpoint holds cannot be committed any more.
+    fn lose(&mut self, committable: &Committable, why: &str) -> Result<(), Error> {
+        let records = committable.records;
+        match self.lost_session {
+            LostSession::Fail => {
+                let message = format!(
+                    "{records} acknowledged records can no longer be committed: {why}. Restore an \
+                     older checkpoint and replay, or set sink.recover.lost-session = skip to go on \
+                     without them"
+                );
+                let at = format!("{}, session {}", place(&committable.name), committable.session);
+                Err(Error::new(ErrorKind::SessionLost, at, message))
+            }
+            LostSession::Skip => {
+                let line = format!(
+                    "sink.recover.lost-session = skip: {records} records of session {} of {} are \
+                     lost: {why}",
+                    committable.session, committable.name.partition
+                );
+                self.outputs.push_back(CommitterOutput::Tell(Telemetry::Log(Level::Warn, line)));
+                self.known.insert(committable.session.clone());
+                self.tell_known(alloc::vec![committable.session.clone()]);
+                Ok(())
+            }
+        }
+    }
+
+    fn tunnel(&mut self, command: TunnelCommand) {
+        self.outputs.push_back(CommitterOutput::Tunnel(command));
+    }
+
+    fn ignore(&mut self, reason: Ignored) {
+        let count = Telemetry::Count(reason.counter(), 1);
+        self.outputs.push_back(CommitterOutput::Tell(count));
+    }
+}
+
+fn place(name: &SessionName) -> String {
+    if name.partition.is_empty() {
+        return String::from("the table");
+    }
+    format!("partition {}", name.partition)
+}

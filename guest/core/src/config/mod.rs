@@ -1,0 +1,261 @@
+//! What the user asked for: every option parsed once into a value that is always legal.
+//!
+//! The first step of `open`, before the schema meets the rows; machines and buffers read
+//! `SinkConfig` and no text. Invariant: a `SinkConfig` keeps every rule of the specification for
+//! its table and its parallelism.
+
+mod options;
+mod partition_option;
+mod rules;
+mod table;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+
+use crate::error::Error;
+use crate::hash::Hasher;
+use crate::id::Millis;
+use crate::schema::{TableSchema, nearest};
+
+pub use partition_option::PartitionLevel;
+pub use table::{OptionDoc, describe};
+
+/// A number of bytes. The option table keeps every size at 2 GiB or below.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteCount(pub u64);
+
+/// A whole number of hours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hours(pub u32);
+
+impl Hours {
+    /// The same span in milliseconds.
+    pub fn millis(self) -> Millis {
+        Millis(u64::from(self.0) * text::HOUR)
+    }
+}
+
+/// When rows become visible (`sink.delivery-guarantee`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeliveryGuarantee {
+    /// As soon as all writers have flushed.
+    AtLeastOnce,
+    /// When the checkpoint that holds them is complete.
+    #[default]
+    ExactlyOnce,
+}
+
+/// What follows a pack whose outcome was in doubt, once it is acknowledged (`sink.doubt`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DoubtPolicy {
+    /// Writes on in the same session; at-least-once only.
+    Continue,
+    /// Fails the attempt, and the engine replays.
+    Fail,
+    /// Writes on in a fresh session, committed strictly after.
+    #[default]
+    Rollover,
+}
+
+/// What rows are grouped by before the writers (`sink.group-partition.enable`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Grouping {
+    /// By primary key: a writer has the same buckets of every partition.
+    #[default]
+    Key,
+    /// By partition: a writer has all buckets of some partitions.
+    Partition,
+}
+
+/// What becomes of a row that breaks a rule of the table (`sink.invalid-row`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InvalidRow {
+    /// It is set aside with the reason, and counted.
+    DeadLetter,
+    /// It ends the attempt.
+    #[default]
+    Fail,
+}
+
+/// Where a primary key is unique (`sink.key.scope`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyScope {
+    /// Within its partition: MaxCompute's rule.
+    #[default]
+    Partition,
+    /// In the whole table, so that rows move between partitions.
+    Table,
+}
+
+/// What follows when a session that a checkpoint needs is gone (`sink.recover.lost-session`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LostSession {
+    /// Stops.
+    #[default]
+    Fail,
+    /// Goes on without its rows, and says so.
+    Skip,
+}
+
+/// What a start knows beside its options and its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskFacts {
+    /// The number of writers.
+    pub parallelism: u32,
+    /// Whether the endpoint is the embedded local server.
+    pub local: bool,
+    /// The engine's checkpoint interval; zero if it is not known.
+    pub checkpoint_interval: Millis,
+}
+
+/// Every option of the guest, parsed. What each one means and costs is in the option table
+/// (`describe`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkConfig {
+    /// `sink.parallelism`, if it is set.
+    pub parallelism: Option<NonZeroU32>,
+    /// `sink.delivery-guarantee`.
+    pub guarantee: DeliveryGuarantee,
+    /// `sink.doubt`.
+    pub doubt: DoubtPolicy,
+    /// `sink.invalid-row`.
+    pub invalid_row: InvalidRow,
+    /// `sink.recover.lost-session`.
+    pub lost_session: LostSession,
+    /// `sink.session.idle-limit`.
+    pub session_idle_limit: Millis,
+    /// `sink.session.lifecycle`, 1 to 24.
+    pub session_lifecycle: Hours,
+    /// `sink.key.scope`.
+    pub key_scope: KeyScope,
+    /// `sink.memory.budget`.
+    pub memory_budget: ByteCount,
+    /// `sink.merge.enable`.
+    pub merge_per_key: bool,
+    /// `sink.hasher`.
+    pub hasher: Hasher,
+    /// `sink.group-partition.enable`.
+    pub grouping: Grouping,
+    /// `sink.dynamic-partition.limit`.
+    pub dynamic_partition_limit: NonZeroU32,
+    /// `sink.partition.default-value`; keeps the rule of partition values.
+    pub default_partition: String,
+    /// `partition`: the levels it names, in the user's order.
+    pub partition: Vec<PartitionLevel>,
+    /// `upsert.writer.buffer-size`.
+    pub writer_buffer: ByteCount,
+    /// `upsert.writer.bucket.buffer-size`.
+    pub bucket_buffer: ByteCount,
+    /// `upsert.writer.max-retries`: attempts after the first.
+    pub writer_retries: u32,
+    /// `upsert.write.slot-num`.
+    pub slots: NonZeroU32,
+    /// `upsert.commit.max-retries`: attempts after the first.
+    pub commit_retries: u32,
+    /// `upsert.commit.thread-num`.
+    pub commit_threads: NonZeroU32,
+    /// `upsert.commit.timeout`.
+    pub commit_timeout: Millis,
+    /// `upsert.flush.concurrent`.
+    pub flush_concurrent: NonZeroU32,
+}
+
+impl SinkConfig {
+    /// Reads the user's options, fills in the defaults, and holds all of it against the table, the
+    /// rows' columns (name, row type) and the start. Also returns warnings for the operator, each
+    /// one line.
+    ///
+    /// Errors: `InvalidConfig`, naming the option, its value, the rule and what to set.
+    pub fn parse(
+        options: &[(String, String)],
+        schema: &TableSchema,
+        row_columns: &[(String, String)],
+        facts: &TaskFacts,
+    ) -> Result<(Self, Vec<String>), Error> {
+        let mut draft = Draft::of_options(options)?;
+        partition_option::resolve(&mut draft.config.partition, schema)?;
+        rules::check(&draft, schema, facts)?;
+        let warnings = rules::warnings(&draft, schema, row_columns, facts);
+        Ok((draft.config, warnings))
+    }
+
+    /// The fixed levels of the partition: column, value. For `RowPlan::new`.
+    pub fn static_partition(&self) -> Vec<(String, String)> {
+        let fixed = |level: &PartitionLevel| Some((level.column.clone(), level.value.clone()?));
+        self.partition.iter().filter_map(fixed).collect()
+    }
+}
+
+/// The options while they are read: the configuration, and what is only held against the rules.
+struct Draft {
+    config: SinkConfig,
+    /// `upsert.write.bucket.num`.
+    bucket_number: Option<u32>,
+    /// `sink.file-cached.writer.num`.
+    file_cache_writers: u32,
+}
+
+impl Draft {
+    /// All defaults of the option table, with the user's options over them.
+    fn of_options(options: &[(String, String)]) -> Result<Self, Error> {
+        let mut draft = Self::blank();
+        for entry in options::OPTIONS.iter().filter(|entry| !entry.default.is_empty()) {
+            entry.set(&mut draft, entry.default).expect("every default keeps its own rule");
+        }
+        for (at, (name, value)) in options.iter().enumerate() {
+            let place = format!("option `{name}`");
+            let Some(entry) = options::OPTIONS.iter().find(|entry| entry.name == name) else {
+                return Err(Error::config(place, unknown(name)));
+            };
+            if options[..at].iter().any(|(earlier, _)| earlier == name) {
+                return Err(Error::config(place, "it is set twice: set it once"));
+            }
+            entry.set(&mut draft, value).map_err(|message| Error::config(place, message))?;
+        }
+        Ok(draft)
+    }
+
+    /// Before the defaults of the option table.
+    fn blank() -> Self {
+        let config = SinkConfig {
+            parallelism: None,
+            guarantee: DeliveryGuarantee::default(),
+            doubt: DoubtPolicy::default(),
+            invalid_row: InvalidRow::default(),
+            lost_session: LostSession::default(),
+            session_idle_limit: Millis(0),
+            session_lifecycle: Hours(0),
+            key_scope: KeyScope::default(),
+            memory_budget: ByteCount(0),
+            merge_per_key: false,
+            hasher: Hasher::Default,
+            grouping: Grouping::default(),
+            dynamic_partition_limit: NonZeroU32::MIN,
+            default_partition: String::new(),
+            partition: Vec::new(),
+            writer_buffer: ByteCount(0),
+            bucket_buffer: ByteCount(0),
+            writer_retries: 0,
+            slots: NonZeroU32::MIN,
+            commit_retries: 0,
+            commit_threads: NonZeroU32::MIN,
+            commit_timeout: Millis(0),
+            flush_concurrent: NonZeroU32::MIN,
+        };
+        Self { config, bucket_number: None, file_cache_writers: 0 }
+    }
+}
+
+fn unknown(name: &str) -> String {
+    // Comparing costs the product of the lengths, and no name of ours is half as long.
+    let short = Some(name).filter(|name| name.len() <= 128);
+    match short.and_then(|name| nearest(name, options::OPTIONS.iter().map(|entry| entry.name))) {
+        Some(near) => format!("there is no such option: did you mean `{near}`?"),
+        None => "there is no such option: `upsert-sink options` lists all of them".into(),
+    }
+}

@@ -1,0 +1,489 @@
+//! The options: name, type, default, bounds, doc, and where the parsed value goes.
+//!
+//! The only list of the guest's options: `SinkConfig::parse` reads them by it, `describe` prints
+//! it. Defaults are texts that are parsed like a user's. Invariant: what is not in the list is not
+//! an option, and what is in it is parsed.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::num::NonZeroU32;
+
+use super::table::{Entry, Kind, Set};
+use super::text::{self, Bare, HOUR, MINUTE, SECOND};
+use super::{
+    ByteCount, DeliveryGuarantee, DoubtPolicy, Draft, Grouping, Hours, InvalidRow, KeyScope,
+    LostSession, partition_option,
+};
+use crate::hash::Hasher;
+use crate::id::Millis;
+
+/// Sorted by name.
+pub(super) static OPTIONS: &[Entry] = &[
+    Entry {
+        name: "partition",
+        default: "",
+        kind: Kind::Text(
+            "`ds='2018'` or `ds=2018` (static) or `ds` (dynamic), levels separated by `,`",
+            |d, v| {
+                d.config.partition = partition_option::parse(v)?;
+                Ok(())
+            },
+        ),
+        doc: "The partition that rows go to. A level that is not named here, or named without a \
+              value, is taken from the row's column of that name. No default: all levels are \
+              dynamic.",
+    },
+    Entry {
+        name: "sink.bucket.check-interval",
+        default: "60 s",
+        kind: Kind::Span(Millis(SECOND), Millis(HOUR), Bare::Milliseconds, |_, _| Ok(())),
+        doc: "File cache mode: how often the size of cache files is checked. Read and checked, \
+              but without effect until `sink.file-cached.enable` is supported. 60 s is the \
+              vendor's default.",
+    },
+    Entry {
+        name: "sink.delivery-guarantee",
+        default: "exactly-once",
+        kind: Kind::Words(&[
+            ("exactly-once", |d| {
+                d.config.guarantee = DeliveryGuarantee::ExactlyOnce;
+                Ok(())
+            }),
+            ("at-least-once", |d| {
+                d.config.guarantee = DeliveryGuarantee::AtLeastOnce;
+                Ok(())
+            }),
+        ]),
+        doc: "exactly-once commits when the checkpoint is complete; at-least-once as soon as all \
+              writers have flushed, which shows rows earlier and may show rows of a checkpoint \
+              that later fails. Default: the one that surprises nobody.",
+    },
+    Entry {
+        name: "sink.doubt",
+        default: "rollover",
+        kind: Kind::Words(&[
+            ("rollover", |d| {
+                d.config.doubt = DoubtPolicy::Rollover;
+                Ok(())
+            }),
+            ("fail", |d| {
+                d.config.doubt = DoubtPolicy::Fail;
+                Ok(())
+            }),
+            ("continue", |d| {
+                d.config.doubt = DoubtPolicy::Continue;
+                Ok(())
+            }),
+        ]),
+        doc: "What follows a pack whose outcome was unknown, once it is acknowledged: rollover \
+              writes on in a fresh session, fail replays from the last checkpoint, continue \
+              writes on in the same session (at-least-once only; then even convergence is not \
+              promised). Default: rollover, correct without a replay.",
+    },
+    Entry {
+        name: "sink.dynamic-partition.limit",
+        default: "100",
+        kind: Kind::Count(1, 100_000, |d, n| {
+            d.config.dynamic_partition_limit = at_least_one(n)?;
+            Ok(())
+        }),
+        doc: "How many partitions one writer may write to between two checkpoints. Each costs a \
+              session, a commit and buffers. 100 is the vendor's default: a column that is no \
+              partition shows soon.",
+    },
+    Entry {
+        name: "sink.file-cached.enable",
+        default: "false",
+        kind: Kind::Flag(|_, on| {
+            not_yet(
+                on,
+                "file cache mode",
+                "set it to `false`; for many partitions, raise `sink.memory.budget`",
+            )
+        }),
+        doc: "Caches rows on local disk until a checkpoint, for many partitions. Not supported \
+              yet.",
+    },
+    Entry {
+        name: "sink.file-cached.flush.always",
+        default: "true",
+        kind: Kind::Flag(|_, _| Ok(())),
+        doc: "File cache mode: whether writing files is buffered by the cache. Read and checked, \
+              but without effect until `sink.file-cached.enable` is supported.",
+    },
+    Entry {
+        name: "sink.file-cached.memory",
+        default: "64 MiB",
+        kind: Kind::Size(kib(128), ByteCount(2 * GIB), file_cache_only),
+        doc: "File cache mode: memory for writing files. Read and checked, but without effect \
+              until `sink.file-cached.enable` is supported. 64 MiB is the vendor's default.",
+    },
+    Entry {
+        name: "sink.file-cached.memory.segment-size",
+        default: "128 KiB",
+        kind: Kind::Size(kib(4), ByteCount(64 * MIB), file_cache_only),
+        doc: "File cache mode: the buffer of one file. Read and checked, but without effect until \
+              `sink.file-cached.enable` is supported. 128 KiB is the vendor's default.",
+    },
+    Entry {
+        name: "sink.file-cached.rolling.max-size",
+        default: "16 MiB",
+        kind: Kind::Size(kib(4), ByteCount(2 * GIB), file_cache_only),
+        doc: "File cache mode: a larger file is sent. Read and checked, but without effect until \
+              `sink.file-cached.enable` is supported. 16 MiB is the vendor's default.",
+    },
+    Entry {
+        name: "sink.file-cached.tmp.dirs",
+        default: "./local",
+        kind: Kind::Text("", |_, _| Ok(())),
+        doc: "File cache mode: directories of the cache. Without effect until \
+              `sink.file-cached.enable` is supported; the directory will be the host's to choose.",
+    },
+    Entry {
+        name: "sink.file-cached.write.max-retries",
+        default: "3",
+        kind: Kind::Count(0, RETRIES_MAX, |_, _| Ok(())),
+        doc: "File cache mode: further attempts at a file. Read and checked, but without effect \
+              until `sink.file-cached.enable` is supported. 3 is the vendor's default.",
+    },
+    Entry {
+        name: "sink.file-cached.writer.num",
+        default: "16",
+        kind: Kind::Count(1, THREADS_MAX, |d, n| {
+            d.file_cache_writers = n;
+            Ok(())
+        }),
+        doc: "File cache mode: partitions that one writer sends at once; times \
+              `upsert.flush.concurrent` it is the number of buckets. Above 32 the network \
+              congests. Without effect until `sink.file-cached.enable` is supported. 16 is the \
+              vendor's default.",
+    },
+    Entry {
+        name: "sink.group-partition.enable",
+        default: "false",
+        kind: Kind::Flag(|d, on| {
+            d.config.grouping = if on { Grouping::Partition } else { Grouping::Key };
+            Ok(())
+        }),
+        doc: "Groups rows by partition instead of primary key: for many evenly written partitions \
+              of a table with fewer than 10 buckets. Default false: by key, no partition can be a \
+              hot spot.",
+    },
+    Entry {
+        name: "sink.hasher",
+        default: "default",
+        kind: Kind::Words(&[
+            ("default", |d| {
+                d.config.hasher = Hasher::Default;
+                Ok(())
+            }),
+            ("legacy", |d| {
+                d.config.hasher = Hasher::Legacy;
+                Ok(())
+            }),
+        ]),
+        doc: "How the table hashes keys into buckets. Rows are routed before a session can tell; \
+              a session that says otherwise is refused, and names the value to set here. Default: \
+              what the service gives to new tables.",
+    },
+    Entry {
+        name: "sink.invalid-row",
+        default: "fail",
+        kind: Kind::Words(&[
+            ("fail", |d| {
+                d.config.invalid_row = InvalidRow::Fail;
+                Ok(())
+            }),
+            ("dead-letter", |d| {
+                d.config.invalid_row = InvalidRow::DeadLetter;
+                Ok(())
+            }),
+        ]),
+        doc: "What becomes of a row that breaks a rule of the table: fail stops the sink; \
+              dead-letter keeps it, with the reason, in a file that is durable before the \
+              checkpoint completes. Default fail: no row is set aside unless asked.",
+    },
+    Entry {
+        name: "sink.key.scope",
+        default: "partition",
+        kind: Kind::Words(&[
+            ("partition", |d| {
+                d.config.key_scope = KeyScope::Partition;
+                Ok(())
+            }),
+            ("table", |d| {
+                d.config.key_scope = KeyScope::Table;
+                Ok(())
+            }),
+        ]),
+        doc: "Where a primary key is unique. With table, a row may move between partitions, and \
+              update-before rows are required to delete it from the old one. Default partition: \
+              MaxCompute's own rule.",
+    },
+    Entry {
+        name: "sink.memory.budget",
+        default: "64 MiB",
+        kind: Kind::Size(kib(64), ByteCount(2 * GIB), |d, n| {
+            d.config.memory_budget = n;
+            Ok(())
+        }),
+        doc: "Bytes of rows that one writer holds over all partitions, buffered and in packs that \
+              are not acknowledged. Beyond it buffers are flushed and the engine waits. 64 MiB \
+              holds 64 full buckets, and a hundred writers fit a machine.",
+    },
+    Entry {
+        name: "sink.merge.enable",
+        default: "true",
+        kind: Kind::Flag(|d, on| {
+            d.config.merge_per_key = on;
+            Ok(())
+        }),
+        doc: "Keeps only the last row of a key in each buffer: fewer bytes for the same table. \
+              Costs a look-up per row; turn it off if keys never repeat within seconds. Default \
+              true: change feeds repeat keys.",
+    },
+    Entry {
+        name: "sink.operation",
+        default: "upsert",
+        kind: Kind::Words(&[
+            ("upsert", |_| Ok(())),
+            ("insert", |_| {
+                not_yet(
+                    true,
+                    "insert",
+                    "set it to `upsert`; a Delta table takes inserts as upserts",
+                )
+            }),
+        ]),
+        doc: "How rows are written. Only upsert is supported yet.",
+    },
+    Entry {
+        name: "sink.parallelism",
+        default: "",
+        kind: Kind::Count(1, 65_536, |d, n| {
+            d.config.parallelism = Some(at_least_one(n)?);
+            Ok(())
+        }),
+        doc: "The number of writers. The table's buckets must be an integral multiple of it; one \
+              writer per bucket is fastest. No default: the engine's.",
+    },
+    Entry {
+        name: "sink.partition.default-value",
+        default: "__DEFAULT_PARTITION__",
+        kind: Kind::Text(
+            "a partition value: 1 to 255 bytes without quotes, `/`, `,`, `=` or control characters",
+            |d, v| {
+                d.config.default_partition = partition_option::value(v)?.into();
+                Ok(())
+            },
+        ),
+        doc: "The partition of rows whose partition column is NULL or empty. The vendor's \
+              default.",
+    },
+    Entry {
+        name: "sink.recover.lost-session",
+        default: "fail",
+        kind: Kind::Words(&[
+            ("fail", |d| {
+                d.config.lost_session = LostSession::Fail;
+                Ok(())
+            }),
+            ("skip", |d| {
+                d.config.lost_session = LostSession::Skip;
+                Ok(())
+            }),
+        ]),
+        doc: "What follows when a session that a checkpoint needs is gone: fail stops, so that an \
+              older checkpoint can be replayed; skip loses its rows and logs partition, rows and \
+              session. Default fail: loss is never silent.",
+    },
+    Entry {
+        name: "sink.session.idle-limit",
+        default: "1 h",
+        kind: Kind::Span(Millis(MINUTE), Millis(24 * HOUR), Bare::Milliseconds, |d, n| {
+            d.config.session_idle_limit = n;
+            Ok(())
+        }),
+        doc: "A session without contact for longer is not taken for committed when the service no \
+              longer knows it. Hosts are in contact every half minute, so 1 h of silence means \
+              that the host itself was away: long enough for a slow restart, and far from the 24 \
+              h after which the service drops sessions by itself.",
+    },
+    Entry {
+        name: "sink.session.lifecycle",
+        default: "24 h",
+        kind: Kind::Span(Millis(HOUR), Millis(24 * HOUR), Bare::Milliseconds, |d, n| {
+            d.config.session_lifecycle = whole_hours(n)?;
+            Ok(())
+        }),
+        doc: "Age, in whole hours, at which the service may drop a session that is not committed: \
+              the longest outage that a pending commit survives. Always sent. Default 24 h: the \
+              most the service grants.",
+    },
+    Entry {
+        name: "sink.session.overlap",
+        default: "true",
+        kind: Kind::Flag(|_, on| {
+            not_yet(
+                !on,
+                "waiting for each commit before the next session",
+                "set it to `true`; two open sessions of one partition are then used",
+            )
+        }),
+        doc: "Whether a partition may have two open sessions, the older waiting for its commit. \
+              Only true is supported yet.",
+    },
+    Entry {
+        name: "upsert.commit.max-retries",
+        default: "3",
+        kind: Kind::Count(0, RETRIES_MAX, |d, n| {
+            d.config.commit_retries = n;
+            Ok(())
+        }),
+        doc: "Further attempts at a commit that was refused for a passing reason. 3 is the \
+              vendor's default.",
+    },
+    Entry {
+        name: "upsert.commit.thread-num",
+        default: "16",
+        kind: Kind::Count(1, THREADS_MAX, |d, n| {
+            d.config.commit_threads = at_least_one(n)?;
+            Ok(())
+        }),
+        doc: "Partitions that are committed at once. Above 32, commits slow each other. 16 is the \
+              vendor's default.",
+    },
+    Entry {
+        name: "upsert.commit.timeout",
+        default: "600 s",
+        kind: Kind::Span(Millis(SECOND), Millis(24 * HOUR), Bare::Seconds, |d, n| {
+            d.config.commit_timeout = n;
+            Ok(())
+        }),
+        doc: "How long the outcome of a commit may stay unknown before the attempt fails. A bare \
+              number is seconds, as the vendor documents it. 600 s is the vendor's default.",
+    },
+    Entry {
+        name: "upsert.flush.concurrent",
+        default: "2",
+        kind: Kind::Count(1, THREADS_MAX, |d, n| {
+            d.config.flush_concurrent = at_least_one(n)?;
+            Ok(())
+        }),
+        doc: "Buckets of one partition that are flushed at once. Raise it step by step and watch: \
+              too many congest the network. 2 is the vendor's default.",
+    },
+    Entry {
+        name: "upsert.major-compact.enable",
+        default: "false",
+        kind: Kind::Flag(|_, on| {
+            not_yet(on, "automatic major compaction", "set it to `false`, and compact by SQL")
+        }),
+        doc: "Asks for a major compaction after a number of commits. Not supported yet.",
+    },
+    Entry {
+        name: "upsert.major-compact.min-commits",
+        default: "100",
+        kind: Kind::Count(1, u32::MAX, |_, n| {
+            not_yet(n != 100, "automatic major compaction", "leave it at `100`")
+        }),
+        doc: "Commits of a partition until a major compaction is asked for. Not supported yet.",
+    },
+    Entry {
+        name: "upsert.partial-column.enable",
+        default: "false",
+        kind: Kind::Flag(|_, on| {
+            not_yet(on, "partial update", "set it to `false`, and write whole rows")
+        }),
+        doc: "Writes only the columns that have a value. Not supported yet.",
+    },
+    Entry {
+        name: "upsert.write.bucket.num",
+        default: "",
+        kind: Kind::Count(1, u32::MAX, |d, n| {
+            d.bucket_number = Some(n);
+            Ok(())
+        }),
+        doc: "The table's buckets, for jobs that state it: it must be what the table says. No \
+              default: the table's.",
+    },
+    Entry {
+        name: "upsert.write.slot-num",
+        default: "1",
+        kind: Kind::Count(1, 1_024, |d, n| {
+            d.config.slots = at_least_one(n)?;
+            Ok(())
+        }),
+        doc: "Tunnel slots of each session: more spread a session over more servers and use up \
+              quota. 1 is the vendor's default.",
+    },
+    Entry {
+        name: "upsert.writer.bucket.buffer-size",
+        default: "1 MiB",
+        kind: Kind::Size(kib(1), ByteCount(256 * MIB), |d, n| {
+            d.config.bucket_buffer = n;
+            Ok(())
+        }),
+        doc: "A bucket with more bytes than this is flushed, in one pack. 1 MiB is the vendor's \
+              default: large enough that a request's own cost vanishes.",
+    },
+    Entry {
+        name: "upsert.writer.buffer-size",
+        default: "64 MiB",
+        kind: Kind::Size(kib(1), ByteCount(2 * GIB), |d, n| {
+            d.config.writer_buffer = n;
+            Ok(())
+        }),
+        doc: "Bytes that one writer buffers of one partition, over all its buckets; beyond it \
+              they are flushed. Below 128 KiB a bucket, sending is inefficient. 64 MiB is the \
+              vendor's default; `sink.memory.budget` bounds all partitions.",
+    },
+    Entry {
+        name: "upsert.writer.max-retries",
+        default: "3",
+        kind: Kind::Count(0, RETRIES_MAX, |d, n| {
+            d.config.writer_retries = n;
+            Ok(())
+        }),
+        doc: "Further attempts at a pack that was refused for a passing reason. 3 is the vendor's \
+              default.",
+    },
+];
+
+/// A count that is at least one.
+fn at_least_one(n: u32) -> Result<NonZeroU32, String> {
+    NonZeroU32::new(n).ok_or_else(|| "`0` is out of bounds: at least 1".to_string())
+}
+
+/// A span that is a whole number of hours.
+fn whole_hours(span: Millis) -> Result<Hours, String> {
+    let hours = u32::try_from(span.0 / HOUR).unwrap_or(u32::MAX);
+    if span.0.is_multiple_of(HOUR) {
+        return Ok(Hours(hours));
+    }
+    let exact = text::span_text(span);
+    Err(format!("{exact} is not a whole number of hours: write `{hours} h`"))
+}
+
+/// Refuses what is documented, but not built yet.
+fn not_yet(refused: bool, what: &str, remedy: &str) -> Set {
+    if refused { Err(format!("{what} is not supported yet: {remedy}")) } else { Ok(()) }
+}
+
+fn file_cache_only(_: &mut Draft, _: ByteCount) -> Set {
+    Ok(())
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+const fn kib(n: u64) -> ByteCount {
+    ByteCount(n * KIB)
+}
+
+/// The largest attempt count anyone may ask for: beyond it, a retry is a hang.
+const RETRIES_MAX: u32 = 1_000;
+
+/// The largest concurrency that is taken as meant; advice against less is a warning (`rules.rs`).
+const THREADS_MAX: u32 = 1_024;

@@ -1,0 +1,134 @@
+//! What a row of the option table is: how its value is read, held against its bounds, and
+//! described.
+//!
+//! Between the user's text (`text.rs`) and the list of options (`options.rs`). Invariant: type and
+//! bounds are told from what is checked, so help and documentation cannot differ from it.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::text::{self, Bare};
+use super::{ByteCount, Draft};
+use crate::id::Millis;
+
+/// One option, as help and documentation show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionDoc {
+    /// Its name, as users write it.
+    pub name: &'static str,
+    /// `integer`, `bytes`, `duration`, `boolean`, `text`, or the allowed words with `|` between.
+    pub value_type: String,
+    /// What holds when it is not set; empty if it then has no value.
+    pub default: &'static str,
+    /// The values that are allowed, in words; empty if the type says it all.
+    pub bounds: String,
+    /// What it does, what it costs, and why the default is what it is.
+    pub doc: &'static str,
+}
+
+/// Every option of the guest, sorted by name.
+pub fn describe() -> Vec<OptionDoc> {
+    super::options::OPTIONS.iter().map(Entry::describe).collect()
+}
+
+/// A row of the table.
+pub(super) struct Entry {
+    pub(super) name: &'static str,
+    pub(super) default: &'static str,
+    pub(super) kind: Kind,
+    pub(super) doc: &'static str,
+}
+
+/// What comes of a setter: a text says why a well-formed value is refused.
+pub(super) type Set = Result<(), String>;
+
+/// One of the allowed words, and what it sets.
+pub(super) type Word = (&'static str, fn(&mut Draft) -> Set);
+
+/// How a value is read, what is allowed, and where it goes.
+pub(super) enum Kind {
+    /// From the first to the second number.
+    Count(u32, u32, fn(&mut Draft, u32) -> Set),
+    Flag(fn(&mut Draft, bool) -> Set),
+    Size(ByteCount, ByteCount, fn(&mut Draft, ByteCount) -> Set),
+    Span(Millis, Millis, Bare, fn(&mut Draft, Millis) -> Set),
+    /// The text says what is allowed.
+    Text(&'static str, fn(&mut Draft, &str) -> Set),
+    Words(&'static [Word]),
+}
+
+impl Entry {
+    /// Reads a value into the draft; the error says what is accepted, but not the option's name.
+    pub(super) fn set(&self, draft: &mut Draft, value: &str) -> Result<(), String> {
+        match &self.kind {
+            Kind::Count(low, high, set) => {
+                let n = text::count(value)?;
+                self.within(value, *low <= n && n <= *high)?;
+                set(draft, n)
+            }
+            Kind::Flag(set) => set(draft, text::flag(value)?),
+            Kind::Size(low, high, set) => {
+                let n = text::size(value)?;
+                self.within(value, *low <= n && n <= *high)?;
+                set(draft, n)
+            }
+            Kind::Span(low, high, bare, set) => {
+                let n = text::span(value, *bare)?;
+                self.within(value, *low <= n && n <= *high)?;
+                set(draft, n)
+            }
+            Kind::Text(_, set) => set(draft, value),
+            Kind::Words(words) => {
+                let known = words.iter().find(|(word, _)| value.trim().eq_ignore_ascii_case(word));
+                let Some((_, set)) = known else {
+                    let allowed = self.value_type().replace('|', "`, `");
+                    return Err(format!("`{value}` is not one of its values: write `{allowed}`"));
+                };
+                set(draft)
+            }
+        }
+    }
+
+    fn within(&self, value: &str, holds: bool) -> Result<(), String> {
+        if holds {
+            return Ok(());
+        }
+        Err(format!("`{value}` is out of bounds: allowed is {}", self.bounds()))
+    }
+
+    fn describe(&self) -> OptionDoc {
+        OptionDoc {
+            name: self.name,
+            value_type: self.value_type(),
+            default: self.default,
+            bounds: self.bounds(),
+            doc: self.doc,
+        }
+    }
+
+    fn value_type(&self) -> String {
+        match &self.kind {
+            Kind::Count(..) => "integer".to_string(),
+            Kind::Flag(..) => "boolean".to_string(),
+            Kind::Size(..) => "bytes".to_string(),
+            Kind::Span(..) => "duration".to_string(),
+            Kind::Text(..) => "text".to_string(),
+            Kind::Words(words) => words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join("|"),
+        }
+    }
+
+    fn bounds(&self) -> String {
+        match &self.kind {
+            Kind::Count(low, high, _) => format!("{low} to {high}"),
+            Kind::Size(low, high, _) => {
+                format!("{} to {}", text::size_text(*low), text::size_text(*high))
+            }
+            Kind::Span(low, high, _, _) => {
+                format!("{} to {}", text::span_text(*low), text::span_text(*high))
+            }
+            Kind::Text(bounds, _) => (*bounds).to_string(),
+            Kind::Flag(_) | Kind::Words(_) => String::new(),
+        }
+    }
+}

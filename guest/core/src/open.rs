@@ -1,0 +1,43 @@
+//! What every role learns from its task before it begins: the table, the options, and how rows fall onto the table.
+//!
+//! Before a row's way begins. Invariant: whatever is wrong with options, schema or their combination is found here, once,
+//! by every role alike.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::config::{SinkConfig, TaskFacts};
+use crate::error::Error;
+use crate::io::Task;
+use crate::schema::{RowPlan, TableSchema};
+
+/// A task, parsed.
+#[derive(Debug)]
+pub struct Opened {
+    /// The table.
+    pub schema: TableSchema,
+    /// The options.
+    pub config: SinkConfig,
+    /// How the batch's columns fall onto the table.
+    pub plan: RowPlan,
+    /// Lines for the operator.
+    pub warnings: Vec<String>,
+}
+
+impl Opened {
+    /// Parses a task.
+    ///
+    /// Errors: `InvalidConfig` naming the option or column, its value, the rule and the remedy.
+    pub fn of(task: &Task) -> Result<Self, Error> {
+        let schema = TableSchema::parse(&task.table)?;
+        let facts = TaskFacts {
+            parallelism: task.parallelism,
+            local: task.local,
+            checkpoint_interval: task.checkpoint_interval,
+        };
+        let (config, warnings) =
+            SinkConfig::parse(&task.options, &schema, &task.columns, &facts)?;
+        let plan = RowPlan::new(&schema, &task.columns, &config.static_partition())?;
+        Ok(Self { schema, config, plan, warnings })
+    }
+}

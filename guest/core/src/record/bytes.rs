@@ -1,0 +1,192 @@
+//! The bytes of one record under construction.
+//!
+//! `encode` writes here, `buffer` copies from here; one is reused for all rows. Invariant: what it
+//! shows is the last record or key that was written whole.
+//!
+//! In the sandbox a copy whose length is not a constant is a call to the outside, filling with
+//! zeros is another, and every bounds check counts: bytes move in words of 8 and 16, into an array
+//! of constant size that is never cleared, at places that a mask keeps inside it. Records that
+//! might not fit there are written to a vector, the plain way.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ops::Deref;
+
+use super::crc::Crc;
+use super::varint::{varint_len, varint_word};
+
+/// One record, or one key.
+#[derive(Clone, Debug)]
+pub struct RecordBytes {
+    near: Box<[u8; NEAR_BYTES]>,
+    /// How many bytes of `near` count.
+    length: usize,
+    /// What was too large for `near`; empty if it was not.
+    far: Vec<u8>,
+}
+
+/// Records up to this size are written to the array.
+pub(super) const RECORD_BYTES_MAX: usize = 16 * 1024;
+/// A word written at the last place still has room.
+const NEAR_BYTES: usize = RECORD_BYTES_MAX + 64;
+
+impl RecordBytes {
+    /// No bytes.
+    pub fn new() -> Self {
+        Self { near: Box::new([0; NEAR_BYTES]), length: 0, far: Vec::new() }
+    }
+
+    /// Forgets what was written.
+    pub fn clear(&mut self) {
+        self.length = 0;
+        self.far.clear();
+    }
+
+    /// What was written.
+    #[inline]
+    pub fn as_slice(&self) -> &[u8] {
+        if self.far.is_empty() { &self.near[..self.length] } else { &self.far }
+    }
+
+    /// Begins to write to the array.
+    #[inline(always)]
+    pub(super) fn cursor(&mut self) -> Cursor<'_> {
+        Cursor { bytes: &mut self.near, at: 0 }
+    }
+
+    /// Shows what was written to the array up to `end`.
+    #[inline(always)]
+    pub(super) fn finish(&mut self, end: usize) {
+        assert!(end <= RECORD_BYTES_MAX, "what is larger is written to the vector");
+        self.length = end;
+        self.far.clear();
+    }
+
+    /// Begins to write to the vector.
+    pub(super) fn far(&mut self) -> &mut Vec<u8> {
+        self.clear();
+        &mut self.far
+    }
+}
+
+impl Default for RecordBytes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Deref for RecordBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+/// A place in the array.
+pub(super) struct Cursor<'a> {
+    bytes: &'a mut [u8; NEAR_BYTES],
+    at: usize,
+}
+
+impl Cursor<'_> {
+    /// How many bytes were written.
+    #[inline(always)]
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Lends a copy of the place to what is not inlined, so that this one can stay in registers.
+    #[inline(always)]
+    pub(super) fn lend<T>(&mut self, write: impl FnOnce(&mut Cursor<'_>) -> T) -> T {
+        let mut lent = Cursor { bytes: &mut *self.bytes, at: self.at };
+        let written = write(&mut lent);
+        self.at = lent.at;
+        written
+    }
+
+    /// Writes a word, of which the first `length` bytes count.
+    #[inline(always)]
+    pub(super) fn word(&mut self, word: u64, length: usize) {
+        *self.next() = word.to_le_bytes();
+        self.at += length;
+    }
+
+    /// Writes a number of variable length.
+    #[inline(always)]
+    pub(super) fn varint(&mut self, value: u64) {
+        let length = varint_len(value);
+        if length > 8 {
+            return self.lend(|cursor| cursor.long_varint(value));
+        }
+        self.word(varint_word(value, length), length);
+    }
+
+    /// Numbers of 9 and 10 bytes: 56 bits first, then the rest.
+    #[cold]
+    #[inline(never)]
+    fn long_varint(&mut self, value: u64) {
+        let low = varint_word(value & ((1 << 56) - 1), 8);
+        self.word(low | 0x8080_8080_8080_8080, 8);
+        let high = value >> 56;
+        self.word(varint_word(high, varint_len(high)), varint_len(high));
+    }
+
+    /// Writes `source[from..to]` and adds it to the checksum. There are 16 bytes before `to`.
+    #[inline(always)]
+    pub(super) fn slice(&mut self, mut crc: Crc, source: &[u8], from: usize, to: usize) -> Crc {
+        let (blocks, rest) = source[from..to].as_chunks::<16>();
+        for block in blocks {
+            *self.next() = *block;
+            self.at += 16;
+            crc = crc.block(word_of(block, 0), word_of(block, 8));
+        }
+        let length = rest.len();
+        let (low, high) = self.last(source, to, length);
+        if length > 8 { crc.long_tail(length, low, high) } else { crc.short_tail(length, high) }
+    }
+
+    /// Writes `source[from..to]`. There are 16 bytes before `to`.
+    #[inline(always)]
+    pub(super) fn copy(&mut self, source: &[u8], from: usize, to: usize) {
+        let (blocks, rest) = source[from..to].as_chunks::<16>();
+        for block in blocks {
+            *self.next() = *block;
+            self.at += 16;
+        }
+        self.last(source, to, rest.len());
+    }
+
+    /// Writes the last `length` bytes before `to`, fewer than 16. Returns the 16 bytes before `to`
+    /// as two words, with zeros in place of what was not written.
+    #[inline(always)]
+    fn last(&mut self, source: &[u8], to: usize, length: usize) -> (u64, u64) {
+        let block = source[to - 16..].first_chunk().expect("there are 16 bytes before the end");
+        let (low, high) = (word_of(block, 0), word_of(block, 8));
+        if length > 8 {
+            let unused = (8 * (16 - length as u32)) & 63;
+            self.word((low >> unused) | (high << 1 << (63 - unused)), 8);
+            self.word(high >> unused, length - 8);
+            return (low & (u64::MAX << unused), high);
+        }
+        // Of no bytes nothing counts; a shift by all 64 bits there is not.
+        let unused = (8 * (8 - length as u32)) & 63;
+        let any = u64::from(length != 0).wrapping_neg();
+        self.word(high >> unused, length);
+        (0, high & (u64::MAX << unused) & any)
+    }
+
+    /// The next bytes.
+    #[inline(always)]
+    fn next<const N: usize>(&mut self) -> &mut [u8; N] {
+        // The mask changes nothing, as `RecordBytes::finish` asserts; by it the compiler needs no
+        // check.
+        let at = self.at & (RECORD_BYTES_MAX - 1);
+        self.bytes[at..].first_chunk_mut().expect("the array is longer than the mask")
+    }
+}
+
+#[inline(always)]
+fn word_of(block: &[u8; 16], at: usize) -> u64 {
+    u64::from_le_bytes(*block[at..].first_chunk().expect("a block has two words"))
+}

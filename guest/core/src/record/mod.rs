@@ -1,0 +1,49 @@
+//! Records and packs as they stand on the wire: the body of a PUT, before compression.
+//!
+//! A row comes here from `bucket`, with its batch; its record goes to `buffer`. The local server
+//! comes here from the other end. Invariant: `encode` writes what MaxCompute's own clients write;
+//! `decode` reads what they write, and nothing that its checksums do not vouch for.
+
+mod bytes;
+mod convert;
+pub mod crc;
+mod decimal;
+mod decode;
+mod encode;
+mod value;
+mod value_encode;
+mod varint;
+mod wire;
+
+pub use bytes::RecordBytes;
+pub use decimal::{decimal_text, parse_decimal};
+pub use decode::{DecodedRecord, decode_pack};
+pub use encode::RecordEncoder;
+pub use value::Value;
+pub use value_encode::{encode_values, pack_trailer};
+
+pub(crate) use convert::table_value;
+
+/// What a record does to its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Removes the row of this key; only the key is written.
+    Delete,
+    /// Puts the row in the place of any other of this key.
+    Upsert,
+}
+
+impl Op {
+    /// What a row of this kind does: insert and update-after put, update-before and delete remove.
+    pub const fn of(kind: crate::batch::RowKind) -> Self {
+        if kind.removes() { Self::Delete } else { Self::Upsert }
+    }
+
+    /// The byte of the `__operation` column: `U` or `D`.
+    pub(crate) const fn letter(self) -> u8 {
+        match self {
+            Self::Delete => b'D',
+            Self::Upsert => b'U',
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! When to make the next attempt, as a function of the attempt and a seed.
+//!
+//! Beside the row's way: every machine that submits operations asks here. Invariant: no clock and no randomness; the same
+//! ticket and attempt always wait equally long, and two sinks do not wait in step because their nonces differ.
+
+use crate::id::{Millis, Ticket};
+use crate::io::{Refusal, RefusalKind};
+
+/// Waits after attempts that may have been carried out, or that never left.
+///
+/// Java's client waits 1, 2, 4 … 64 s; half of each wait is drawn here, so that buckets that failed together do not
+/// come back together.
+const DOUBT: Backoff = Backoff { first: 500, most: 20_000 };
+
+/// Waits after the service asked for less. 64 s is where the vendor's clients stop doubling.
+const SLOW_DOWN: Backoff = Backoff { first: 1_000, most: 64_000 };
+
+/// Waits for a commit that is under way.
+const POLL: Backoff = Backoff { first: 50, most: 8_000 };
+
+/// A doubling wait, in milliseconds.
+#[derive(Clone, Copy)]
+struct Backoff {
+    first: u64,
+    most: u64,
+}
+
+/// Attempts at one operation, and the waits between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempts {
+    seed: u64,
+    made: u32,
+}
+
+impl Attempts {
+    /// The first attempt at `ticket` of the start whose nonce this is.
+    pub fn first(nonce: u64, ticket: Ticket) -> Self {
+        Self { seed: mix(nonce ^ mix(ticket.0)), made: 1 }
+    }
+
+    /// How many attempts were made.
+    pub fn made(&self) -> u32 {
+        self.made
+    }
+
+    /// Counts one more attempt.
+    pub fn again(&mut self) {
+        self.made = self.made.saturating_add(1);
+    }
+
+    /// How long to wait after a refusal that allows another attempt.
+    pub fn after_refusal(&self, refusal: &Refusal) -> Millis {
+        let backoff = match refusal.kind {
+            RefusalKind::SlowDown => SLOW_DOWN,
+            RefusalKind::Denied
+            | RefusalKind::Invalid
+            | RefusalKind::Moved
+            | RefusalKind::NoSuchPartition
+            | RefusalKind::NoSuchSession
+            | RefusalKind::NotSent => DOUBT,
+        };
+        self.wait(backoff).max(refusal.retry_after)
+    }
+
+    /// How long to wait after an attempt whose outcome is in doubt.
+    pub fn after_doubt(&self) -> Millis {
+        self.wait(DOUBT)
+    }
+
+    /// How long to wait before asking again for a commit that is under way.
+    pub fn poll(&self) -> Millis {
+        self.wait(POLL)
+    }
+
+    /// Between half and all of the doubled wait.
+    fn wait(&self, backoff: Backoff) -> Millis {
+        let doublings = self.made.saturating_sub(1).min(32);
+        let full = backoff.first.saturating_mul(1 << doublings).min(backoff.most);
+        let half = full / 2;
+        Millis(half + mix(self.seed.wrapping_add(u64::from(self.made))) % (full - half + 1))
+    }
+}
+
+/// Spreads a number over all 64 bits (the finaliser of SplitMix64).
+fn mix(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_stay_within_their_bounds_and_never_overflow() {
+        let mut attempts = Attempts::first(7, Ticket(1));
+        for made in 1..200_u32 {
+            let full = 500_u64.saturating_mul(1 << (made - 1).min(32)).min(20_000);
+            let wait = attempts.after_doubt().0;
+            assert!(wait >= full / 2 && wait <= full, "attempt {made} waits {wait} of {full}");
+            attempts.again();
+        }
+    }
+
+    #[test]
+    fn two_tickets_do_not_wait_in_step() {
+        let waits = |ticket| Attempts::first(7, Ticket(ticket)).after_doubt();
+        assert!((1..20).any(|ticket| waits(ticket) != waits(0)));
+    }
+}

@@ -1,0 +1,343 @@
+//! Upsert sessions as a writer sees them: their names, their place in a partition's life, and the committable left behind.
+//!
+//! After `flush` in a row's way: a pack goes into the session that its partition has open. Invariant: a session is named by
+//! (start, barrier, rollover) and names of one partition are ordered as their rows must become visible; a session with a
+//! pack in doubt takes no further pack of this writer.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::error::Error;
+use crate::id::{CheckpointId, Millis, SessionId};
+use crate::io::{SessionInfo, SessionRef};
+use crate::state::{Kind, Opener, Sealer};
+
+/// What a session is for. The coordinator answers the same name with the same session.
+///
+/// The order of names of one partition is the order in which their sessions must be committed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionName {
+    /// The partition; empty for a table without partitions.
+    pub partition: String,
+    /// The start of the sink that asked.
+    pub start: u64,
+    /// The last barrier that the asking writer had passed in this start; zero before the first.
+    pub barrier: CheckpointId,
+    /// How many sessions of this barrier were left because of a doubt.
+    pub rollover: u32,
+}
+
+impl SessionName {
+    /// Appends the name to a sealed piece.
+    pub fn write(&self, sealer: &mut Sealer) {
+        sealer.text(&self.partition).u64(self.start).u64(self.barrier.0).u32(self.rollover);
+    }
+
+    /// Reads a name from a sealed piece.
+    pub fn read(opener: &mut Opener<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            partition: opener.text()?,
+            start: opener.u64()?,
+            barrier: CheckpointId(opener.u64()?),
+            rollover: opener.u32()?,
+        })
+    }
+}
+
+/// A session with acknowledged rows of one writer, to be committed when a checkpoint that holds it completes.
+///
+/// It lives in its writer's state until its commit is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committable {
+    /// The sink it belongs to.
+    pub identity: String,
+    /// What the session was for.
+    pub name: SessionName,
+    /// The service's id of it.
+    pub session: SessionId,
+    /// A time at which it was certainly not older than this.
+    pub created_at: Millis,
+    /// The last time the service was heard about it.
+    pub contact_at: Millis,
+    /// The lifecycle that was asked for.
+    pub lifecycle_hours: u32,
+    /// Packs of this writer that were acknowledged.
+    pub packs: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Before-images whose rows moved to another key or partition.
+    pub moved_out: u64,
+}
+
+impl Committable {
+    /// The session, as the Tunnel is told.
+    pub fn session_ref(&self) -> SessionRef {
+        SessionRef { id: self.session.clone(), partition: self.name.partition.clone() }
+    }
+
+    /// Versioned bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut sealer = Sealer::new(Kind::Committable);
+        sealer.text(&self.identity);
+        self.name.write(&mut sealer);
+        sealer.text(&self.session.0).u64(self.created_at.0).u64(self.contact_at.0);
+        sealer.u32(self.lifecycle_hours).u64(self.packs).u64(self.records).u64(self.moved_out);
+        sealer.seal()
+    }
+
+    /// Reads what `to_bytes` wrote.
+    ///
+    /// Errors: `Corrupt` for damaged bytes, `InvalidConfig` for bytes of a newer version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let mut opener = Opener::open(Kind::Committable, bytes)?;
+        let committable = Self {
+            identity: opener.text()?,
+            name: SessionName::read(&mut opener)?,
+            session: SessionId(opener.text()?),
+            created_at: Millis(opener.u64()?),
+            contact_at: Millis(opener.u64()?),
+            lifecycle_hours: opener.u32()?,
+            packs: opener.u64()?,
+            records: opener.u64()?,
+            moved_out: opener.u64()?,
+        };
+        opener.finish()?;
+        Ok(committable)
+    }
+
+    /// Takes up what another writer put into the same session.
+    pub fn join(&mut self, other: &Self) {
+        self.created_at = self.created_at.min(other.created_at);
+        self.contact_at = self.contact_at.max(other.contact_at);
+        self.packs = self.packs.saturating_add(other.packs);
+        self.records = self.records.saturating_add(other.records);
+        self.moved_out = self.moved_out.saturating_add(other.moved_out);
+    }
+}
+
+/// Where a partition of one writer stands with its session.
+///
+/// | state | `ask` | `grant` of this name | `doubt` of this session | `leave` |
+/// |---|---|---|---|---|
+/// | `Absent` | → `Awaiting` | ignored | ignored | stays |
+/// | `Awaiting` | stays | → `Open` | ignored | → `Absent` |
+/// | `Open` | stays | ignored | → `Absent`, next rollover | → `Absent` |
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SessionState {
+    /// None is open and none was asked for; the next is of this rollover.
+    #[default]
+    Absent,
+    /// The coordinator was asked.
+    Awaiting(SessionName),
+    /// Packs may go into it.
+    Open(OpenSession),
+}
+
+/// A session that packs may go into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenSession {
+    /// What it is for.
+    pub name: SessionName,
+    /// The service's id.
+    pub id: SessionId,
+    /// A time at which it was certainly not older than this.
+    pub created_at: Millis,
+}
+
+/// A session as the coordinator hands it out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// What it is for.
+    pub name: SessionName,
+    /// When it was asked of the service: it is not older.
+    pub created_at: Millis,
+    /// What the service says of it.
+    pub info: SessionInfo,
+}
+
+/// One partition's session, and the rollovers behind it.
+#[derive(Clone, Debug, Default)]
+pub struct PartitionSession {
+    state: SessionState,
+    rollover: u32,
+}
+
+impl PartitionSession {
+    /// The session that packs may go into.
+    pub fn open(&self) -> Option<&OpenSession> {
+        match &self.state {
+            SessionState::Open(open) => Some(open),
+            SessionState::Absent | SessionState::Awaiting(_) => None,
+        }
+    }
+
+    /// The name that is asked for.
+    pub fn awaited(&self) -> Option<&SessionName> {
+        match &self.state {
+            SessionState::Awaiting(name) => Some(name),
+            SessionState::Absent | SessionState::Open(_) => None,
+        }
+    }
+
+    /// Asks for a session if there is none. True if that is new.
+    pub fn ask(&mut self, partition: &str, start: u64, barrier: CheckpointId) -> bool {
+        match self.state {
+            SessionState::Awaiting(_) | SessionState::Open(_) => false,
+            SessionState::Absent => {
+                let partition = String::from(partition);
+                let rollover = self.rollover;
+                let name = SessionName { partition, start, barrier, rollover };
+                self.state = SessionState::Awaiting(name);
+                true
+            }
+        }
+    }
+
+    /// The coordinator answered. False if the answer is to a question no longer asked.
+    pub fn grant(&mut self, grant: &Grant) -> bool {
+        match &self.state {
+            SessionState::Awaiting(name) if *name == grant.name => {
+                self.state = SessionState::Open(OpenSession {
+                    name: grant.name.clone(),
+                    id: grant.info.id.clone(),
+                    created_at: grant.created_at,
+                });
+                true
+            }
+            SessionState::Absent | SessionState::Awaiting(_) | SessionState::Open(_) => false,
+        }
+    }
+
+    /// A pack of this session is in doubt: it takes no further pack. False if it is not the open one.
+    pub fn doubt(&mut self, session: &SessionId) -> bool {
+        match &self.state {
+            SessionState::Open(open) if open.id == *session => {
+                self.state = SessionState::Absent;
+                self.rollover = self.rollover.saturating_add(1);
+                true
+            }
+            SessionState::Absent | SessionState::Awaiting(_) | SessionState::Open(_) => false,
+        }
+    }
+
+    /// A barrier was passed or skipped: what comes now belongs to a session of another name.
+    pub fn leave(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Refuses a session that does not fit what rows are encoded and routed for.
+///
+/// Errors: `InvalidConfig` naming what differs and what to do.
+pub fn check_fit(
+    info: &SessionInfo,
+    buckets: u32,
+    hasher: &str,
+    columns: &[(String, String)],
+) -> Result<(), Error> {
+    let at = format!("session {}", info.id);
+    if info.buckets != buckets {
+        let message = format!(
+            "the session has {} buckets, the table had {buckets} when the sink was opened: its \
+             layout has changed; start the sink again",
+            info.buckets
+        );
+        return Err(Error::config(at, message));
+    }
+    if !info.hasher.eq_ignore_ascii_case(hasher) {
+        let message = format!(
+            "the service hashes keys with `{}`, rows were routed with `{hasher}`: set \
+             sink.hasher = {}",
+            info.hasher, info.hasher
+        );
+        return Err(Error::config(at, message));
+    }
+    let differs = info.columns.len() != columns.len()
+        || (info.columns.iter().zip(columns)).any(|(theirs, (name, column_type))| {
+            !theirs.name.eq_ignore_ascii_case(name)
+                || !theirs.column_type.eq_ignore_ascii_case(column_type)
+        });
+    if differs {
+        let theirs = info.columns.iter().map(|c| format!("{} {}", c.name, c.column_type));
+        let theirs = theirs.collect::<Vec<_>>().join(", ");
+        let message = format!(
+            "the session's columns are ({theirs}), not those the table had when the sink was \
+             opened: its schema has changed; start the sink again"
+        );
+        return Err(Error::config(at, message));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::SessionStatus;
+
+    fn grant(name: &SessionName, id: &str) -> Grant {
+        Grant {
+            name: name.clone(),
+            created_at: Millis(5),
+            info: SessionInfo {
+                id: SessionId(id.into()),
+                status: SessionStatus::Normal,
+                buckets: 8,
+                hasher: "default".into(),
+                hash_key: Vec::new(),
+                columns: Vec::new(),
+            },
+        }
+    }
+
+    fn name(start: u64, barrier: u64, rollover: u32) -> SessionName {
+        SessionName { partition: "day='x'".into(), start, barrier: CheckpointId(barrier), rollover }
+    }
+
+    #[test]
+    fn names_are_ordered_by_start_then_barrier_then_rollover() {
+        let ordered = [name(1, 9, 0), name(2, 0, 0), name(2, 0, 1), name(2, 3, 0)];
+        assert!(ordered.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn a_doubted_session_takes_no_further_pack() {
+        let mut session = PartitionSession::default();
+        assert!(session.ask("day='x'", 1, CheckpointId(3)));
+        assert!(!session.ask("day='x'", 1, CheckpointId(3)));
+        assert!(session.grant(&grant(&name(1, 3, 0), "a")));
+        assert!(session.doubt(&SessionId("a".into())));
+        assert!(session.open().is_none());
+        session.ask("day='x'", 1, CheckpointId(3));
+        assert_eq!(session.awaited(), Some(&name(1, 3, 1)));
+        assert!(!session.grant(&grant(&name(1, 3, 0), "a")), "a late reply reopens it");
+        assert!(!session.doubt(&SessionId("a".into())), "a second doubt rolls over again");
+    }
+
+    #[test]
+    fn a_committable_is_read_back_as_written() {
+        let committable = Committable {
+            identity: "sink".into(),
+            name: name(4, 2, 1),
+            session: SessionId("s".into()),
+            created_at: Millis(1),
+            contact_at: Millis(2),
+            lifecycle_hours: 24,
+            packs: 3,
+            records: 4,
+            moved_out: 5,
+        };
+        assert_eq!(Committable::from_bytes(&committable.to_bytes()).unwrap(), committable);
+    }
+
+    #[test]
+    fn a_session_of_another_layout_is_refused_with_the_remedy() {
+        let info = grant(&name(1, 0, 0), "a").info;
+        assert!(check_fit(&info, 8, "default", &[]).is_ok());
+        assert!(check_fit(&info, 4, "default", &[]).unwrap_err().message.contains("8 buckets"));
+        let error = check_fit(&info, 8, "legacy", &[]).unwrap_err();
+        assert!(error.message.contains("sink.hasher = default"), "{error}");
+        let columns = [("id".into(), "bigint".into())];
+        assert!(check_fit(&info, 8, "default", &columns).is_err());
+    }
+}

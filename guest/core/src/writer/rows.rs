@@ -1,0 +1,238 @@
+//! Rows into buffers: the straight line of a row inside the core.
+//!
+//! batch → partition → hash → bucket → record → buffer; what is full goes to the flush queue (`packs`). Invariant: a row is
+//! buffered exactly once, in the bucket that its key hashes to, or refused by name.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::batch::{RowBatch, RowFault, RowKind};
+use crate::config::{InvalidRow, SinkConfig};
+use crate::dead_letter;
+use crate::error::Error;
+use crate::hash::{Hasher, KeyHasher, bucket_of};
+use crate::id::BucketId;
+use crate::io::WriterOutput;
+use crate::partition::{PartitionIndex, Partitioner};
+use crate::record::{Op, RecordBytes, RecordEncoder};
+use crate::schema::{RowPlan, TableSchema};
+use crate::writer::Writer;
+use crate::writer::packs::Partition;
+
+/// What turns rows into records: built once, reused for every batch.
+#[derive(Debug)]
+pub(crate) struct RowPath {
+    plan: RowPlan,
+    partitioner: Partitioner,
+    hasher: KeyHasher,
+    encoder: RecordEncoder,
+    merge_per_key: bool,
+    hasher_name: Hasher,
+    buckets: u32,
+    /// Name and type of each of the table's columns, to hold against a session's.
+    columns: Vec<(String, String)>,
+    scratch: Scratch,
+}
+
+/// Memory that is reused from batch to batch.
+#[derive(Debug, Default)]
+struct Scratch {
+    partitions: Vec<PartitionIndex>,
+    faults: Vec<(usize, RowFault)>,
+    hashes: Vec<i32>,
+    record: RecordBytes,
+    key: RecordBytes,
+}
+
+/// Where a row belongs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    partition: PartitionIndex,
+    bucket: BucketId,
+}
+
+impl RowPath {
+    /// Prepares the way.
+    ///
+    /// Errors: `InvalidConfig` for a key or partition column of a type that cannot be one.
+    pub(crate) fn new(
+        schema: &TableSchema,
+        plan: RowPlan,
+        config: &SinkConfig,
+    ) -> Result<Self, Error> {
+        let columns = schema.columns.iter();
+        Ok(Self {
+            partitioner: Partitioner::new(schema, &plan, config),
+            hasher: KeyHasher::new(config.hasher, schema, &plan)?,
+            encoder: RecordEncoder::new(schema, &plan),
+            plan,
+            merge_per_key: config.merge_per_key,
+            hasher_name: config.hasher,
+            buckets: schema.buckets,
+            columns: columns.map(|c| (c.name.clone(), c.column_type.to_string())).collect(),
+            scratch: Scratch::default(),
+        })
+    }
+
+    /// Nothing is held of any partition: each begins anew.
+    pub(crate) fn forget_partitions(&mut self) {
+        self.partitioner.forget();
+    }
+
+    /// Shows what rows are encoded and routed for, to be held against a session.
+    pub(crate) fn check_session(
+        &self,
+        check: impl FnOnce(u32, &str, &[(String, String)]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        check(self.buckets, self.hasher_name.name(), &self.columns)
+    }
+}
+
+impl Writer {
+    /// Takes a batch: every row is buffered or refused.
+    ///
+    /// Errors: `Corrupt` for a malformed batch, `InvalidRow` for a refused row unless `sink.invalid-row` is
+    /// `dead-letter`, `InvalidConfig` for too many partitions, `Bug` if no rows are accepted now.
+    pub(crate) fn take_rows(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if matches!(self.checkpoint, crate::checkpoint::CheckpointState::Draining { .. }) {
+            return Err(Error::bug("host", "rows came while a barrier was being passed"));
+        }
+        let batch = RowBatch::parse(bytes, &self.path.plan)?;
+        let mut scratch = core::mem::take(&mut self.path.scratch);
+        let taken = self.take_batch(&batch, &mut scratch);
+        self.path.scratch = scratch;
+        taken?;
+        self.count("messaging.client.consumed.messages", batch.rows() as u64);
+        self.relieve();
+        Ok(())
+    }
+
+    fn take_batch(&mut self, batch: &RowBatch<'_>, scratch: &mut Scratch) -> Result<(), Error> {
+        self.batches += 1;
+        let Scratch { partitions, faults, .. } = scratch;
+        self.path.partitioner.assign(batch, partitions, faults)?;
+        for (row, fault) in faults {
+            self.refuse(batch, *row, fault)?;
+        }
+        self.meet_partitions();
+        self.path.hasher.hash_batch(batch, &mut scratch.hashes);
+        for row in 0..batch.rows() {
+            let partition = scratch.partitions[row];
+            if partition.is_refused() {
+                continue;
+            }
+            let bucket = bucket_of(scratch.hashes[row], self.path.buckets);
+            let place = Place { partition, bucket };
+            let moved_out = batch.kind(row) == RowKind::UpdateBefore
+                && !self.followed_by_after(batch, row, place, scratch);
+            if let Err(fault) = self.take_row(batch, row, place, moved_out, scratch) {
+                self.refuse(batch, row, &fault)?;
+            }
+        }
+        self.seal_partitions();
+        Ok(())
+    }
+
+    /// Encodes and buffers one row.
+    #[inline]
+    fn take_row(
+        &mut self,
+        batch: &RowBatch<'_>,
+        row: usize,
+        place: Place,
+        moved_out: bool,
+        scratch: &mut Scratch,
+    ) -> Result<(), RowFault> {
+        let op = Op::of(batch.kind(row));
+        scratch.record.clear();
+        let crc = self.path.encoder.encode(batch, row, op, &mut scratch.record)?;
+        if scratch.record.len() > self.config.bucket_buffer.0 as usize {
+            return Err(too_large(scratch.record.len(), &self.config));
+        }
+        let key = if self.path.merge_per_key {
+            scratch.key.clear();
+            self.path.encoder.key(batch, row, &mut scratch.key);
+            Some(scratch.key.as_slice())
+        } else {
+            None
+        };
+        let partition = &mut self.partitions[place.partition.0 as usize];
+        partition.last_batch = self.batches;
+        let slot = partition.slot(place.bucket);
+        slot.moved_out += u64::from(moved_out);
+        let change = slot.buffer.push(&mut self.pool, &scratch.record, crc, key);
+        let full = slot.buffer.bytes() >= self.config.bucket_buffer.0 as usize;
+        self.account.add(place.partition, change);
+        if full {
+            self.seal_full(place.partition, place.bucket);
+        }
+        Ok(())
+    }
+
+    /// Whether the after-image of this before-image is the next row, of the same key and partition: then the pair is an
+    /// update in place, and no row moves.
+    fn followed_by_after(
+        &self,
+        batch: &RowBatch<'_>,
+        row: usize,
+        place: Place,
+        scratch: &Scratch,
+    ) -> bool {
+        let next = row + 1;
+        next < batch.rows()
+            && batch.kind(next) == RowKind::UpdateAfter
+            && scratch.partitions[next] == place.partition
+            && scratch.hashes[next] == scratch.hashes[row]
+    }
+
+    /// Makes room for partitions that this batch was the first to name.
+    fn meet_partitions(&mut self) {
+        for index in self.partitions.len()..self.path.partitioner.len() {
+            let index = PartitionIndex(u32::try_from(index).expect("indices are 32 bits wide"));
+            let spec = String::from(self.path.partitioner.spec(index));
+            self.partitions.push(Partition::new(spec, self.path.buckets));
+        }
+    }
+
+    /// Flushes partitions that hold more than `upsert.writer.buffer-size`.
+    fn seal_partitions(&mut self) {
+        for index in 0..self.partitions.len() {
+            let partition = PartitionIndex(u32::try_from(index).expect("indices are 32 bits wide"));
+            if self.partitions[index].last_batch == self.batches
+                && self.account.buffered_of(partition) >= self.config.writer_buffer.0
+            {
+                self.queue_partition(index);
+            }
+        }
+    }
+
+    fn refuse(&mut self, batch: &RowBatch<'_>, row: usize, fault: &RowFault) -> Result<(), Error> {
+        match self.config.invalid_row {
+            InvalidRow::Fail => {
+                let at = format!("row {row} of a batch, column {}", fault.column);
+                let message = format!(
+                    "{}; correct the row, or set sink.invalid-row = dead-letter to set such rows \
+                     aside",
+                    fault.rule
+                );
+                Err(Error::row(at, message))
+            }
+            InvalidRow::DeadLetter => {
+                let line = dead_letter::line(batch, row, &self.path.plan.row_columns, fault);
+                self.count("upsert_sink.rows.dead_letter", 1);
+                self.outputs.push_back(WriterOutput::DeadLetter(line));
+                Ok(())
+            }
+        }
+    }
+}
+
+fn too_large(bytes: usize, config: &SinkConfig) -> RowFault {
+    let rule = format!(
+        "the encoded row has {bytes} bytes, more than upsert.writer.bucket.buffer-size = {}: raise \
+         that option, and sink.memory.budget with it",
+        config.bucket_buffer.0
+    );
+    RowFault::new("(whole row)", rule)
+}

@@ -1,0 +1,224 @@
+//! The machines against scripts: `testdata/*.txt` hold commands, `----`, and what must follow.
+//!
+//! A script begins with the promise it keeps. `UPDATE_SCRIPTS=1 cargo test -p upsert-sink-core --test machines` writes what
+//! follows now into the files, for review.
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `options k=v …` | for the starts that follow |
+//! | `open N [from C]` | starts the sink with N writers, restoring checkpoint C |
+//! | `write W DAY 1=a -2 …` | rows for writer W |
+//! | `barrier C [W]` | to all writers, or to one |
+//! | `prepared C`, `complete C`, `abort C`, `notify-lost C` | the engine; `notify-lost` completes without telling anyone |
+//! | `deliver`, `lose` | messages between the roles |
+//! | `ok PREFIX`, `ok` | carries out the operation under way whose label begins so, or all, and says so |
+//! | `doubt PREFIX` | no answer; the effect may come by `late PREFIX` |
+//! | `applied PREFIX` | carried out, but the answer is lost |
+//! | `late N` | carries out the Nth doubted operation now |
+//! | `refuse PREFIX KIND` | a definite no |
+//! | `repeat-outcome` | tells the last outcome once more |
+//! | `pass MS`, `crash`, `forgets`, `expire ID`, `unjournal ID` | time, faults |
+//! | `table`, `status`, `under-way`, `open-sessions` | shows |
+
+#[allow(dead_code, reason = "two suites share it, and each uses a part")]
+#[path = "script/tunnel.rs"]
+mod tunnel;
+#[allow(dead_code, reason = "two suites share it, and each uses a part")]
+#[path = "script/world.rs"]
+mod world;
+
+use std::fmt::Write;
+use std::path::Path;
+
+use upsert_sink_core::error::Error;
+use upsert_sink_core::id::{CheckpointId, Ticket};
+use upsert_sink_core::io::{
+    CheckpointOutcome, CommitterInput, Operation, Outcome, RefusalKind, WriterInput,
+};
+use world::{Owner, World};
+
+struct Script {
+    world: World,
+    writers: u32,
+    doubted: Vec<Operation>,
+    last: Option<(Owner, Ticket, Outcome)>,
+}
+
+impl Script {
+    fn run(&mut self, command: &str) -> Vec<String> {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let result = self.step(words[0], &words[1..]);
+        let mut told = std::mem::take(&mut self.world.told);
+        match result {
+            Ok(shown) => told.extend(shown),
+            Err(error) => told.push(format!("fails {:?}: {error}", error.kind)),
+        }
+        told
+    }
+
+    fn step(&mut self, command: &str, words: &[&str]) -> Result<Vec<String>, Error> {
+        let number = |at: usize| words[at].parse::<u64>().unwrap();
+        match command {
+            "options" => {
+                let option = |word: &&str| {
+                    let (name, value) = word.split_once('=').unwrap();
+                    (name.to_owned(), value.to_owned())
+                };
+                self.world.options = words.iter().map(option).collect();
+            }
+            "open" => {
+                self.writers = u32::try_from(number(0)).unwrap();
+                let from = words.get(2).map(|id| id.parse().unwrap());
+                self.world.open(self.writers, from)?;
+            }
+            "write" => self.world.write(words[0].parse().unwrap(), words[1], &words[2..])?,
+            "barrier" => {
+                let barrier = CheckpointId(number(0));
+                let only = words.get(1).map(|writer| writer.parse::<usize>().unwrap());
+                for writer in (0..self.writers as usize).filter(|at| only.is_none_or(|o| o == *at)) {
+                    self.world.writer(writer, WriterInput::BarrierArrived(barrier))?;
+                }
+            }
+            "prepared" => self.world.prepared(number(0))?,
+            "complete" => self.world.end(number(0), CheckpointOutcome::Completed, true)?,
+            "abort" => self.world.end(number(0), CheckpointOutcome::Aborted, true)?,
+            "deliver" => self.world.deliver()?,
+            "lose" => self.world.lose_messages(),
+            "pass" => self.world.pass(number(0))?,
+            "timer" => self.world.commit(CommitterInput::TimerFired)?,
+            "crash" => {
+                self.world.crash();
+                self.world.lose_messages();
+            }
+            "forgets" => self.world.tunnel.forgets = true,
+            "expire" => self.world.tunnel.expire(words[0]),
+            "unjournal" => self.world.unjournal(words[0]),
+            "table" => return Ok(self.world.tunnel.table()),
+            "status" => return Ok(vec![self.world.status()]),
+            "under-way" => return Ok(self.world.labels()),
+            "open-sessions" => {
+                return Ok(self.world.tunnel.open_sessions().into_iter().map(String::from).collect());
+            }
+            other => self.answer(other, words)?,
+        }
+        Ok(Vec::new())
+    }
+
+    fn answer(&mut self, command: &str, words: &[&str]) -> Result<(), Error> {
+        let prefix = words.join(" ");
+        match command {
+            "ok" if words.is_empty() => {
+                while !self.world.labels().is_empty() {
+                    self.take("", |_, applied| applied.unwrap())?;
+                    self.world.deliver()?;
+                }
+                Ok(())
+            }
+            "ok" => self.take(&prefix, |_, applied| applied.unwrap()),
+            "applied" => self.take(&prefix, |_, _| Outcome::InDoubt("no answer".into())),
+            "doubt" => {
+                let (owner, ticket, _) = self.world.take(&prefix, false).expect("under way");
+                let operation = self.world.operation(owner, ticket);
+                self.doubted.push(operation);
+                self.world.complete(owner, ticket, Outcome::InDoubt("no answer".into()))
+            }
+            "late" => {
+                let at: usize = words[0].parse().unwrap();
+                let outcome = self.world.tunnel.apply(&self.doubted[at].clone());
+                if let Outcome::Refused(refusal) = outcome {
+                    self.world.told.push(format!("the service refuses it: {}", refusal.code));
+                }
+                Ok(())
+            }
+            "refuse" => {
+                let (kind, prefix) = (words[words.len() - 1], words[..words.len() - 1].join(" "));
+                let (owner, ticket, _) = self.world.take(&prefix, false).expect("under way");
+                let outcome = tunnel::refused(refusal_kind(kind), kind);
+                self.world.complete(owner, ticket, outcome)
+            }
+            "repeat-outcome" => {
+                let (owner, ticket, outcome) = self.last.clone().expect("an outcome before");
+                self.world.complete(owner, ticket, outcome)
+            }
+            other => panic!("no such command: {other}"),
+        }
+    }
+
+    fn take(
+        &mut self,
+        prefix: &str,
+        outcome: impl FnOnce(Owner, Option<Outcome>) -> Outcome,
+    ) -> Result<(), Error> {
+        let taken = self.world.take(prefix, true);
+        let (owner, ticket, applied) = taken.unwrap_or_else(|| panic!("nothing like {prefix}"));
+        let outcome = outcome(owner, applied);
+        self.last = Some((owner, ticket, outcome.clone()));
+        self.world.complete(owner, ticket, outcome)
+    }
+}
+
+fn refusal_kind(word: &str) -> RefusalKind {
+    match word {
+        "denied" => RefusalKind::Denied,
+        "invalid" => RefusalKind::Invalid,
+        "moved" => RefusalKind::Moved,
+        "no-partition" => RefusalKind::NoSuchPartition,
+        "no-session" => RefusalKind::NoSuchSession,
+        "not-sent" => RefusalKind::NotSent,
+        "slow-down" => RefusalKind::SlowDown,
+        other => panic!("no such refusal: {other}"),
+    }
+}
+
+/// Runs a script and returns it with what followed.
+fn replay(text: &str) -> String {
+    let mut script =
+        Script { world: World::default(), writers: 0, doubted: Vec::new(), last: None };
+    let mut replayed = String::new();
+    let mut commands: Vec<&str> = Vec::new();
+    let mut expected = false;
+    for line in text.lines().chain([""]) {
+        if line == "----" {
+            expected = true;
+            let told: Vec<String> =
+                commands.drain(..).flat_map(|command| script.run(command)).collect();
+            writeln!(replayed, "----").unwrap();
+            told.iter().for_each(|line| writeln!(replayed, "{}", line.trim_end()).unwrap());
+            if told.is_empty() {
+                writeln!(replayed, "nothing").unwrap();
+            }
+            continue;
+        }
+        if line.is_empty() {
+            expected = false;
+        }
+        if !expected {
+            if !line.is_empty() && !line.starts_with('#') {
+                commands.push(line);
+            }
+            writeln!(replayed, "{line}").unwrap();
+        }
+    }
+    assert!(commands.is_empty(), "commands without an expectation at the end: {commands:?}");
+    replayed.trim_end().to_owned() + "\n"
+}
+
+#[test]
+fn every_script_keeps_its_promise() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= 10, "the scripts are gone");
+    let mut broken = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let replayed = replay(&text);
+        if std::env::var_os("UPDATE_SCRIPTS").is_some() {
+            std::fs::write(&file, &replayed).unwrap();
+        } else if replayed != text {
+            let name = file.file_name().unwrap().to_string_lossy().into_owned();
+            broken.push(format!("{name} now gives\n{replayed}"));
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}

@@ -1,0 +1,119 @@
+//! `options`: every option of the sink, from the two that own them.
+//!
+//! The guest's come from its own `describe`, the host's from its settings. Invariant: the two sets have no name in common, and
+//! a job's options are checked against both, so that a misspelt one is told its nearest name whoever owns that.
+
+use serde::Serialize;
+use upsert_sink::OptionDoc;
+use upsert_sink::Plugin;
+use upsert_sink::Settings;
+
+use crate::failure::bad_input;
+use crate::report;
+use crate::report::ReportForm;
+
+/// Arguments of `options`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// How to print them
+    #[arg(long, value_enum, default_value_t)]
+    report: ReportForm,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    owner: &'static str,
+    name: String,
+    value_type: String,
+    default: String,
+    bounds: String,
+    doc: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Document {
+    options: Vec<Row>,
+}
+
+/// Prints all options.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let plugin = Plugin::embedded()?;
+    let mut options: Vec<Row> = plugin.options()?.into_iter().map(|doc| row("guest", doc)).collect();
+    options.extend(Settings::describe().into_iter().map(|doc| row("host", doc)));
+    options.sort_by(|a, b| a.name.cmp(&b.name));
+    match arguments.report {
+        ReportForm::Json => report::print_json(&Document { options }),
+        ReportForm::Text => {
+            for option in options {
+                println!("{} ({}; {})", option.name, option.value_type, option.owner);
+                println!("    default {}; {}", shown(&option.default), shown(&option.bounds));
+                println!("    {}", option.doc);
+            }
+            Ok(())
+        }
+    }
+}
+
+fn row(owner: &'static str, doc: OptionDoc) -> Row {
+    Row {
+        owner,
+        name: doc.name,
+        value_type: doc.value_type,
+        default: doc.default_value,
+        bounds: doc.bounds,
+        doc: doc.doc,
+    }
+}
+
+fn shown(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}
+
+/// Refuses names that nobody knows.
+pub(crate) fn check_names<'n>(
+    names: impl Iterator<Item = &'n String>,
+    plugin: &Plugin,
+) -> anyhow::Result<()> {
+    let mut known: Vec<String> = plugin.options()?.into_iter().map(|doc| doc.name).collect();
+    known.extend(Settings::describe().into_iter().map(|doc| doc.name));
+    for name in names {
+        if known.contains(name) {
+            continue;
+        }
+        let nearest = known.iter().min_by_key(|known| distance(name, known));
+        let nearest = nearest.map(String::as_str).unwrap_or_default();
+        return Err(bad_input(format!(
+            "[sink] {name}: there is no such option; did you mean `{nearest}`? `upsert-sink options` lists all"
+        )));
+    }
+    Ok(())
+}
+
+/// Edits (insert, delete, replace a character) from one name to the other, upper and lower case alike.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.to_lowercase().chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.to_lowercase().chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_count_edits() {
+        assert_eq!(distance("endpoint", "endpoint"), 0);
+        assert_eq!(distance("endpiont", "endpoint"), 2);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("upsert.flush.concurent", "upsert.flush.concurrent"), 1);
+    }
+}

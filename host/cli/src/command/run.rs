@@ -1,0 +1,412 @@
+//! `run JOB.toml`: from files or standard input into a table, exactly once across any number of starts.
+//!
+//! Reads the job, opens what it needs in order (state, server, catalog, source, sink), and starts the engine. Invariant:
+//! nothing is opened for writing before everything the user gave has been checked.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_schema::SchemaRef;
+use upsert_sink::Catalog;
+use upsert_sink::Checkpoint;
+use upsert_sink::Components;
+use upsert_sink::Plugin;
+use upsert_sink::Settings;
+use upsert_sink_server::Server;
+
+use crate::command::options::check_names;
+use crate::engine::Cadence;
+use crate::engine::Engine;
+use crate::engine::Outcome;
+use crate::failure::Differs;
+use crate::failure::bad_input;
+use crate::fold::Fold;
+use crate::fold::FoldColumns;
+use crate::job::Format;
+use crate::job::Job;
+use crate::local;
+use crate::progress::Progress;
+use crate::report;
+use crate::report::JobReport;
+use crate::report::ReportForm;
+use crate::sink;
+use crate::source::BATCH_ROWS_MAX;
+use crate::source::Source;
+use crate::source::debezium::DebeziumSource;
+use crate::source::debezium::Place;
+use crate::source::files;
+use crate::source::json::JsonSource;
+use crate::source::lines::LineReader;
+use crate::source::parquet::ParquetFile;
+use crate::source::parquet::ParquetSource;
+use crate::source::parquet::Selection;
+use crate::source::position;
+use crate::state::JobState;
+use crate::state::StateStore;
+use crate::state::Stored;
+
+/// Where the embedded server keeps its tables unless it is told.
+pub(crate) const DATA: &str = "upsert-sink-data";
+/// Where jobs keep their state unless they are told, each in a directory of its own.
+const STATE: &str = "upsert-sink-state";
+/// With a rate, so many batches a second at least.
+const BATCHES_PER_SECOND: u64 = 20;
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The job file
+    job: PathBuf,
+    /// Where the embedded server keeps its tables; not with an endpoint of the job's own
+    #[arg(long, value_name = "DIR", default_value = DATA)]
+    data: PathBuf,
+    /// Where the job keeps its checkpoints and journal [default: upsert-sink-state/NAME of the job]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Events handed over per second, at most, such as 5000/s
+    #[arg(long, value_name = "N/s", value_parser = parse_rate)]
+    rate: Option<u64>,
+    /// Time between two checkpoints
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
+    checkpoint_interval: Duration,
+    /// Go back to this retained checkpoint, and replay from it
+    #[arg(long, value_name = "ID")]
+    restore: Option<u64>,
+    /// At the end, compare the table with an independent fold of the whole feed (Parquet only)
+    #[arg(long)]
+    verify: bool,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    report: ReportForm,
+}
+
+/// A job, with everything it needs open.
+struct Opened {
+    arguments: Arguments,
+    job: Job,
+    store: StateStore,
+    stored: Option<Stored>,
+    state: JobState,
+    server: Option<Server>,
+    catalog: Catalog,
+    settings: Settings,
+    components: Components,
+    plugin: Plugin,
+}
+
+/// Runs the job to the end of its input or until it is stopped, and prints what it did.
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let job = Job::read(&arguments.job)?;
+    check(&arguments, &job)?;
+    let plugin = Plugin::embedded()?;
+    check_names(job.options.keys(), &plugin)?;
+    let found = files::resolve(&job.paths)?;
+    let state_dir = arguments.state.clone();
+    let state_dir = state_dir.unwrap_or_else(|| Path::new(STATE).join(&job.name));
+    let store = StateStore::open(&state_dir)?;
+    let stored = store.load(arguments.restore)?;
+    let known = stored.as_ref().map(|stored| stored.job.files.as_slice()).unwrap_or_default();
+    let files = files::continued(known, found)?;
+    let state = match &stored {
+        Some(stored) => JobState { files, ..stored.job.clone() },
+        None => JobState {
+            checkpoint: 0,
+            table: String::new(),
+            files,
+            offset: position::Offset::default(),
+            events: 0,
+            finished: false,
+        },
+    };
+    let opened = open(arguments, job, plugin, store, stored, state).await?;
+    opened.run().await
+}
+
+/// What can be refused before anything is opened.
+fn check(arguments: &Arguments, job: &Job) -> anyhow::Result<()> {
+    let guarantee = job.options.get("sink.delivery-guarantee").map(String::as_str);
+    if job.paths.iter().any(|path| path == "-") && guarantee != Some("at-least-once") {
+        return Err(bad_input(
+            "[source] path = \"-\": standard input cannot be read again after a crash, so exactly-once cannot be kept; \
+             read files, or set \"sink.delivery-guarantee\" = \"at-least-once\" in [sink]",
+        ));
+    }
+    if arguments.verify && !matches!(job.format, Format::Parquet { .. }) {
+        return Err(bad_input("--verify folds Parquet feeds only; leave it out for this job"));
+    }
+    if arguments.verify && (job.table.is_none() || job.options.contains_key("endpoint")) {
+        return Err(bad_input(
+            "--verify reads the table back from the embedded server: it needs [table], and no endpoint in [sink]",
+        ));
+    }
+    Ok(())
+}
+
+async fn open(
+    arguments: Arguments,
+    job: Job,
+    plugin: Plugin,
+    store: StateStore,
+    stored: Option<Stored>,
+    mut state: JobState,
+) -> anyhow::Result<Opened> {
+    let mut options = job.options.clone();
+    if let Some(table) = &job.table {
+        options.entry(String::from("tableName")).or_insert_with(|| table.name.clone());
+    }
+    let mut server = None;
+    if options.contains_key("endpoint") {
+        credentials(&mut options)?;
+    } else {
+        let started = local::start(&arguments.data, None).await?;
+        local::point_at(&started, &mut options);
+        server = Some(started);
+    }
+    let settings = sink::settings(options, store.journal_dir(), arguments.checkpoint_interval)?;
+    let components = Components::system();
+    let catalog = sink::catalog(&settings, &components).await?;
+    if let (Some(_), Some(table)) = (&server, &job.table) {
+        catalog.execute(&table.create_statement()).await?;
+    }
+    let table = format!("{}.{}", settings.project, settings.table);
+    if stored.is_some() && state.table != table {
+        return Err(bad_input(format!(
+            "this --state belongs to a job that writes {}, not {table}; use another --state directory",
+            state.table
+        )));
+    }
+    state.table = table;
+    let opened = Opened {
+        arguments,
+        job,
+        store,
+        stored,
+        state,
+        server,
+        catalog,
+        settings,
+        components,
+        plugin,
+    };
+    Ok(opened)
+}
+
+/// Credentials come from the environment, so that no job file holds them.
+fn credentials(options: &mut std::collections::BTreeMap<String, String>) -> anyhow::Result<()> {
+    for (option, variable, required) in [
+        ("accessId", "ALIBABA_CLOUD_ACCESS_KEY_ID", true),
+        ("accessKey", "ALIBABA_CLOUD_ACCESS_KEY_SECRET", true),
+        ("stsToken", "ALIBABA_CLOUD_SECURITY_TOKEN", false),
+    ] {
+        if options.contains_key(option) {
+            continue;
+        }
+        match std::env::var(variable) {
+            Ok(value) => {
+                options.insert(String::from(option), value);
+            }
+            Err(_) if required => {
+                return Err(bad_input(format!(
+                    "the job has an endpoint, so it needs credentials: set {variable} in the environment"
+                )));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+impl Opened {
+    async fn run(mut self) -> anyhow::Result<()> {
+        let known = self.stored.as_ref().map_or(0, |stored| stored.job.files.len());
+        if self.state.finished && self.state.files.len() == known {
+            eprintln!(
+                "this job is finished: {} events up to checkpoint {}; nothing to do",
+                self.state.events, self.state.checkpoint
+            );
+            let report = JobReport { finished: true, ..JobReport::default() };
+            return self.report(report).await;
+        }
+        self.state.finished = false;
+        let source = self.source().await?;
+        let restore = match &self.stored {
+            Some(stored) => {
+                eprintln!(
+                    "restored checkpoint {}: going on after event {}",
+                    stored.job.checkpoint, stored.job.events
+                );
+                self.store.forget_after(stored.job.checkpoint)?;
+                Some(Checkpoint::from_bytes(&stored.sink)?)
+            }
+            None => None,
+        };
+        let settings = self.settings.clone();
+        let opened =
+            sink::open(&self.plugin, settings, source.schema(), &self.components, restore).await?;
+        let cadence = Cadence {
+            interval: self.arguments.checkpoint_interval,
+            events_max: None,
+            rate: self.arguments.rate,
+        };
+        let latest = self.stored.as_ref().map(|stored| stored.sink.clone());
+        let components = self.components.clone();
+        let engine = Engine::new(opened, self.store.clone(), components, self.state.clone(), latest)?
+            .cadence(cadence)
+            .progress(Progress::new(None));
+        let (outcome, opened) = engine.run(source).await?;
+        let metrics = opened.metrics();
+        opened.close().await?;
+        let mut report =
+            JobReport::of(&outcome, self.arguments.checkpoint_interval).with_metrics(&metrics);
+        report.http_requests += self.catalog.http_requests();
+        self.tell_end(&outcome);
+        self.report(report).await
+    }
+
+    fn tell_end(&self, outcome: &Outcome) {
+        if !outcome.finished {
+            eprintln!("stopped cleanly after {} events; run again to go on", outcome.events);
+        }
+    }
+
+    async fn source(&self) -> anyhow::Result<Box<dyn Source>> {
+        let offset = self.state.offset;
+        let batch_rows = batch_rows(self.arguments.rate);
+        let lines = || LineReader::new(self.state.files.clone(), offset, batch_rows);
+        Ok(match &self.job.format {
+            Format::Parquet { columns, op } => {
+                let files = self.state.files.iter();
+                let files = files.map(|file| ParquetFile::Disk(PathBuf::from(&file.path)));
+                let selection = Selection { columns: columns.clone(), op: op.clone() };
+                let files = files.collect();
+                Box::new(ParquetSource::open(files, selection, offset, batch_rows)?)
+            }
+            Format::Json { schema, op } => {
+                Box::new(JsonSource::new(lines(), Arc::clone(schema), op.clone()))
+            }
+            Format::Debezium { schema } => {
+                let place = self.place(schema).await?;
+                Box::new(DebeziumSource::new(lines(), Arc::clone(schema), place))
+            }
+        })
+    }
+
+    /// Where rows live, as the table itself says.
+    async fn place(&self, rows: &SchemaRef) -> anyhow::Result<Place> {
+        let table = self.catalog.table().await?;
+        let partition = table.partition_columns.iter().map(|column| column.name.clone());
+        let partition = partition.filter(|name| rows.index_of(name).is_ok()).collect();
+        Ok(Place { key: table.primary_key.clone(), partition })
+    }
+
+    /// Completes the report with what the table says now, checks it if that was asked for, and prints it.
+    async fn report(self, mut report: JobReport) -> anyhow::Result<()> {
+        let mut examples = Vec::new();
+        if let (Some(server), Some(table)) = (&self.server, &self.job.table) {
+            let (rows, partitions) = local::size(&self.arguments.data, table).await?;
+            report.rows = Some(rows);
+            report.partitions = Some(partitions);
+            report.server_http_requests = Some(server.stats().http_requests);
+        }
+        if self.arguments.verify && report.finished {
+            examples = self.verify().await?;
+            report.verified = Some(examples.is_empty());
+        }
+        report.peak_rss_bytes = report::peak_rss_bytes();
+        match self.arguments.report {
+            ReportForm::Json => report::print_json(&report)?,
+            ReportForm::Text => report::print_lines(&report.lines()),
+        }
+        if let Some(server) = self.server {
+            server.shutdown().await?;
+        }
+        if examples.is_empty() {
+            return Ok(());
+        }
+        let message = format!("the table differs from the fold of the feed: {}", examples.join("; "));
+        Err(anyhow::Error::new(Differs(message)))
+    }
+
+    /// Examples of differences between the table and the fold of all its input.
+    async fn verify(&self) -> anyhow::Result<Vec<String>> {
+        let (Format::Parquet { columns, op }, Some(table)) = (&self.job.format, &self.job.table)
+        else {
+            return Ok(Vec::new());
+        };
+        let partition = table.partition_names();
+        let mut all = table.column_names();
+        all.extend(partition.clone());
+        if let Some(columns) = columns {
+            all.retain(|name| columns.contains(name));
+        }
+        let key = table.primary_key.iter().cloned().chain(partition).collect();
+        let removing = op.as_ref().map(|op| op.removing()).unwrap_or_default();
+        let columns = FoldColumns { key, all, op: op.as_ref().map(|op| op.name.clone()), removing };
+        let mut fold = Fold::default();
+        for file in &self.state.files {
+            fold.add(position::open(Path::new(&file.path))?, &columns)?;
+        }
+        let found = local::compare(&self.arguments.data, table, fold, &columns).await?;
+        Ok(found.examples)
+    }
+}
+
+/// Small batches under a rate, so that events flow instead of coming in heaps.
+fn batch_rows(rate: Option<u64>) -> usize {
+    let rows = rate.map_or(BATCH_ROWS_MAX as u64, |rate| rate / BATCHES_PER_SECOND);
+    usize::try_from(rows).unwrap_or(BATCH_ROWS_MAX).clamp(1, BATCH_ROWS_MAX)
+}
+
+/// A duration such as `500ms`, `1s`, `3min`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let millis = match unit.trim() {
+        "ms" => 1,
+        "s" => 1_000,
+        "min" | "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("{text:?}: write a number and ms, s, min or h, such as 1s")),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("{text:?}: the number is missing"))?;
+    match number.checked_mul(millis) {
+        Some(0) | None => Err(format!("{text:?}: it must be more than nothing, and less than ages")),
+        Some(millis) => Ok(Duration::from_millis(millis)),
+    }
+}
+
+/// A rate such as `5000/s`.
+fn parse_rate(text: &str) -> Result<u64, String> {
+    let number = text.strip_suffix("/s").ok_or(format!("{text:?}: write N/s, such as 5000/s"))?;
+    match number.parse() {
+        Ok(0) | Err(_) => Err(format!("{text:?}: N is a whole number above 0")),
+        Ok(rate) => Ok(rate),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("3min"), Ok(Duration::from_secs(180)));
+        for text in ["1", "s", "1 parsec", "0s", "-1s", "99999999999999999999s"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_are_per_second() {
+        assert_eq!(parse_rate("5000/s"), Ok(5000));
+        for text in ["5000", "0/s", "x/s", "5/min"] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+        assert_eq!(batch_rows(Some(1000)), 50);
+        assert_eq!(batch_rows(Some(1)), 1);
+        assert_eq!(batch_rows(None), BATCH_ROWS_MAX);
+    }
+}

@@ -1,0 +1,87 @@
+//! `sessions`: what is written but not committed, as the server and the sink's journal know it.
+//!
+//! Reads files only, beside whatever runs. Invariant: a session that both know is listed once.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::report;
+use crate::report::ReportForm;
+use crate::state;
+
+/// Arguments of `sessions`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The server's directory
+    #[arg(long, value_name = "DIR", default_value = crate::command::run::DATA)]
+    data: PathBuf,
+    /// A job's state directory, to ask the sink's journal too
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// How to print them
+    #[arg(long, value_enum, default_value_t)]
+    report: ReportForm,
+}
+
+#[derive(Debug, Serialize)]
+struct Document {
+    open: Vec<OpenSession>,
+}
+
+#[derive(Debug, Serialize)]
+struct OpenSession {
+    id: String,
+    table: Option<String>,
+    partition: String,
+    /// Milliseconds since the Unix epoch.
+    created: Option<u64>,
+    server: bool,
+    journal: bool,
+}
+
+/// Lists the open sessions of a directory.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let recorded = upsert_sink_server::recorded_sessions(&arguments.data)?;
+    let mut open: Vec<OpenSession> = recorded
+        .into_iter()
+        .map(|session| OpenSession {
+            id: session.id,
+            table: Some(session.table),
+            partition: session.partition,
+            created: Some(session.created),
+            server: true,
+            journal: false,
+        })
+        .collect();
+    if let Some(dir) = &arguments.state {
+        for session in upsert_sink::journaled_sessions(&state::journal_dir(dir))? {
+            add_journaled(&mut open, session);
+        }
+    }
+    match arguments.report {
+        ReportForm::Json => report::print_json(&Document { open }),
+        ReportForm::Text => {
+            for session in &open {
+                let table = session.table.as_deref().unwrap_or("?");
+                println!("{}  {table}  {}", session.id, session.partition);
+            }
+            println!("{} open", open.len());
+            Ok(())
+        }
+    }
+}
+
+fn add_journaled(open: &mut Vec<OpenSession>, session: upsert_sink::JournaledSession) {
+    match open.iter_mut().find(|known| known.id == session.id) {
+        Some(known) => known.journal = true,
+        None => open.push(OpenSession {
+            id: session.id,
+            table: None,
+            partition: session.partition,
+            created: None,
+            server: false,
+            journal: true,
+        }),
+    }
+}

@@ -1,0 +1,341 @@
+//! A job file: what to read, which table it is, and the options of the sink.
+//!
+//! `command/run.rs` reads one. Invariant: a `Job` is complete and consistent in itself; everything that is wrong with the
+//! file is an error that names the file, the key and the remedy.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use arrow_schema::Field;
+use arrow_schema::Schema;
+use arrow_schema::SchemaRef;
+use serde::Deserialize;
+
+use crate::failure::bad_input;
+use crate::source::files;
+use crate::source::kinds::OpColumn;
+use crate::source::types::parse_column;
+
+/// A parsed job file.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    /// The file's name without its ending.
+    pub(crate) name: String,
+    /// Paths with their variables replaced.
+    pub(crate) paths: Vec<String>,
+    /// How they are read.
+    pub(crate) format: Format,
+    /// The table, if the job describes it.
+    pub(crate) table: Option<TableDefinition>,
+    /// Options of the sink by their documented names.
+    pub(crate) options: BTreeMap<String, String>,
+}
+
+/// How input is read.
+#[derive(Clone, Debug)]
+pub(crate) enum Format {
+    /// Parquet files.
+    Parquet {
+        /// The columns to take; none means all but the op column.
+        columns: Option<Vec<String>>,
+        /// Which column says what a row does.
+        op: Option<OpColumn>,
+    },
+    /// One JSON object per line.
+    Json {
+        /// The columns, every one nullable: the table's rules are the sink's to check.
+        schema: SchemaRef,
+        /// Which column says what a row does.
+        op: Option<OpColumn>,
+    },
+    /// One Debezium envelope per line.
+    Debezium {
+        /// The columns of `before` and `after`.
+        schema: SchemaRef,
+    },
+}
+
+/// What the embedded server needs to create a table.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct TableDefinition {
+    /// The table's name.
+    pub(crate) name: String,
+    /// `name TYPE [NOT NULL]` of each column that is no partition column.
+    pub(crate) columns: Vec<String>,
+    /// Names of the columns of the primary key.
+    pub(crate) primary_key: Vec<String>,
+    /// `name TYPE` of each partition column.
+    #[serde(default)]
+    pub(crate) partitioned_by: Vec<String>,
+    /// Buckets of a partition.
+    pub(crate) buckets: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JobFile {
+    source: SourceTable,
+    table: Option<TableDefinition>,
+    #[serde(default)]
+    sink: toml::Table,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct SourceTable {
+    format: FormatName,
+    path: Option<String>,
+    paths: Option<Vec<String>>,
+    columns: Option<Vec<String>>,
+    op_column: Option<String>,
+    ops: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum FormatName {
+    Parquet,
+    Json,
+    Debezium,
+}
+
+impl Job {
+    /// Reads a job file. Variables in paths are looked up in the environment.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            bad_input(format!("job file {}: {error}; name a job file", path.display()))
+        })?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Self::parse(&name, &text, &|name| std::env::var(name).ok())
+            .map_err(|error| bad_input(format!("job file {}: {error}", path.display())))
+    }
+
+    /// Parses the text of a job file.
+    pub(crate) fn parse(
+        name: &str,
+        text: &str,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> anyhow::Result<Self> {
+        let file: JobFile =
+            toml::from_str(text).map_err(|error| bad_input(error.to_string().trim_end()))?;
+        let mut paths = Vec::new();
+        for path in file.source.paths()? {
+            paths.push(files::expand(&path, variable)?);
+        }
+        let format = file.source.format()?;
+        if let Some(table) = &file.table {
+            table.check()?;
+        }
+        let mut options = BTreeMap::new();
+        flatten("", &file.sink, &mut options)?;
+        Ok(Self { name: String::from(name), paths, format, table: file.table, options })
+    }
+}
+
+impl SourceTable {
+    fn paths(&self) -> anyhow::Result<Vec<String>> {
+        match (&self.path, &self.paths) {
+            (Some(path), None) => Ok(vec![path.clone()]),
+            (None, Some(paths)) if !paths.is_empty() => Ok(paths.clone()),
+            _ => Err(bad_input(
+                "[source]: give either `path = \"…\"` or `paths = [\"…\", …]`; `-` is standard input",
+            )),
+        }
+    }
+
+    fn format(&self) -> anyhow::Result<Format> {
+        let op = self.op()?;
+        match self.format {
+            FormatName::Parquet if self.paths()?.iter().any(|path| path == "-") => {
+                Err(bad_input("[source] path = \"-\": Parquet is read from its end, so from files only; use JSON"))
+            }
+            FormatName::Parquet => Ok(Format::Parquet { columns: self.columns.clone(), op }),
+            FormatName::Json => Ok(Format::Json { schema: self.schema()?, op }),
+            FormatName::Debezium if op.is_some() => Err(bad_input(
+                "[source] op-column: an envelope has its own `op`; remove op-column, or set format = \"json\"",
+            )),
+            FormatName::Debezium => Ok(Format::Debezium { schema: self.schema()? }),
+        }
+    }
+
+    fn op(&self) -> anyhow::Result<Option<OpColumn>> {
+        match (&self.op_column, &self.ops) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(bad_input(
+                "[source.ops]: these are values of which column? set op-column = \"…\"",
+            )),
+            (Some(name), None) => Ok(Some(OpColumn::new(name))),
+            (Some(name), Some(values)) => OpColumn::with_values(name, values)
+                .map(Some)
+                .map_err(|fault| bad_input(format!("[source.ops]: {fault}"))),
+        }
+    }
+
+    fn schema(&self) -> anyhow::Result<SchemaRef> {
+        let Some(columns) = self.columns.as_ref().filter(|columns| !columns.is_empty()) else {
+            return Err(bad_input(
+                "[source] columns: JSON has no types of its own; set columns = [\"name TYPE\", …]",
+            ));
+        };
+        let mut fields: Vec<Field> = Vec::with_capacity(columns.len());
+        for column in columns {
+            let field = parse_column(column)
+                .map_err(|fault| bad_input(format!("[source] columns: {fault}")))?;
+            if fields.iter().any(|before| before.name() == field.name()) {
+                let name = field.name();
+                return Err(bad_input(format!("[source] columns: `{name}` is there twice")));
+            }
+            fields.push(field.with_nullable(true));
+        }
+        Ok(SchemaRef::new(Schema::new(fields)))
+    }
+}
+
+impl TableDefinition {
+    /// The names of its columns and partition columns agree with its key.
+    fn check(&self) -> anyhow::Result<()> {
+        let names: Vec<&str> = self.columns.iter().map(|column| column_name(column)).collect();
+        for key in &self.primary_key {
+            if !names.contains(&key.as_str()) {
+                let columns = names.join(", ");
+                return Err(bad_input(format!(
+                    "[table] primary-key: `{key}` is none of the columns {columns}"
+                )));
+            }
+        }
+        if self.primary_key.is_empty() {
+            return Err(bad_input(
+                "[table] primary-key: a Delta table needs one; name its columns",
+            ));
+        }
+        if self.buckets == 0 {
+            return Err(bad_input("[table] buckets = 0: a table has at least one bucket"));
+        }
+        Ok(())
+    }
+
+    /// The statement that creates the table if it is not there.
+    pub(crate) fn create_statement(&self) -> String {
+        let mut columns: Vec<String> = self.columns.iter().map(|column| self.column(column)).collect();
+        columns.push(format!("PRIMARY KEY ({})", self.primary_key.join(", ")));
+        let partitioned = match self.partitioned_by.as_slice() {
+            [] => String::new(),
+            columns => format!(" PARTITIONED BY ({})", columns.join(", ")),
+        };
+        format!(
+            "CREATE TABLE IF NOT EXISTS {} ({}){partitioned} TBLPROPERTIES ('transactional'='true', \
+             'write.bucket.num'='{}')",
+            self.name,
+            columns.join(", "),
+            self.buckets
+        )
+    }
+
+    /// A column of the key cannot be null, whether the job says so or not.
+    fn column(&self, text: &str) -> String {
+        let is_key = self.primary_key.iter().any(|key| key == column_name(text));
+        let says_so = text.to_ascii_uppercase().contains("NOT NULL");
+        if is_key && !says_so { format!("{text} NOT NULL") } else { String::from(text) }
+    }
+
+    /// The names of the partition columns.
+    pub(crate) fn partition_names(&self) -> Vec<String> {
+        self.partitioned_by.iter().map(|column| String::from(column_name(column))).collect()
+    }
+
+    /// The names of the other columns.
+    pub(crate) fn column_names(&self) -> Vec<String> {
+        self.columns.iter().map(|column| String::from(column_name(column))).collect()
+    }
+}
+
+fn column_name(definition: &str) -> &str {
+    definition.split_whitespace().next().unwrap_or_default().trim_matches('`')
+}
+
+/// Options may be written as quoted names or as TOML's dotted keys.
+fn flatten(
+    prefix: &str,
+    table: &toml::Table,
+    options: &mut BTreeMap<String, String>,
+) -> anyhow::Result<()> {
+    for (key, value) in table {
+        let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        let text = match value {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Float(number) => number.to_string(),
+            toml::Value::Boolean(flag) => flag.to_string(),
+            toml::Value::Table(inner) => {
+                flatten(&name, inner, options)?;
+                continue;
+            }
+            toml::Value::Array(_) | toml::Value::Datetime(_) => {
+                return Err(bad_input(format!(
+                    "[sink] {name} = {value}: an option is text, a number or a boolean"
+                )));
+            }
+        };
+        options.insert(name, text);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> anyhow::Result<Job> {
+        Job::parse("job", text, &|name| (name == "FEED").then(|| String::from("/feed")))
+    }
+
+    #[test]
+    fn a_whole_job_is_understood() {
+        let job = parse(
+            "[source]\nformat = \"json\"\npaths = [\"${FEED}/*.json\"]\ncolumns = [\"id BIGINT NOT NULL\", \"v STRING\"]\n\
+             op-column = \"op\"\nops = { put = \"update\", del = \"delete\" }\n\
+             [table]\nname = \"t\"\ncolumns = [\"id BIGINT\", \"v STRING\"]\nprimary-key = [\"id\"]\n\
+             partitioned-by = [\"day STRING\"]\nbuckets = 4\n\
+             [sink]\n\"sink.parallelism\" = 2\nupsert.writer.buffer-size = \"8mb\"\n",
+        )
+        .expect("valid");
+        assert_eq!(job.paths, ["/feed/*.json"]);
+        assert_eq!(job.options["sink.parallelism"], "2");
+        assert_eq!(job.options["upsert.writer.buffer-size"], "8mb");
+        let table = job.table.expect("described");
+        assert_eq!(
+            table.create_statement(),
+            "CREATE TABLE IF NOT EXISTS t (id BIGINT NOT NULL, v STRING, PRIMARY KEY (id)) \
+             PARTITIONED BY (day STRING) TBLPROPERTIES ('transactional'='true', 'write.bucket.num'='4')"
+        );
+        let Format::Json { schema, op } = job.format else { panic!("it is JSON") };
+        assert!(schema.field(0).is_nullable() && op.is_some());
+    }
+
+    #[test]
+    fn every_mistake_names_its_key() {
+        let source = "[source]\nformat = \"parquet\"\npath = \"a\"\n";
+        for (text, part) in [
+            (String::new(), "source"),
+            (format!("{source}colums = []\n"), "colums"),
+            (format!("{source}[sinks]\n"), "sinks"),
+            (source.replace("parquet", "csv"), "csv"),
+            (source.replace("\"a\"", "\"${NOPE}\""), "NOPE is not set"),
+            (source.replace("path", "paths"), "paths"),
+            (source.replace("\"a\"", "\"-\""), "from files only"),
+            (source.replace("parquet", "json"), "columns"),
+            (format!("{source}ops = {{ a = \"insert\" }}\n"), "op-column"),
+            (format!("{source}op-column = \"op\"\nops = {{ a = \"upsert\" }}\n"), "\"upsert\""),
+            (format!("{source}[sink]\n\"sink.parallelism\" = [1]\n"), "sink.parallelism"),
+            (
+                format!("{source}[table]\nname=\"t\"\ncolumns=[\"a INT\"]\nprimary-key=[\"b\"]\nbuckets=1\n"),
+                "primary-key",
+            ),
+        ] {
+            let error = parse(&text).expect_err(&text);
+            assert!(error.to_string().contains(part), "{text}: {error}");
+            assert_eq!(crate::failure::exit_code(&error), 2);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The embedded server as a job sees it: started on a directory, with its table created, and read back by queries.
+//!
+//! `command/run.rs` and `command/demo.rs` use it when the job names no endpoint. Invariant: the sink talks to it over TCP like
+//! to any other endpoint; only reading back takes the short way over the files.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Context;
+use arrow_array::Array;
+use arrow_array::Int64Array;
+use arrow_array::RecordBatch;
+use arrow_array::StringArray;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_schema::DataType;
+use upsert_sink_server::Components;
+use upsert_sink_server::Server;
+use upsert_sink_server::ServerSettings;
+
+use crate::fold::Comparison;
+use crate::fold::Fold;
+use crate::fold::FoldColumns;
+use crate::job::TableDefinition;
+
+/// The server's one project.
+pub(crate) const PROJECT: &str = "local";
+
+/// Starts a server on `dir`.
+pub(crate) async fn start(dir: &Path, listen: Option<SocketAddr>) -> anyhow::Result<Server> {
+    let mut settings = ServerSettings::new(dir);
+    if let Some(listen) = listen {
+        settings.listen = listen;
+    }
+    Ok(Server::start(settings, Components::system()).await?)
+}
+
+/// The options that lead a sink to the server, without overwriting what the job says.
+pub(crate) fn point_at(server: &Server, options: &mut BTreeMap<String, String>) {
+    for (name, value) in [
+        ("endpoint", server.endpoint()),
+        ("tunnelEndpoint", format!("http://{}", server.address())),
+        ("project", String::from(PROJECT)),
+        // The local server takes any key.
+        ("accessId", String::from("local")),
+        ("accessKey", String::from("local")),
+    ] {
+        options.entry(String::from(name)).or_insert(value);
+    }
+}
+
+/// Runs a query over the directory.
+pub(crate) async fn query(dir: &Path, sql: &str) -> anyhow::Result<Vec<RecordBatch>> {
+    upsert_sink_server::query(dir, sql).await.with_context(|| format!("query {sql:?}"))
+}
+
+/// The numbers of a query's only row; a sum over no rows is 0.
+pub(crate) async fn numbers(dir: &Path, sql: &str) -> anyhow::Result<Vec<i64>> {
+    let batches = query(dir, sql).await?;
+    let row = batches.iter().find(|batch| batch.num_rows() > 0).context("a query without a row")?;
+    let mut numbers = Vec::with_capacity(row.num_columns());
+    for column in row.columns() {
+        let column = arrow_cast::cast(column, &DataType::Int64)?;
+        let column: &Int64Array = column.as_primitive::<Int64Type>();
+        numbers.push(if column.is_null(0) { 0 } else { column.value(0) });
+    }
+    Ok(numbers)
+}
+
+/// How many rows a table has, in how many partitions that are not empty.
+pub(crate) async fn size(dir: &Path, table: &TableDefinition) -> anyhow::Result<(u64, u64)> {
+    let rows = format!("SELECT count(*) FROM {}", table.name);
+    let rows = numbers(dir, &rows).await?[0];
+    let partitions = match table.partition_names().as_slice() {
+        [] => 1,
+        names => {
+            let sql = format!(
+                "SELECT count(*) FROM (SELECT DISTINCT {} FROM {})",
+                quoted(names),
+                table.name
+            );
+            numbers(dir, &sql).await?[0]
+        }
+    };
+    Ok((rows.unsigned_abs(), partitions.unsigned_abs()))
+}
+
+/// Compares a table with a fold of its feed, one partition at a time.
+pub(crate) async fn compare(
+    dir: &Path,
+    table: &TableDefinition,
+    mut fold: Fold,
+    columns: &FoldColumns,
+) -> anyhow::Result<Comparison> {
+    let mut found = Comparison::default();
+    let select = format!("SELECT {} FROM {}", quoted(&columns.all), table.name);
+    for condition in partitions(dir, table).await? {
+        for batch in query(dir, &format!("{select}{condition}")).await? {
+            fold.take(&batch, columns, &mut found)?;
+        }
+    }
+    fold.finish(&mut found);
+    Ok(found)
+}
+
+/// A condition for each partition, by the first partition column.
+async fn partitions(dir: &Path, table: &TableDefinition) -> anyhow::Result<Vec<String>> {
+    let Some(name) = table.partition_names().into_iter().next() else {
+        return Ok(vec![String::new()]);
+    };
+    let sql = format!("SELECT DISTINCT \"{name}\" FROM {}", table.name);
+    let mut conditions = Vec::new();
+    for batch in query(dir, &sql).await? {
+        let values = arrow_cast::cast(batch.column(0), &DataType::Utf8)?;
+        let values: &StringArray = values.as_string::<i32>();
+        let conditions_of = |value: Option<&str>| match value {
+            Some(value) => format!(" WHERE \"{name}\" = '{}'", value.replace('\'', "''")),
+            None => format!(" WHERE \"{name}\" IS NULL"),
+        };
+        conditions.extend(values.iter().map(conditions_of));
+    }
+    Ok(conditions)
+}
+
+fn quoted(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    names.join(", ")
+}

@@ -1,0 +1,95 @@
+//! The command line: a stream engine of one process around the sink, and windows onto its parts.
+//!
+//! Rows start here: `command/run.rs` → `source/` → `engine.rs` → the `upsert_sink` library. This file parses arguments and
+//! picks the command. Invariant: the exit code says what kind of failure it was, and there is no other way out.
+
+mod command;
+mod engine;
+mod failure;
+mod fold;
+mod freshness;
+mod job;
+mod local;
+mod progress;
+mod report;
+mod signal;
+mod sink;
+mod source;
+mod state;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::Subcommand;
+
+/// Keeps MaxCompute Delta tables up to date from a stream of changes.
+#[derive(Debug, Parser)]
+#[command(name = "upsert-sink", version, after_help = failure::EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the sample feed of flights through everything, and checks the result
+    Demo(command::demo::Arguments),
+    /// Runs a job: from files or standard input into a table, exactly once
+    Run(command::run::Arguments),
+    /// Runs the local server alone
+    Serve(command::serve::Arguments),
+    /// Asks the tables of a data directory, also while a server runs on it
+    Query(command::query::Arguments),
+    /// Lists sessions that are not committed yet
+    Sessions(command::sessions::Arguments),
+    /// Lists every option of the sink, with its type, default and meaning
+    Options(command::options::Arguments),
+    /// Tells what the plugin is: its hash, size, imports and exports
+    Inspect(command::inspect::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("UPSERT_SINK_LOG");
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|_| "warn".into()))
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure::report(&error.into()),
+    };
+    let done = runtime.block_on(dispatch(arguments.command));
+    // A thread that waits for standard input would keep the process alive.
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Demo(arguments) => command::demo::run(arguments).await,
+        Command::Run(arguments) => command::run::run(arguments).await,
+        Command::Serve(arguments) => command::serve::run(arguments).await,
+        Command::Query(arguments) => command::query::run(arguments).await,
+        Command::Sessions(arguments) => command::sessions::run(arguments),
+        Command::Options(arguments) => command::options::run(&arguments),
+        Command::Inspect(arguments) => command::inspect::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,103 @@
+//! Builds the component that this library embeds: `guest/component` for wasm32-unknown-unknown, then componentised.
+//!
+//! Before `src/plugin.rs`, which embeds the result. Invariant: the bytes depend on the sources and the toolchain alone,
+//! not on directories, features or flags of the host's build.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+
+fn main() {
+    let workspace = workspace();
+    for path in ["guest", "wit", "Cargo.lock", "Cargo.toml"] {
+        println!("cargo::rerun-if-changed={}", workspace.join(path).display());
+    }
+    println!("cargo::rerun-if-env-changed=UPSERT_SINK_COMPONENT");
+    let out = PathBuf::from(variable("OUT_DIR"));
+    let component = match env::var_os("UPSERT_SINK_COMPONENT") {
+        Some(ready) => read(Path::new(&ready)),
+        None => componentise(&read(&build_guest(&workspace, &out))),
+    };
+    fs::write(out.join("upsert_sink.wasm"), component).expect("OUT_DIR can be written");
+}
+
+/// Runs the nested build, in a target directory of its own: cargo's lock of the outer one is held.
+fn build_guest(workspace: &Path, out: &Path) -> PathBuf {
+    let target_dir = out.join("guest-target");
+    let mut cargo = Command::new(variable("CARGO"));
+    cargo
+        .current_dir(workspace)
+        .args(["build", "-p", "upsert-sink-guest", "--lib", "--profile", "guest", "--locked"])
+        .args(["--target", TARGET, "--target-dir"])
+        .arg(&target_dir)
+        .env("RUSTFLAGS", flags(workspace));
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(is_of_outer_build) {
+            cargo.env_remove(name);
+        }
+    }
+    let status = cargo.status().expect("cargo, which runs this script, can be run");
+    assert!(
+        status.success(),
+        "the guest did not build for {TARGET}; if the target is missing: rustup target add {TARGET}"
+    );
+    target_dir.join(TARGET).join("guest").join("upsert_sink_guest.wasm")
+}
+
+/// What the outer build, or clippy, has set for itself and would change the guest.
+fn is_of_outer_build(name: &str) -> bool {
+    let set_by_wrappers = [
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CARGO_BUILD_RUSTFLAGS",
+        "CARGO_BUILD_RUSTC_WRAPPER",
+        "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
+        "CARGO_INCREMENTAL",
+        "CARGO_TARGET_DIR",
+        "CARGO_BUILD_TARGET",
+        "CLIPPY_ARGS",
+        "CLIPPY_CONF_DIR",
+        "CLIPPY_TERMINAL_WIDTH",
+    ];
+    let of_this_crate = ["CARGO_FEATURE_", "CARGO_CFG_", "CARGO_PROFILE_", "CARGO_TARGET_WASM32_"];
+    set_by_wrappers.contains(&name) || of_this_crate.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Paths are mapped away: they would otherwise differ from clone to clone. Names are stripped: nothing reads them.
+fn flags(workspace: &Path) -> String {
+    let mut flags = String::from("-Ctarget-feature=+simd128 -Cpanic=abort -Cstrip=symbols");
+    let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
+        env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"))
+    });
+    if let Some(cargo_home) = cargo_home {
+        flags += &format!(" --remap-path-prefix={}=/cargo", cargo_home.display());
+    }
+    flags + &format!(" --remap-path-prefix={}=/upsert-sink", workspace.display())
+}
+
+fn componentise(module: &[u8]) -> Vec<u8> {
+    wit_component::ComponentEncoder::default()
+        .validate(true)
+        .module(module)
+        .and_then(|mut encoder| encoder.encode())
+        .unwrap_or_else(|error| panic!("the guest is no component of wit/: {error:#}"))
+}
+
+fn workspace() -> PathBuf {
+    let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
+    let root = manifest.ancestors().nth(2).expect("host/runtime is two levels below the root");
+    root.to_path_buf()
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("cargo sets {name} for build scripts"))
+}

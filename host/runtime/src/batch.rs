@@ -1,0 +1,271 @@
+//! Rows of an Arrow `RecordBatch` as the `columns` form of `wit/README.md`, and their types as row types.
+//!
+//! First step of a row in this library: `sink.rs` → here → `shuffle.rs` → a writer's queue. Invariant: every buffer of the
+//! result begins at a multiple of 8 and every offset at 0, whatever slice the rows were; no value is changed but by a
+//! lossless cast.
+
+use arrow_array::Array;
+use arrow_array::ArrayRef;
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types;
+use arrow_buffer::Buffer;
+use arrow_cast::CastOptions;
+use arrow_cast::cast_with_options;
+use arrow_schema::DataType;
+use arrow_schema::IntervalUnit;
+use arrow_schema::Schema;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::row_type;
+
+/// What happened to a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RowKind {
+    /// It is new.
+    Insert = 0,
+    /// It was like this before an update.
+    UpdateBefore = 1,
+    /// It is like this after an update.
+    UpdateAfter = 2,
+    /// It is gone; only its key counts.
+    Delete = 3,
+}
+
+/// The columns of rows with this schema, as `task.columns` names them: name and row type.
+///
+/// # Errors
+/// `InvalidConfig` naming the column whose type has no place in the contract.
+pub fn row_columns(schema: &Schema) -> Result<Vec<(String, String)>> {
+    let columns = schema.fields().iter().map(|field| {
+        let row_type = row_type::text(field.data_type()).map_err(|why| {
+            Error::config(field.name(), format!("the column's type {} {why}", field.data_type()))
+        })?;
+        Ok((field.name().clone(), row_type))
+    });
+    columns.collect()
+}
+
+/// One batch in the `columns` form. `kinds` is empty if all rows are inserts.
+///
+/// # Errors
+/// `Bug` if `kinds` has another length than the rows, or the batch is larger than 4 GiB.
+pub fn encode(rows: &RecordBatch, kinds: &[RowKind]) -> Result<Vec<u8>> {
+    if !kinds.is_empty() && kinds.len() != rows.num_rows() {
+        let message = format!("{} row kinds for {} rows", kinds.len(), rows.num_rows());
+        return Err(Error::bug("batch", message));
+    }
+    let mut encoder = Encoder::default();
+    for (column, field) in rows.columns().iter().zip(rows.schema().fields()) {
+        encoder.column(column).map_err(|why| Error::config(field.name(), why))?;
+    }
+    encoder.finish(rows, kinds)
+}
+
+/// Nodes and buffers in the order of the form, not yet laid out.
+#[derive(Default)]
+struct Encoder {
+    nodes: Vec<Node>,
+    buffers: Vec<Buffer>,
+}
+
+struct Node {
+    layout: u8,
+    unit: u8,
+    scale: i8,
+    children: usize,
+    values: usize,
+    first_buffer: usize,
+}
+
+type Outcome = std::result::Result<(), String>;
+
+impl Encoder {
+    fn column(&mut self, column: &ArrayRef) -> Outcome {
+        let normal = row_type::normal(column.data_type())?;
+        if normal == *column.data_type() {
+            return self.node(column);
+        }
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        let cast = cast_with_options(column, &normal, &options);
+        self.node(&cast.map_err(|error| format!("it cannot be read as {normal}: {error}"))?)
+    }
+
+    /// One array of a normal type, then its children, depth first.
+    fn node(&mut self, array: &ArrayRef) -> Outcome {
+        let (layout, unit, scale) = row_type::layout(array.data_type())?;
+        let first_buffer = self.buffers.len();
+        let children = children(array);
+        let values = array.len();
+        self.nodes.push(Node { layout, unit, scale, children: children.len(), values, first_buffer });
+        self.buffers.push(validity(array));
+        self.values(array)?;
+        children.iter().try_for_each(|child| self.node(child))
+    }
+
+    fn values(&mut self, array: &ArrayRef) -> Outcome {
+        match array.data_type() {
+            DataType::Struct(_) => {}
+            DataType::Boolean => self.buffers.push(array.as_boolean().values().sliced()),
+            DataType::Utf8 => {
+                let strings = array.as_string::<i32>();
+                self.bytes(strings.value_offsets(), strings.values());
+            }
+            DataType::Binary => {
+                let binary = array.as_binary::<i32>();
+                self.bytes(binary.value_offsets(), binary.values());
+            }
+            DataType::List(_) => self.offsets(array.as_list::<i32>().value_offsets()),
+            DataType::Map(..) => self.offsets(array.as_map().value_offsets()),
+            _ => self.buffers.push(numbers(array)?),
+        }
+        Ok(())
+    }
+
+    fn bytes(&mut self, offsets: &[i32], values: &Buffer) {
+        self.offsets(offsets);
+        let (first, last) = bounds(offsets);
+        self.buffers.push(values.slice_with_length(first, last - first));
+    }
+
+    /// Offsets of a slice begin anywhere; those of the form begin at 0.
+    fn offsets(&mut self, offsets: &[i32]) {
+        let first = offsets.first().copied().unwrap_or_default();
+        let moved: Vec<i32> = offsets.iter().map(|offset| offset - first).collect();
+        self.buffers.push(if moved.is_empty() { Buffer::from_vec(vec![0_i32]) } else { Buffer::from_vec(moved) });
+    }
+
+    fn finish(self, rows: &RecordBatch, kinds: &[RowKind]) -> Result<Vec<u8>> {
+        let kinds: Vec<u8> = kinds.iter().map(|kind| *kind as u8).collect();
+        let tables = HEADER_BYTES + self.nodes.len() * NODE_BYTES + self.buffers.len() * BUFFER_BYTES;
+        let bodies = self.buffers.iter().map(Buffer::len).chain([kinds.len()]);
+        let total: usize = tables + bodies.map(|length| length.next_multiple_of(8)).sum::<usize>();
+        if u32::try_from(total).is_err() {
+            let message = format!("a batch of {total} bytes: at most 4 GiB; hand over fewer rows");
+            return Err(Error::bug("batch", message));
+        }
+        let mut out = Out(Vec::with_capacity(total));
+        out.0.extend(MAGIC);
+        out.u16(VERSION);
+        out.u16(FORM_COLUMNS);
+        out.u32(rows.num_rows());
+        out.u32(rows.num_columns());
+        out.u32(self.nodes.len());
+        out.u32(self.buffers.len());
+        out.u32(total);
+        out.u32(0);
+        let kinds_at = total - kinds.len().next_multiple_of(8);
+        out.u32(kinds_at);
+        out.u32(kinds.len());
+        self.nodes.iter().for_each(|node| out.node(node));
+        let mut at = tables;
+        for buffer in &self.buffers {
+            out.u32(at);
+            out.u32(buffer.len());
+            at += buffer.len().next_multiple_of(8);
+        }
+        self.buffers.iter().for_each(|buffer| out.body(buffer));
+        out.body(&kinds);
+        assert_eq!(out.0.len(), total, "what was laid out is what was written");
+        Ok(out.0)
+    }
+}
+
+struct Out(Vec<u8>);
+
+impl Out {
+    fn u16(&mut self, value: u16) {
+        self.0.extend(value.to_le_bytes());
+    }
+
+    fn u32(&mut self, value: usize) {
+        let value = u32::try_from(value).expect("the whole batch is below 4 GiB");
+        self.0.extend(value.to_le_bytes());
+    }
+
+    fn node(&mut self, node: &Node) {
+        self.0.extend([node.layout, node.unit, node.scale.to_le_bytes()[0], 0]);
+        self.u32(node.children);
+        self.u32(node.values);
+        self.u32(node.first_buffer);
+    }
+
+    fn body(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+        self.0.resize(self.0.len().next_multiple_of(8), 0);
+    }
+}
+
+/// The children in the order of the form, cut to what the array's slice covers.
+fn children(array: &ArrayRef) -> Vec<ArrayRef> {
+    match array.data_type() {
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            let (first, last) = bounds(list.value_offsets());
+            vec![list.values().slice(first, last - first)]
+        }
+        DataType::Map(..) => {
+            let map = array.as_map();
+            let (first, last) = bounds(map.value_offsets());
+            let entries = [map.keys(), map.values()];
+            entries.into_iter().map(|entries| entries.slice(first, last - first)).collect()
+        }
+        DataType::Struct(_) => array.as_struct().columns().to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+fn bounds(offsets: &[i32]) -> (usize, usize) {
+    let bound = |offset: Option<&i32>| usize::try_from(*offset.unwrap_or(&0)).unwrap_or_default();
+    (bound(offsets.first()), bound(offsets.last()))
+}
+
+fn validity(array: &ArrayRef) -> Buffer {
+    match array.nulls() {
+        Some(nulls) if nulls.null_count() > 0 => nulls.inner().sliced(),
+        _ => Buffer::default(),
+    }
+}
+
+/// The values of an array of fixed width. `values()` is already cut to the slice.
+fn numbers(array: &ArrayRef) -> std::result::Result<Buffer, String> {
+    macro_rules! values {
+        ($type:ty) => {
+            array.as_primitive::<$type>().values().inner().clone()
+        };
+    }
+    use arrow_schema::TimeUnit::*;
+    Ok(match array.data_type() {
+        DataType::Int8 => values!(types::Int8Type),
+        DataType::Int16 => values!(types::Int16Type),
+        DataType::Int32 => values!(types::Int32Type),
+        DataType::Int64 => values!(types::Int64Type),
+        DataType::Float32 => values!(types::Float32Type),
+        DataType::Float64 => values!(types::Float64Type),
+        DataType::Decimal128(..) => values!(types::Decimal128Type),
+        DataType::Date32 => values!(types::Date32Type),
+        DataType::Timestamp(Second, _) => values!(types::TimestampSecondType),
+        DataType::Timestamp(Millisecond, _) => values!(types::TimestampMillisecondType),
+        DataType::Timestamp(Microsecond, _) => values!(types::TimestampMicrosecondType),
+        DataType::Timestamp(Nanosecond, _) => values!(types::TimestampNanosecondType),
+        DataType::Duration(Second) => values!(types::DurationSecondType),
+        DataType::Duration(Millisecond) => values!(types::DurationMillisecondType),
+        DataType::Duration(Microsecond) => values!(types::DurationMicrosecondType),
+        DataType::Duration(Nanosecond) => values!(types::DurationNanosecondType),
+        DataType::Interval(IntervalUnit::YearMonth) => values!(types::IntervalYearMonthType),
+        other => return Err(format!("{other} has no fixed width")),
+    })
+}
+
+const MAGIC: &[u8; 4] = b"USRB";
+const VERSION: u16 = 1;
+const FORM_COLUMNS: u16 = 1;
+const HEADER_BYTES: usize = 40;
+const NODE_BYTES: usize = 16;
+const BUFFER_BYTES: usize = 8;
+
+#[cfg(test)]
+#[path = "batch_tests.rs"]
+mod tests;

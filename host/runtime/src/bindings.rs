@@ -1,0 +1,197 @@
+//! The contract of `wit/` as Rust types, and their translation into the core's words.
+//!
+//! Between `instance.rs` (calls of exports) and `capability/` (imports). Invariant: the only `bindgen!`; a translation
+//! is one to one and decides nothing.
+
+use bytes::Bytes;
+use upsert_sink_core::error::Error;
+use upsert_sink_core::error::ErrorKind;
+use upsert_sink_core::id::SessionId;
+use upsert_sink_core::io;
+
+use crate::tunnel::Operation;
+use crate::tunnel::Pack;
+
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; documented in wit/")]
+mod generated {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "sink",
+        imports: { default: trappable },
+    });
+}
+
+pub(crate) use generated::Sink;
+pub(crate) use generated::SinkPre;
+pub(crate) use generated::exports::upsert_sink::plugin::committer;
+pub(crate) use generated::exports::upsert_sink::plugin::coordinator;
+pub(crate) use generated::exports::upsert_sink::plugin::describe;
+pub(crate) use generated::exports::upsert_sink::plugin::writer;
+pub(crate) use generated::upsert_sink::plugin::file_cache;
+pub(crate) use generated::upsert_sink::plugin::telemetry;
+pub(crate) use generated::upsert_sink::plugin::timers;
+pub(crate) use generated::upsert_sink::plugin::tunnel;
+pub(crate) use generated::upsert_sink::plugin::types;
+
+impl From<types::Error> for Error {
+    fn from(error: types::Error) -> Self {
+        let kind = match error.kind {
+            types::ErrorKind::Retry => ErrorKind::Retry,
+            types::ErrorKind::SlowDown => ErrorKind::SlowDown,
+            types::ErrorKind::SessionLost => ErrorKind::SessionLost,
+            types::ErrorKind::InvalidConfig => ErrorKind::InvalidConfig,
+            types::ErrorKind::InvalidRow => ErrorKind::InvalidRow,
+            types::ErrorKind::Denied => ErrorKind::Denied,
+            types::ErrorKind::Corrupt => ErrorKind::Corrupt,
+            types::ErrorKind::Bug => ErrorKind::Bug,
+        };
+        Self::new(kind, error.at, error.message)
+    }
+}
+
+impl From<&io::Task> for types::Task {
+    fn from(task: &io::Task) -> Self {
+        Self {
+            identity: task.identity.clone(),
+            start: task.start,
+            nonce: task.nonce,
+            parallelism: task.parallelism,
+            index: task.index.0,
+            options: pairs(&task.options, |name, value| types::Option_ { name, value }),
+            columns: pairs(&task.columns, |name, row_type| types::RowColumn { name, row_type }),
+            table: types::Table::from(&task.table),
+            local: task.local,
+            checkpoint_interval: task.checkpoint_interval.0,
+        }
+    }
+}
+
+fn pairs<T>(list: &[(String, String)], build: impl Fn(String, String) -> T) -> Vec<T> {
+    list.iter().map(|(first, second)| build(first.clone(), second.clone())).collect()
+}
+
+impl From<&io::TableDescription> for types::Table {
+    fn from(table: &io::TableDescription) -> Self {
+        Self {
+            name: table.name.clone(),
+            columns: columns(&table.columns),
+            partition_columns: columns(&table.partition_columns),
+            primary_key: table.primary_key.clone(),
+            buckets: table.buckets,
+        }
+    }
+}
+
+fn columns(columns: &[io::ColumnDescription]) -> Vec<types::TableColumn> {
+    let column = |column: &io::ColumnDescription| types::TableColumn {
+        name: column.name.clone(),
+        column_type: column.column_type.clone(),
+        nullable: column.nullable,
+    };
+    columns.iter().map(column).collect()
+}
+
+impl From<&io::JournalSession> for types::JournalSession {
+    fn from(session: &io::JournalSession) -> Self {
+        let state = match session.state {
+            io::JournalState::Aborting => types::JournalState::Aborting,
+            io::JournalState::Committed => types::JournalState::Committed,
+            io::JournalState::Open => types::JournalState::Open,
+        };
+        let (id, partition) = (session.id.0.clone(), session.partition.clone());
+        Self { id, partition, start: session.start, state }
+    }
+}
+
+impl From<io::CheckpointOutcome> for types::CheckpointOutcome {
+    fn from(outcome: io::CheckpointOutcome) -> Self {
+        match outcome {
+            io::CheckpointOutcome::Aborted => Self::Aborted,
+            io::CheckpointOutcome::Completed => Self::Completed,
+        }
+    }
+}
+
+impl From<tunnel::SessionRef> for io::SessionRef {
+    fn from(session: tunnel::SessionRef) -> Self {
+        Self { id: SessionId(session.id), partition: session.partition }
+    }
+}
+
+impl From<tunnel::Operation> for Operation {
+    fn from(operation: tunnel::Operation) -> Self {
+        match operation {
+            tunnel::Operation::CreatePartition(partition) => Self::CreatePartition(partition),
+            tunnel::Operation::CreateSession(create) => Self::CreateSession {
+                partition: create.partition,
+                lifecycle_hours: create.lifecycle_hours,
+                slots: create.slots,
+            },
+            tunnel::Operation::PutPack(pack) => Self::PutPack(Pack {
+                session: pack.session.into(),
+                bucket: pack.bucket,
+                records: pack.records,
+                body: Bytes::from(pack.body),
+            }),
+            tunnel::Operation::CommitSession(session) => Self::CommitSession(session.into()),
+            tunnel::Operation::AbortSession(session) => Self::AbortSession(session.into()),
+            tunnel::Operation::SessionStatus(session) => Self::SessionStatus(session.into()),
+        }
+    }
+}
+
+impl From<io::Completion> for tunnel::Completion {
+    fn from(completion: io::Completion) -> Self {
+        let outcome = match completion.outcome {
+            io::Outcome::Done(io::Answer::None) => tunnel::Outcome::Done(tunnel::Answer::None),
+            io::Outcome::Done(io::Answer::Session(session)) => {
+                tunnel::Outcome::Done(tunnel::Answer::Session(session.into()))
+            }
+            io::Outcome::InDoubt(why) => tunnel::Outcome::InDoubt(why),
+            io::Outcome::Refused(refusal) => tunnel::Outcome::Refused(refusal.into()),
+        };
+        Self { ticket: completion.ticket.0, outcome }
+    }
+}
+
+impl From<io::SessionInfo> for tunnel::Session {
+    fn from(session: io::SessionInfo) -> Self {
+        let status = match session.status {
+            io::SessionStatus::Aborted => tunnel::SessionStatus::Aborted,
+            io::SessionStatus::Committed => tunnel::SessionStatus::Committed,
+            io::SessionStatus::Committing => tunnel::SessionStatus::Committing,
+            io::SessionStatus::Critical => tunnel::SessionStatus::Critical,
+            io::SessionStatus::Expired => tunnel::SessionStatus::Expired,
+            io::SessionStatus::Normal => tunnel::SessionStatus::Normal,
+        };
+        Self {
+            id: session.id.0,
+            status,
+            buckets: session.buckets,
+            hasher: session.hasher,
+            hash_key: session.hash_key,
+            columns: columns(&session.columns),
+        }
+    }
+}
+
+impl From<io::Refusal> for tunnel::Refusal {
+    fn from(refusal: io::Refusal) -> Self {
+        let kind = match refusal.kind {
+            io::RefusalKind::Denied => tunnel::RefusalKind::Denied,
+            io::RefusalKind::Invalid => tunnel::RefusalKind::Invalid,
+            io::RefusalKind::Moved => tunnel::RefusalKind::Moved,
+            io::RefusalKind::NoSuchPartition => tunnel::RefusalKind::NoSuchPartition,
+            io::RefusalKind::NoSuchSession => tunnel::RefusalKind::NoSuchSession,
+            io::RefusalKind::NotSent => tunnel::RefusalKind::NotSent,
+            io::RefusalKind::SlowDown => tunnel::RefusalKind::SlowDown,
+        };
+        Self {
+            kind,
+            code: refusal.code,
+            message: refusal.message,
+            request_id: refusal.request_id,
+            retry_after: refusal.retry_after.0,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What a guest is lent: one file for each import of `wit/`, and the grant that decides whether it may use it.
+//!
+//! Between the running guest and `driver.rs`. Invariant: an import only notes what is asked; the driver carries it out
+//! after the guest has returned.
+
+pub(crate) mod file_cache;
+pub(crate) mod grant;
+pub(crate) mod telemetry;
+pub(crate) mod timers;
+pub(crate) mod tunnel;
+
+use wasmtime::StoreLimits;
+
+use crate::capability::grant::Grant;
+use crate::capability::telemetry::Telemetry;
+use crate::capability::timers::Timer;
+use crate::capability::tunnel::Tickets;
+use crate::sandbox;
+use crate::sandbox::Limited;
+use crate::sandbox::Limits;
+
+/// Everything that the host keeps for one instance.
+pub(crate) struct Capabilities {
+    limits: Limits,
+    store_limits: StoreLimits,
+    pub(crate) tickets: Tickets,
+    pub(crate) timer: Timer,
+    pub(crate) telemetry: Telemetry,
+}
+
+impl Capabilities {
+    /// For an instance called `name` in log lines, such as `writer 3`.
+    pub(crate) fn new(name: String, limits: Limits, grant: Grant) -> Self {
+        Self {
+            store_limits: sandbox::store_limits(&limits),
+            tickets: Tickets::new(grant, limits.tickets, limits.held_bytes),
+            timer: Timer::default(),
+            telemetry: Telemetry::new(name, &limits),
+            limits,
+        }
+    }
+
+    /// Brings the time of the call that follows.
+    pub(crate) fn begin_call(&mut self, now_ms: u64) {
+        self.telemetry.begin_call(now_ms);
+    }
+}
+
+impl Limited for Capabilities {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn store_limits(&mut self) -> &mut StoreLimits {
+        &mut self.store_limits
+    }
+}
+
+impl crate::bindings::types::Host for Capabilities {}

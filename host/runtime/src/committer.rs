@@ -1,0 +1,104 @@
+//! The role of the committer: what checkpoints hold goes in, what is known to be committed comes out.
+//!
+//! Between `sink.rs` and `wit/committer.wit`. Invariant: what it learns reaches the coordinator, in order, before it is
+//! called again.
+
+use std::convert::Infallible;
+
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+use upsert_sink_core::io::CheckpointOutcome;
+use upsert_sink_core::io::JournalSession;
+use upsert_sink_core::io::Task;
+
+use crate::bindings::committer::Progress;
+use crate::coordinator::ToCoordinator;
+use crate::driver::Event;
+use crate::driver::Role;
+use crate::error::Error;
+use crate::error::Result;
+use crate::instance::Instance;
+
+/// What other parts of the sink say to the committer.
+pub(crate) enum ToCommitter {
+    /// All writers have passed a barrier.
+    Prepared {
+        /// Which.
+        checkpoint: u64,
+        /// Those of all their snapshots.
+        committables: Vec<Vec<u8>>,
+        /// Told when the committer has them.
+        taken: oneshot::Sender<()>,
+    },
+    /// How a checkpoint ended.
+    CheckpointEnded(u64, CheckpointOutcome),
+}
+
+/// The committer.
+pub(crate) struct Committer {
+    coordinator: mpsc::Sender<ToCoordinator>,
+    committed: watch::Sender<u64>,
+}
+
+impl Committer {
+    /// Opens the guest with what the journal holds.
+    pub(crate) async fn open(
+        instance: &mut Instance,
+        now_ms: u64,
+        task: &Task,
+        journal: &[JournalSession],
+        coordinator: mpsc::Sender<ToCoordinator>,
+        committed: watch::Sender<u64>,
+    ) -> Result<Self> {
+        let mut committer = Self { coordinator, committed };
+        let progress = instance.committer_open(now_ms, task, journal)?;
+        committer.carry_out(progress).await?;
+        Ok(committer)
+    }
+
+    /// The coordinator never waits for the committer, so waiting for a place in its queue cannot lock.
+    async fn carry_out(&mut self, progress: Progress) -> Result<()> {
+        for known in progress.known {
+            let sent = self.coordinator.send(ToCoordinator::Known(known)).await;
+            sent.map_err(|_| Error::bug("coordinator", "it ended before the committer"))?;
+        }
+        self.committed.send_if_modified(|committed| {
+            let rose = progress.committed > *committed;
+            *committed = progress.committed.max(*committed);
+            rose
+        });
+        Ok(())
+    }
+}
+
+impl Role for Committer {
+    type Control = ToCommitter;
+    type Data = Infallible;
+
+    fn accepting(&self) -> bool {
+        false
+    }
+
+    async fn handle(
+        &mut self,
+        instance: &mut Instance,
+        now_ms: u64,
+        event: Event<ToCommitter, Infallible>,
+    ) -> Result<()> {
+        let progress = match event {
+            Event::Completed(completion) => instance.committer_completion(now_ms, &completion)?,
+            Event::Control(ToCommitter::Prepared { checkpoint, committables, taken }) => {
+                let progress = instance.prepared(now_ms, checkpoint, &committables)?;
+                let _ = taken.send(());
+                progress
+            }
+            Event::Control(ToCommitter::CheckpointEnded(checkpoint, outcome)) => {
+                instance.committer_checkpoint_ended(now_ms, checkpoint, outcome)?
+            }
+            Event::TimerFired => instance.committer_timer(now_ms)?,
+            Event::Data(never) => match never {},
+        };
+        self.carry_out(progress).await
+    }
+}

@@ -1,0 +1,274 @@
+//! The parts of the host that a simulation replaces: clock, transport, disk and entropy.
+//!
+//! Everything below `sink.rs` reaches the outside through here. Invariant: the only file of this library that reads
+//! the time, sleeps, draws random bytes, opens a file or a socket, or starts a thread.
+
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::future::Future;
+use std::io;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+use bytes::Bytes;
+
+pub use crate::transport::ConnectTimeout;
+pub use crate::transport::SystemTransport;
+
+/// A future that can be sent to another thread.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Tells the time and wakes.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since the Unix epoch. Never decreases.
+    fn now_ms(&self) -> u64;
+
+    /// Ends when `now_ms` has reached `deadline_ms`, at once if it has.
+    fn sleep_until(&self, deadline_ms: u64) -> BoxFuture<'static, ()>;
+}
+
+/// Sends one HTTP request, once.
+pub trait Transport: Send + Sync {
+    /// Makes one attempt. The URI is absolute; the answer is whole and bounded. Never follows a redirect.
+    fn send(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>>;
+}
+
+/// No answer, or not a whole one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct TransportError {
+    /// Whether a first byte may have left: false only if it is certain that none has.
+    pub sent: bool,
+    /// What happened.
+    pub message: String,
+}
+
+/// Keeps files.
+pub trait Disk: Send + Sync {
+    /// The whole file; none if there is no such file.
+    fn read(&self, path: &Path) -> BoxFuture<'_, io::Result<Option<Vec<u8>>>>;
+
+    /// Replaces the file, or creates it and its directory, atomically and durably.
+    fn replace(&self, path: &Path, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>>;
+
+    /// Opens the file, creating it and its directory, and cuts it to `length` bytes if that is given.
+    fn append(
+        &self,
+        path: &Path,
+        length: Option<u64>,
+    ) -> BoxFuture<'_, io::Result<Box<dyn AppendFile>>>;
+
+    /// Locks the file, creating it and its directory, until what is returned is dropped. None: another process, or
+    /// another sink of this one, holds the lock.
+    fn lock(&self, path: &Path) -> BoxFuture<'_, io::Result<Option<Box<dyn Send + Sync>>>>;
+}
+
+/// A file that only grows.
+pub trait AppendFile: Send {
+    /// Appends; durable when it returns.
+    fn append(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>>;
+}
+
+/// Draws random numbers: identities and the nonces of starts.
+pub trait Entropy: Send + Sync {
+    /// Fills with random bytes.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// The replaceable parts of a host.
+#[derive(Clone)]
+pub struct Components {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Network.
+    pub transport: Arc<dyn Transport>,
+    /// Disk.
+    pub disk: Arc<dyn Disk>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Components {
+    /// The machine's own.
+    pub fn system() -> Self {
+        Self {
+            clock: Arc::new(SystemClock::start()),
+            transport: Arc::new(SystemTransport::new()),
+            disk: Arc::new(SystemDisk),
+            entropy: Arc::new(SystemEntropy),
+        }
+    }
+}
+
+/// The wall clock at its start, then a steady one: it never goes back when the wall clock is set.
+#[derive(Debug)]
+pub struct SystemClock {
+    epoch: Duration,
+    started: tokio::time::Instant,
+}
+
+impl SystemClock {
+    /// Reads the wall clock.
+    #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    pub fn start() -> Self {
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { epoch, started: tokio::time::Instant::now() }
+    }
+}
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> u64 {
+        let now = self.epoch + self.started.elapsed();
+        u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "this is the one place that sleeps")]
+    fn sleep_until(&self, deadline_ms: u64) -> BoxFuture<'static, ()> {
+        let elapsed = Duration::from_millis(deadline_ms).saturating_sub(self.epoch);
+        // Far enough for "never", and near enough for the timer's arithmetic.
+        let deadline = self.started + elapsed.min(Duration::from_secs(10 * 365 * 86_400));
+        Box::pin(tokio::time::sleep_until(deadline))
+    }
+}
+
+/// The file system. Blocking calls are made on tokio's blocking threads.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemDisk;
+
+impl Disk for SystemDisk {
+    fn read(&self, path: &Path) -> BoxFuture<'_, io::Result<Option<Vec<u8>>>> {
+        let path = path.to_path_buf();
+        blocking(move || match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        })
+    }
+
+    fn replace(&self, path: &Path, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
+        let path = path.to_path_buf();
+        blocking(move || replace(&path, &bytes))
+    }
+
+    fn append(
+        &self,
+        path: &Path,
+        length: Option<u64>,
+    ) -> BoxFuture<'_, io::Result<Box<dyn AppendFile>>> {
+        let path = path.to_path_buf();
+        blocking(move || {
+            let file = open_for_append(&path, length)?;
+            Ok(Box::new(SystemFile { file: Arc::new(file) }) as Box<dyn AppendFile>)
+        })
+    }
+
+    fn lock(&self, path: &Path) -> BoxFuture<'_, io::Result<Option<Box<dyn Send + Sync>>>> {
+        let path = path.to_path_buf();
+        blocking(move || {
+            create_directory_of(&path)?;
+            let mut options = OpenOptions::new();
+            let file = options.create(true).truncate(false).read(true).write(true).open(&path)?;
+            match file.try_lock() {
+                Ok(()) => Ok(Some(Box::new(file) as Box<dyn Send + Sync>)),
+                Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+                Err(std::fs::TryLockError::Error(error)) => Err(error),
+            }
+        })
+    }
+}
+
+struct SystemFile {
+    file: Arc<File>,
+}
+
+impl AppendFile for SystemFile {
+    fn append(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
+        let file = Arc::clone(&self.file);
+        blocking(move || {
+            (&*file).write_all(&bytes)?;
+            file.sync_data()
+        })
+    }
+}
+
+fn open_for_append(path: &Path, length: Option<u64>) -> io::Result<File> {
+    create_directory_of(path)?;
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    if let Some(length) = length {
+        file.set_len(length)?;
+        file.sync_all()?;
+    }
+    sync_directory_of(path)?;
+    Ok(file)
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    create_directory_of(path)?;
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    sync_directory_of(path)
+}
+
+fn create_directory_of(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(directory_of(path))
+}
+
+/// Makes a new name durable.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    File::open(directory_of(path))?.sync_all()
+}
+
+fn directory_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> BoxFuture<'static, io::Result<T>> {
+    Box::pin(async move {
+        let joined = tokio::task::spawn_blocking(work).await;
+        joined.unwrap_or_else(|error| Err(io::Error::other(error)))
+    })
+}
+
+/// The operating system's generator.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        let provider = rustls::crypto::ring::default_provider();
+        let filled = provider.secure_random.fill(bytes);
+        filled.expect("the operating system has random bytes");
+    }
+}
+
+/// Calls `tick` every `period` on a thread of its own until it returns false. Epochs of the sandbox are real time, also
+/// in a simulation: a guest that hangs does so on a real processor.
+#[allow(clippy::disallowed_methods, reason = "this is the one place that starts a thread")]
+pub(crate) fn tick_every(period: Duration, mut tick: impl FnMut() -> bool + Send + 'static) {
+    let ticker = std::thread::Builder::new().name(String::from("upsert-sink-epoch"));
+    let started = ticker.spawn(move || {
+        while tick() {
+            std::thread::sleep(period);
+        }
+    });
+    started.expect("the machine can start one more thread");
+}

@@ -1,0 +1,114 @@
+//! The role of the coordinator: writers' requests in, replies out.
+//!
+//! Between the writers and `wit/coordinator.wit`. Invariant: it never waits for a writer; a reply that finds a writer's
+//! queue full is lost, and the writer asks again.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use tokio::sync::mpsc;
+use upsert_sink_core::io::JournalSession;
+use upsert_sink_core::io::Task;
+
+use crate::bindings::coordinator::Progress;
+use crate::driver::Event;
+use crate::driver::Role;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::writer::ToWriter;
+
+/// What other parts of the sink say to the coordinator.
+pub(crate) enum ToCoordinator {
+    /// A writer asks.
+    Request {
+        /// Which.
+        writer: u32,
+        /// What.
+        body: Vec<u8>,
+    },
+    /// The committer knows more.
+    Known(Vec<u8>),
+}
+
+/// The coordinator.
+pub(crate) struct Coordinator {
+    writers: Vec<mpsc::Sender<ToWriter>>,
+    /// The writer that each open request came from.
+    asked_by: BTreeMap<u64, u32>,
+    requests: u64,
+}
+
+impl Coordinator {
+    /// Opens the guest with what the journal holds.
+    pub(crate) fn open(
+        instance: &mut Instance,
+        now_ms: u64,
+        task: &Task,
+        journal: &[JournalSession],
+        writers: Vec<mpsc::Sender<ToWriter>>,
+    ) -> Result<Self> {
+        let mut coordinator = Self { writers, asked_by: BTreeMap::new(), requests: 0 };
+        let progress = instance.coordinator_open(now_ms, task, journal)?;
+        coordinator.carry_out(progress);
+        Ok(coordinator)
+    }
+
+    fn request(
+        &mut self,
+        instance: &mut Instance,
+        now_ms: u64,
+        writer: u32,
+        body: &[u8],
+    ) -> Result<Progress> {
+        self.requests += 1;
+        self.asked_by.insert(self.requests, writer);
+        while self.asked_by.len() > REQUESTS_MAX {
+            self.asked_by.pop_first();
+        }
+        instance.coordinator_request(now_ms, self.requests, body)
+    }
+
+    fn carry_out(&mut self, progress: Progress) {
+        for reply in progress.replies {
+            let writer = self.asked_by.remove(&reply.request);
+            let queue = writer.and_then(|writer| self.writers.get(writer as usize));
+            let sent = queue.map(|queue| queue.try_send(ToWriter::Reply(reply.body)));
+            if !matches!(sent, Some(Ok(()))) {
+                tracing::debug!(request = reply.request, "a reply was lost on its way");
+            }
+        }
+    }
+}
+
+impl Role for Coordinator {
+    type Control = ToCoordinator;
+    type Data = Infallible;
+
+    fn accepting(&self) -> bool {
+        false
+    }
+
+    async fn handle(
+        &mut self,
+        instance: &mut Instance,
+        now_ms: u64,
+        event: Event<ToCoordinator, Infallible>,
+    ) -> Result<()> {
+        let progress = match event {
+            Event::Completed(completion) => instance.coordinator_completion(now_ms, &completion)?,
+            Event::Control(ToCoordinator::Request { writer, body }) => {
+                self.request(instance, now_ms, writer, &body)?
+            }
+            Event::Control(ToCoordinator::Known(known)) => {
+                instance.coordinator_known(now_ms, &known)?
+            }
+            Event::TimerFired => instance.coordinator_timer(now_ms)?,
+            Event::Data(never) => match never {},
+        };
+        self.carry_out(progress);
+        Ok(())
+    }
+}
+
+/// Open requests that are remembered; the guest answers the earlier one of a writer when a later one comes.
+const REQUESTS_MAX: usize = 4096;

@@ -1,0 +1,210 @@
+//! The event loop of one instance: something happens → one guest call → what it asked for is carried out.
+//!
+//! Between the queues of `sink.rs` and the guest. Invariant: the guest is called from one place, one call at a time; what
+//! happens at the same moment is taken in a fixed order (outcomes, control, timer, data), so that a simulation repeats.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use upsert_sink_core::id::Ticket;
+use upsert_sink_core::io::Answer;
+use upsert_sink_core::io::Completion;
+use upsert_sink_core::io::Outcome;
+use upsert_sink_core::io::SessionStatus;
+
+use crate::bindings::tunnel;
+use crate::capability::tunnel::Attempt;
+use crate::capability::tunnel::Settled;
+use crate::capability::tunnel::not_granted;
+use crate::components::BoxFuture;
+use crate::components::Clock;
+use crate::ending::Ending;
+use crate::error::Error;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::metrics::Meter;
+use crate::tunnel::Operation;
+use crate::tunnel::upsert::Tunnel;
+
+/// What all parts of one sink share.
+pub(crate) struct Shared {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tunnel: Tunnel,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) ending: Ending,
+}
+
+/// What can happen to an instance.
+pub(crate) enum Event<C, D> {
+    /// An operation that it submitted has an outcome.
+    Completed(tunnel::Completion),
+    /// Another part of the sink has something to say.
+    Control(C),
+    /// The time that it set has come.
+    TimerFired,
+    /// Rows or a barrier, in the engine's order.
+    Data(D),
+}
+
+/// What an instance is for: which guest call follows from what happens, and what from its progress.
+pub(crate) trait Role: Send + 'static {
+    /// What other parts of the sink say to it.
+    type Control: Send + 'static;
+    /// What waits in order until it is accepting.
+    type Data: Send + 'static;
+
+    /// Whether data may be taken from the queue.
+    fn accepting(&self) -> bool;
+
+    /// Calls the guest once, and carries out what the call returned.
+    fn handle(
+        &mut self,
+        instance: &mut Instance,
+        now_ms: u64,
+        event: Event<Self::Control, Self::Data>,
+    ) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// One instance, its role, and all that it waits for.
+pub(crate) struct Driver<R: Role> {
+    pub(crate) role: R,
+    pub(crate) instance: Instance,
+    pub(crate) shared: Arc<Shared>,
+    control: mpsc::Receiver<R::Control>,
+    data: mpsc::Receiver<R::Data>,
+    attempts: JoinSet<Result<(u64, u64, Outcome)>>,
+    alarm: Alarm,
+}
+
+impl<R: Role> Driver<R> {
+    pub(crate) fn new(
+        role: R,
+        instance: Instance,
+        shared: Arc<Shared>,
+        control: mpsc::Receiver<R::Control>,
+        data: mpsc::Receiver<R::Data>,
+    ) -> Self {
+        let attempts = JoinSet::new();
+        Self { role, instance, shared, control, data, attempts, alarm: Alarm::default() }
+    }
+
+    /// Drives until the sink ends. An error ends all of it.
+    pub(crate) async fn run(mut self) {
+        if let Err(error) = self.drive().await {
+            self.shared.ending.fail(error);
+        }
+        // Attempts hold the journal: when this returns, none is left.
+        self.attempts.shutdown().await;
+    }
+
+    async fn drive(&mut self) -> Result<()> {
+        loop {
+            self.carry_out();
+            let Some(event) = self.next().await? else { return Ok(()) };
+            let now_ms = self.shared.clock.now_ms();
+            self.role.handle(&mut self.instance, now_ms, event).await?;
+        }
+    }
+
+    /// Starts the attempts that the call asked for, and sets the timer as it left it.
+    fn carry_out(&mut self) {
+        let now_ms = self.shared.clock.now_ms();
+        let capabilities = self.instance.capabilities();
+        for Attempt { ticket, number, operation } in capabilities.tickets.take_denied() {
+            let outcome = not_granted(&operation);
+            self.attempts.spawn(async move { Ok((ticket, number, outcome)) });
+        }
+        for Attempt { ticket, number, operation } in capabilities.tickets.take_due(now_ms) {
+            let shared = Arc::clone(&self.shared);
+            self.attempts.spawn(async move {
+                let outcome = shared.tunnel.attempt(&operation).await?;
+                Ok((ticket, number, outcome))
+            });
+        }
+        self.shared.meter.guest_counted(capabilities.telemetry.take_counters());
+        self.alarm.set(capabilities.timer.deadline_ms(), self.shared.clock.as_ref());
+    }
+
+    /// What happens next; none when the sink has ended.
+    async fn next(&mut self) -> Result<Option<Event<R::Control, R::Data>>> {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shared.ending.ended() => return Ok(None),
+                Some(joined) = self.attempts.join_next(), if !self.attempts.is_empty() => {
+                    let panicked = |error| Error::bug("attempt", format!("{error}"));
+                    let (ticket, number, outcome) = joined.map_err(panicked)??;
+                    if let Some(completion) = self.settle(ticket, number, outcome) {
+                        return Ok(Some(Event::Completed(completion)));
+                    }
+                }
+                Some(control) = self.control.recv() => return Ok(Some(Event::Control(control))),
+                () = self.alarm.rings(), if self.alarm.is_set() => {
+                    self.alarm.stop(self.shared.clock.now_ms());
+                    self.instance.capabilities().timer.clear();
+                    return Ok(Some(Event::TimerFired));
+                }
+                Some(data) = self.data.recv(), if self.role.accepting() => {
+                    return Ok(Some(Event::Data(data)));
+                }
+                else => return Ok(None),
+            }
+        }
+    }
+
+    /// None if the guest has released the ticket: the outcome is dropped.
+    fn settle(&mut self, ticket: u64, number: u64, outcome: Outcome) -> Option<tunnel::Completion> {
+        let settled = self.instance.capabilities().tickets.settle(ticket, number)?;
+        self.measure(&settled, &outcome);
+        Some(Completion { ticket: Ticket(ticket), outcome }.into())
+    }
+
+    fn measure(&self, settled: &Settled, outcome: &Outcome) {
+        let took_ms = self.shared.clock.now_ms().saturating_sub(settled.since_ms);
+        match (&*settled.operation, outcome) {
+            (Operation::PutPack(_), Outcome::Done(_)) => self.shared.meter.pack_settled(took_ms),
+            (
+                Operation::CommitSession(_) | Operation::SessionStatus(_),
+                Outcome::Done(Answer::Session(session)),
+            ) if session.status == SessionStatus::Committed => {
+                self.shared.meter.commit_settled(took_ms);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The one timer of an instance.
+#[derive(Default)]
+struct Alarm {
+    set: Option<(u64, BoxFuture<'static, ()>)>,
+    rang_ms: Option<u64>,
+}
+
+impl Alarm {
+    fn is_set(&self) -> bool {
+        self.set.is_some()
+    }
+
+    /// A time that has passed rings at once, but not twice in one millisecond: a guest cannot spin on its timer.
+    fn set(&mut self, deadline_ms: Option<u64>, clock: &dyn Clock) {
+        let earliest = self.rang_ms.map_or(0, |rang_ms| rang_ms.saturating_add(1));
+        let deadline = deadline_ms.map(|deadline_ms| deadline_ms.max(earliest));
+        if deadline != self.set.as_ref().map(|(deadline, _)| *deadline) {
+            self.set = deadline.map(|deadline| (deadline, clock.sleep_until(deadline)));
+        }
+    }
+
+    fn stop(&mut self, now_ms: u64) {
+        self.set = None;
+        self.rang_ms = Some(now_ms);
+    }
+
+    async fn rings(&mut self) {
+        match &mut self.set {
+            Some((_, sleep)) => sleep.as_mut().await,
+            None => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Frames of an append-only file: length and checksum of the header, checksum of the payload, payload.
+//!
+//! Used by `journal.rs`. Invariant: a write that was cut off by a crash is told from damage: only a last frame can be
+//! torn.
+
+/// What is wrong with a file.
+pub(crate) type Damage = &'static str;
+
+/// One frame around `payload`.
+pub(crate) fn encode(payload: &[u8]) -> Vec<u8> {
+    assert!(payload.len() <= PAYLOAD_BYTES_MAX, "a record is small");
+    let length = u32::try_from(payload.len()).expect("checked above").to_le_bytes();
+    let mut frame = Vec::with_capacity(HEADER_BYTES + payload.len());
+    frame.extend(length);
+    frame.extend(crc32c::crc32c(&length).to_le_bytes());
+    frame.extend(crc32c::crc32c(payload).to_le_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// The first payload, and what follows it. None at the end of the file, or where its last frame is torn.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, Damage> {
+    let Some((header, rest)) = bytes.split_at_checked(HEADER_BYTES) else { return Ok(None) };
+    // Space that a file system had reserved, but not yet written when it lost power.
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
+    let word = |index: usize| {
+        let bytes = header[index * 4..index * 4 + 4].try_into().expect("four bytes");
+        u32::from_le_bytes(bytes)
+    };
+    if crc32c::crc32c(&header[..4]) != word(1) {
+        return Err("a header does not match its checksum");
+    }
+    let length = usize::try_from(word(0)).expect("a host has at least 32 bits");
+    if length > PAYLOAD_BYTES_MAX {
+        return Err("a record is larger than any can be");
+    }
+    let Some((payload, after)) = rest.split_at_checked(length) else { return Ok(None) };
+    if crc32c::crc32c(payload) == word(2) {
+        return Ok(Some((payload, after)));
+    }
+    if after.is_empty() { Ok(None) } else { Err("a record does not match its checksum") }
+}
+
+const HEADER_BYTES: usize = 12;
+const PAYLOAD_BYTES_MAX: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_before_the_last_frame_is_an_error() {
+        let mut file = encode(b"one");
+        let first = file.len();
+        file.extend(encode(b"two"));
+        for index in 0..first {
+            let mut damaged = file.clone();
+            damaged[index] ^= 0x10;
+            assert!(decode(&damaged).is_err(), "byte {index}");
+        }
+    }
+
+    #[test]
+    fn a_torn_last_frame_is_the_end() {
+        let whole = encode(b"one");
+        for cut in 0..whole.len() {
+            assert_eq!(decode(&whole[..cut]), Ok(None), "cut at {cut}");
+        }
+        assert_eq!(decode(&[0; 100]), Ok(None));
+    }
+}

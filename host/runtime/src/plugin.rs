@@ -1,0 +1,252 @@
+//! A loaded component: checked for what it imports, compiled once, instantiated many times.
+//!
+//! First step of an embedder; `instance.rs` makes instances of it. Invariant: nothing is compiled before its imports are
+//! known to be those of `wit/`, and no foreign precompiled code is ever loaded.
+
+use std::fmt::Write;
+
+use sha2::Digest;
+use sha2::Sha256;
+use wasmparser::Payload;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+use wasmtime::component::HasSelf;
+use wasmtime::component::Linker;
+
+use crate::bindings::Sink;
+use crate::bindings::SinkPre;
+use crate::capability::Capabilities;
+use crate::capability::grant::Grant;
+use crate::error::Error;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::sandbox;
+use crate::sandbox::Limits;
+
+/// A sink plugin. Cheap to clone; all clones share the compiled code.
+#[derive(Clone)]
+pub struct Plugin {
+    engine: Engine,
+    pre: SinkPre<Capabilities>,
+    inspection: Inspection,
+}
+
+/// What a component is, from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// The digest of its bytes, in hexadecimal.
+    pub sha256: String,
+    /// Its size.
+    pub bytes: usize,
+    /// The interfaces that it imports, sorted: all that it can do.
+    pub imports: Vec<String>,
+    /// The interfaces that it exports, sorted.
+    pub exports: Vec<String>,
+}
+
+/// One documented option.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionDoc {
+    /// Its name, as users write it.
+    pub name: String,
+    /// How its text is read: `integer`, `bytes`, `duration`, `boolean`, `text`, or the allowed words with `|` between.
+    pub value_type: String,
+    /// What holds when it is not set; empty if it then has no value.
+    pub default_value: String,
+    /// The values that are allowed, in words; empty if the type says it all.
+    pub bounds: String,
+    /// What it does, and what it costs.
+    pub doc: String,
+}
+
+impl Plugin {
+    /// The plugin that this library was built with.
+    ///
+    /// # Errors
+    /// As of [`Plugin::load`].
+    pub fn embedded() -> Result<Self> {
+        Self::load(EMBEDDED)
+    }
+
+    /// Loads a component.
+    ///
+    /// # Errors
+    /// `Corrupt` if the bytes are no component; `Denied` if it imports more than the contract, naming the import;
+    /// `InvalidConfig` if an export of the contract is missing.
+    pub fn load(component: &[u8]) -> Result<Self> {
+        let inspection = inspect(component)?;
+        if let Some(import) = inspection.imports.iter().find(|name| !is_allowed(name)) {
+            return Err(Error::new(
+                crate::error::ErrorKind::Denied,
+                "component",
+                format!(
+                    "it imports `{import}`; a sink may import only {}; build it for \
+                     wasm32-unknown-unknown against wit/",
+                    ALLOWED_IMPORTS.join(", ")
+                ),
+            ));
+        }
+        let engine = sandbox::engine()?;
+        let component = compile(&engine, component)?;
+        let mut linker = Linker::new(&engine);
+        Sink::add_to_linker::<_, HasSelf<_>>(&mut linker, |capabilities| capabilities)
+            .map_err(|error| Error::bug("linker", format!("{error:#}")))?;
+        let unfit = |error: wasmtime::Error| {
+            Error::config("component", format!("it does not fit the contract of wit/: {error:#}"))
+        };
+        let pre = linker.instantiate_pre(&component).map_err(unfit)?;
+        let pre = SinkPre::new(pre).map_err(unfit)?;
+        Ok(Self { engine, pre, inspection })
+    }
+
+    /// What the component imports, exports and weighs.
+    pub fn inspect(&self) -> Inspection {
+        self.inspection.clone()
+    }
+
+    /// The options of the guest, sorted by name. Those of the host are [`crate::Settings::describe`].
+    ///
+    /// # Errors
+    /// `Bug` if the component traps.
+    pub fn options(&self) -> Result<Vec<OptionDoc>> {
+        let name = String::from("describe");
+        let mut instance = Instance::new(self, name, Limits::default(), Grant::NONE)?;
+        let options = instance.options()?.into_iter().map(|option| OptionDoc {
+            name: option.name,
+            value_type: option.value_type,
+            default_value: option.default_value,
+            bounds: option.bounds,
+            doc: option.doc,
+        });
+        Ok(options.collect())
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn pre(&self) -> &SinkPre<Capabilities> {
+        &self.pre
+    }
+}
+
+#[cfg(feature = "jit")]
+fn compile(engine: &Engine, component: &[u8]) -> Result<Component> {
+    Component::new(engine, component)
+        .map_err(|error| Error::corrupt("component", format!("it does not compile: {error:#}")))
+}
+
+#[cfg(not(feature = "jit"))]
+fn compile(_engine: &Engine, _component: &[u8]) -> Result<Component> {
+    let message = "this host was built without a compiler; build it with the feature `jit`";
+    Err(Error::config("component", message))
+}
+
+/// Reads the outermost imports and exports, without compiling or even validating what is inside.
+fn inspect(component: &[u8]) -> Result<Inspection> {
+    let corrupt = |error: &dyn std::fmt::Display| {
+        Error::corrupt("component", format!("the bytes are no WebAssembly component: {error}"))
+    };
+    if component.len() > COMPONENT_BYTES_MAX {
+        return Err(corrupt(&format!("more than {COMPONENT_BYTES_MAX} bytes")));
+    }
+    if !wasmparser::Parser::is_component(component) {
+        return Err(corrupt(&"the header of a component is missing"));
+    }
+    let (mut imports, mut exports, mut depth) = (Vec::new(), Vec::new(), 0_u32);
+    for payload in wasmparser::Parser::new(0).parse_all(component) {
+        match payload.map_err(|error| corrupt(&error))? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section {
+                    imports.push(import.map_err(|error| corrupt(&error))?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                for export in section {
+                    exports.push(export.map_err(|error| corrupt(&error))?.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    imports.sort();
+    exports.sort();
+    Ok(Inspection { sha256: sha256(component), bytes: component.len(), imports, exports })
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let mut hexadecimal = String::with_capacity(64);
+    for byte in Sha256::digest(bytes) {
+        write!(hexadecimal, "{byte:02x}").expect("a string takes all that is written");
+    }
+    hexadecimal
+}
+
+fn is_allowed(import: &str) -> bool {
+    ALLOWED_IMPORTS.contains(&import)
+}
+
+static EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/upsert_sink.wasm"));
+
+/// The security statement: what a component may import.
+const ALLOWED_IMPORTS: [&str; 5] = [
+    "upsert-sink:plugin/types@0.1.0",
+    "upsert-sink:plugin/tunnel@0.1.0",
+    "upsert-sink:plugin/file-cache@0.1.0",
+    "upsert-sink:plugin/timers@0.1.0",
+    "upsert-sink:plugin/telemetry@0.1.0",
+];
+/// Ours has a few hundred kilobytes; compiling is linear in the size.
+const COMPONENT_BYTES_MAX: usize = 8 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use wasm_encoder as wasm;
+
+    use crate::error::ErrorKind;
+
+    fn importing(name: &str) -> Vec<u8> {
+        let mut component = wasm::ComponentBuilder::default();
+        let empty = component.type_instance(None, &wasm::InstanceType::new());
+        component.import(name, wasm::ComponentTypeRef::Instance(empty));
+        component.finish()
+    }
+
+    fn refused(component: &[u8]) -> Error {
+        match Plugin::load(component) {
+            Ok(_) => panic!("it was loaded"),
+            Err(error) => error,
+        }
+    }
+
+    #[test]
+    fn a_component_with_a_foreign_import_is_refused_by_its_name() {
+        let error = refused(&importing("wasi:cli/environment@0.2.0"));
+        assert_eq!(error.kind, ErrorKind::Denied);
+        assert!(error.message.contains("`wasi:cli/environment@0.2.0`"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_version_of_our_own_interfaces_is_refused() {
+        let error = refused(&importing("upsert-sink:plugin/tunnel@9.0.0"));
+        assert_eq!(error.kind, ErrorKind::Denied);
+    }
+
+    #[test]
+    fn a_component_without_the_exports_is_refused() {
+        let error = refused(&wasm::ComponentBuilder::default().finish());
+        assert_eq!(error.kind, ErrorKind::InvalidConfig);
+        assert!(error.message.contains("wit/"), "{error}");
+    }
+
+    #[test]
+    fn bytes_that_are_no_component_are_refused() {
+        for bytes in [&b""[..], b"\0asm", b"\0asm\x01\0\0\0", b"not wasm at all"] {
+            assert_eq!(refused(bytes).kind, ErrorKind::Corrupt);
+        }
+    }
+}

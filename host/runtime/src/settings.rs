@@ -1,0 +1,249 @@
+//! The host's options, parsed once into valid types: where the service is, who asks, where files go, what the sandbox may
+//! use. Everything else is the guest's, and goes to it unread.
+//!
+//! Read by `sink.rs` and `tunnel/endpoint.rs`. Invariant: an option has one owner; a secret is never printed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::plugin::OptionDoc;
+use crate::sandbox::Limits;
+use crate::settings_options::OPTIONS;
+use crate::settings_options::Options;
+
+/// What a sink is opened with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The service, such as `http://service.cn.maxcompute.aliyun.com/api`; the local server prints its own.
+    pub endpoint: String,
+    /// The Tunnel; asked from the service if it is not set.
+    pub tunnel_endpoint: Option<String>,
+    /// The project.
+    pub project: String,
+    /// The schema, in projects that have them.
+    pub schema: Option<String>,
+    /// The table.
+    pub table: String,
+    /// Who asks.
+    pub credentials: Credentials,
+    /// The quota that pays for the Tunnel's slots.
+    pub quota_name: Option<String>,
+    /// The number of writers.
+    pub parallelism: u32,
+    /// Where this sink's journal is. One directory for each sink, kept across restarts.
+    pub journal_dir: PathBuf,
+    /// Where refused rows go, as lines of JSON, if `sink.invalid-row = dead-letter`.
+    pub dead_letter_file: Option<PathBuf>,
+    /// The engine's checkpoint interval, as far as it is known; zero if it is not. Told by the engine, not by an option.
+    pub checkpoint_interval: Duration,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long one request may take.
+    pub request_timeout: Duration,
+    /// After how long without contact a session is asked for its status.
+    pub keep_alive: Duration,
+    /// What each instance may use.
+    pub limits: Limits,
+    /// The guest's options as the user wrote them, sorted by name.
+    pub guest_options: Vec<(String, String)>,
+}
+
+/// Who asks. Printing it shows the id alone.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The id of the key.
+    pub access_id: String,
+    /// The key.
+    pub access_key: Secret,
+    /// A security token, for temporary keys.
+    pub sts_token: Option<Secret>,
+}
+
+/// A text that is never printed.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the signature.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl Settings {
+    /// Takes the host's options out of what the user wrote, by name or by alias; the rest becomes `guest_options`.
+    ///
+    /// # Errors
+    /// `InvalidConfig` naming the option, its value, the rule and what to set.
+    pub fn from_options(options: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
+        let mut options = Options::new(options)?;
+        let limits = Limits {
+            memory_bytes: options.bytes("sandbox.memory-limit", 16 << 20, 4 << 30)?,
+            call_timeout: options.duration("sandbox.call-timeout")?,
+            ..Limits::default()
+        };
+        let settings = Self {
+            endpoint: options.url("endpoint")?,
+            tunnel_endpoint: options.optional_url("tunnelEndpoint")?,
+            project: options.name("project")?,
+            schema: options.optional_name("schemaName")?,
+            table: options.name("tableName")?,
+            credentials: Credentials {
+                access_id: options.text("accessId"),
+                access_key: Secret::new(options.text("accessKey")),
+                sts_token: options.optional("stsToken").map(Secret::new),
+            },
+            quota_name: options.optional_name("quotaName")?,
+            parallelism: options.count("sink.parallelism", 1, 1024)?,
+            journal_dir: options.path("sink.journal-dir")?,
+            dead_letter_file: options.optional("sink.dead-letter-file").map(PathBuf::from),
+            checkpoint_interval: Duration::ZERO,
+            connect_timeout: options.duration("connect.timeout")?,
+            request_timeout: options.duration("request.timeout")?,
+            keep_alive: options.duration("sink.session.keep-alive")?,
+            limits,
+            guest_options: Vec::new(),
+        };
+        options.refuse_compression()?;
+        Ok(Self { guest_options: options.into_guest_options(), ..settings })
+    }
+
+    /// The host's options, sorted by name. Those of the guest are [`crate::Plugin::options`].
+    pub fn describe() -> Vec<OptionDoc> {
+        let mut described: Vec<_> = OPTIONS.iter().map(OptionDoc::from).collect();
+        described.sort_by(|a, b| a.name.cmp(&b.name));
+        described
+    }
+
+    /// The full name of the table, for messages and for the journal.
+    pub fn table_name(&self) -> String {
+        match &self.schema {
+            Some(schema) => format!("{}.{schema}.{}", self.project, self.table),
+            None => format!("{}.{}", self.project, self.table),
+        }
+    }
+
+    /// Whether the endpoint is on this machine: that is a local server, which asks for no pause between commits.
+    pub fn is_local(&self) -> bool {
+        let Some((_, rest)) = self.endpoint.split_once("://") else { return false };
+        let authority = rest.split('/').next().unwrap_or_default();
+        let host = match authority.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or_default(),
+            None => authority.split(':').next().unwrap_or_default(),
+        };
+        let address = host.parse::<std::net::IpAddr>();
+        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+    }
+
+    /// Rules between settings that an embedder may have filled in by hand.
+    pub(crate) fn check(&self) -> Result<()> {
+        let names = [("project", &self.project), ("tableName", &self.table)];
+        for (option, name) in names.into_iter().chain(self.schema.iter().map(|s| ("schemaName", s))) {
+            crate::settings_options::check_name(option, name)?;
+        }
+        if self.parallelism == 0 {
+            let message = "sink.parallelism = 0: at least 1 writer is needed; set it to 1 or more";
+            return Err(Error::config("sink.parallelism", message));
+        }
+        Ok(())
+    }
+}
+
+/// What an embedder has to say, with the defaults for the rest.
+impl Settings {
+    /// The settings of a sink to `table` of the local server at `endpoint`, with its journal in `journal_dir`.
+    pub fn local(
+        endpoint: impl Into<String>,
+        table: impl Into<String>,
+        journal_dir: impl Into<PathBuf>,
+    ) -> Self {
+        let journal_dir: PathBuf = journal_dir.into();
+        let options = BTreeMap::from([
+            (String::from("endpoint"), endpoint.into()),
+            (String::from("project"), String::from("local")),
+            (String::from("tableName"), String::from("t")),
+            (String::from("sink.journal-dir"), String::from(".")),
+        ]);
+        let settings = Self::from_options(options).expect("the defaults are valid");
+        Self { table: table.into(), journal_dir, ..settings }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let base = [
+            ("endpoint", "http://127.0.0.1:1/api"),
+            ("project", "local"),
+            ("tableName", "t"),
+            ("sink.journal-dir", "/tmp/j"),
+        ];
+        let all = base.iter().chain(pairs);
+        all.map(|(name, value)| (String::from(*name), String::from(*value))).collect()
+    }
+
+    fn error(pairs: &[(&str, &str)]) -> String {
+        Settings::from_options(options(pairs)).expect_err("it is refused").to_string()
+    }
+
+    #[test]
+    fn what_the_host_does_not_own_goes_to_the_guest() {
+        let written = options(&[("upsert.writer.buffer-size", "1mb"), ("connect.timeout", "3 s")]);
+        let settings = Settings::from_options(written).expect("valid");
+        let guest = [(String::from("upsert.writer.buffer-size"), String::from("1mb"))];
+        assert_eq!(settings.guest_options, guest);
+        assert_eq!(settings.connect_timeout, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn an_option_may_be_written_by_either_name_but_not_by_both() {
+        let mut written = options(&[("odps.project.name", "p2")]);
+        assert!(Settings::from_options(written.clone()).is_err());
+        written.remove("project");
+        assert_eq!(Settings::from_options(written).expect("valid").project, "p2");
+    }
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let written = options(&[("accessKey", "hush"), ("stsToken", "quiet")]);
+        let settings = Settings::from_options(written).expect("valid");
+        let printed = format!("{settings:?}");
+        assert!(!printed.contains("hush") && !printed.contains("quiet"), "{printed}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_rule() {
+        assert!(error(&[("compressAlgorithm", "zlib")]).contains("`raw`"));
+        assert!(error(&[("connect.timeout", "soon")]).contains("connect.timeout = soon"));
+        assert!(error(&[("endpoint", "ftp://x")]).contains("http"));
+        assert!(error(&[("tableName", "t; drop")]).contains("tableName"));
+        assert!(error(&[("sink.parallelism", "0")]).contains("sink.parallelism = 0"));
+        assert!(error(&[("sandbox.memory-limit", "1kb")]).contains("sandbox.memory-limit"));
+    }
+
+    #[test]
+    fn loopback_is_local_and_nothing_else() {
+        let local = |endpoint: &str| Settings::local(endpoint, "t", "j").is_local();
+        assert!(local("http://127.0.0.1:80/api") && local("http://localhost/api"));
+        assert!(local("http://[::1]:80/api"));
+        assert!(!local("http://service.cn.maxcompute.aliyun.com/api"));
+        assert!(!local("http://127.0.0.1.evil.com/api"));
+    }
+}

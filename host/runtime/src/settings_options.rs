@@ -1,0 +1,228 @@
+//! The table of the host's options, and how their texts are read.
+//!
+//! Used by `settings.rs`. Invariant: every option that is read is in the table, and every one in the table is read; a
+//! message names the option, the value, the rule and what to set.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::plugin::OptionDoc;
+
+/// One option of the host.
+pub(crate) struct HostOption {
+    name: &'static str,
+    alias: &'static str,
+    value_type: &'static str,
+    default_value: &'static str,
+    bounds: &'static str,
+    doc: &'static str,
+}
+
+impl From<&HostOption> for OptionDoc {
+    fn from(option: &HostOption) -> Self {
+        let also = match option.alias {
+            "" => String::new(),
+            alias => format!(" Also written `{alias}`."),
+        };
+        Self {
+            name: String::from(option.name),
+            value_type: String::from(option.value_type),
+            default_value: String::from(option.default_value),
+            bounds: String::from(option.bounds),
+            doc: format!("{}{also}", option.doc),
+        }
+    }
+}
+
+macro_rules! option {
+    ($name:literal $(/ $alias:literal)?, $value_type:literal = $default:literal, $bounds:literal, $doc:literal) => {
+        HostOption {
+            name: $name,
+            alias: concat!($($alias)?),
+            value_type: $value_type,
+            default_value: $default,
+            bounds: $bounds,
+            doc: $doc,
+        }
+    };
+}
+
+/// All of them, in the order of [`super::Settings`].
+pub(crate) const OPTIONS: &[HostOption] = &[
+    option!("endpoint" / "odps.end.point", "text" = "", "an http or https URL; required",
+        "The service."),
+    option!("tunnelEndpoint" / "odps.tunnel.end.point", "text" = "", "an http or https URL",
+        "The Tunnel. Asked from the service if it is not set."),
+    option!("project" / "odps.project.name", "text" = "", "letters, digits and _; required",
+        "The project of the table."),
+    option!("schemaName" / "odps.namespace.schema", "text" = "", "letters, digits and _",
+        "The schema of the table, in projects that have schemas."),
+    option!("tableName" / "table-name", "text" = "", "letters, digits and _; required",
+        "The table. It must be a Delta table with a primary key."),
+    option!("accessId" / "odps.access.id", "text" = "", "",
+        "The id of the key that signs requests. The local server takes any."),
+    option!("accessKey" / "odps.access.key", "text" = "", "",
+        "The key that signs requests. Never logged, and never given to the guest."),
+    option!("stsToken" / "odps.access.sts-token", "text" = "", "",
+        "The security token of a temporary key."),
+    option!("quotaName" / "odps.tunnel.quota.name", "text" = "", "letters, digits, _ and -",
+        "The quota group whose Tunnel slots are used."),
+    option!("compressAlgorithm" / "odps.compress.algorithm", "text" = "raw", "raw",
+        "How packs are compressed on the wire."),
+    option!("sink.parallelism", "integer" = "1", "1 to 1024",
+        "The number of writers. The buckets of the table must be an integral multiple of it."),
+    option!("sink.journal-dir", "text" = "", "a directory; required",
+        "Where the sink's journal is kept across restarts: one directory for each sink."),
+    option!("sink.dead-letter-file", "text" = "", "a file",
+        "Where refused rows go, as lines of JSON, if `sink.invalid-row` is `dead-letter`."),
+    option!("sink.session.keep-alive", "duration" = "30 s", "1 s to 1 h",
+        "After how long without contact an open session is asked for its status."),
+    option!("connect.timeout", "duration" = "10 s", "10 ms to 1 h",
+        "How long connecting to the service may take."),
+    option!("request.timeout", "duration" = "120 s", "10 ms to 1 h",
+        "How long one request may take. After that its outcome is in doubt."),
+    option!("sandbox.memory-limit", "bytes" = "256 mb", "16 mb to 4 gb",
+        "The memory that each instance of the guest may use. More than `sink.memory.budget` needs."),
+    option!("sandbox.call-timeout", "duration" = "10 s", "10 ms to 1 h",
+        "How long one call of the guest may run before it is interrupted."),
+];
+
+/// What the user wrote, while the host's part of it is taken out.
+pub(crate) struct Options {
+    written: BTreeMap<String, String>,
+}
+
+impl Options {
+    pub(crate) fn new(options: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
+        let mut written: BTreeMap<String, String> = options.into_iter().collect();
+        for option in OPTIONS.iter().filter(|option| !option.alias.is_empty()) {
+            let Some(value) = written.remove(option.alias) else { continue };
+            if written.insert(String::from(option.name), value).is_some() {
+                let message = format!(
+                    "`{}` and `{}` are the same option; set one of them",
+                    option.name, option.alias
+                );
+                return Err(Error::config(option.name, message));
+            }
+        }
+        Ok(Self { written })
+    }
+
+    pub(crate) fn optional(&mut self, name: &str) -> Option<String> {
+        let known = OPTIONS.iter().find(|option| option.name == name);
+        let default = known.expect("every option that is read is in the table").default_value;
+        let value = self.written.remove(name).unwrap_or_else(|| String::from(default));
+        Some(String::from(value.trim())).filter(|value| !value.is_empty())
+    }
+
+    pub(crate) fn text(&mut self, name: &str) -> String {
+        self.optional(name).unwrap_or_default()
+    }
+
+    pub(crate) fn path(&mut self, name: &str) -> Result<PathBuf> {
+        self.required(name).map(PathBuf::from)
+    }
+
+    pub(crate) fn url(&mut self, name: &str) -> Result<String> {
+        let value = self.required(name)?;
+        check_url(name, &value).map(|()| value)
+    }
+
+    pub(crate) fn optional_url(&mut self, name: &str) -> Result<Option<String>> {
+        let value = self.optional(name);
+        value.map(|value| check_url(name, &value).map(|()| value)).transpose()
+    }
+
+    pub(crate) fn name(&mut self, name: &str) -> Result<String> {
+        let value = self.required(name)?;
+        check_name(name, &value).map(|()| value)
+    }
+
+    pub(crate) fn optional_name(&mut self, name: &str) -> Result<Option<String>> {
+        let value = self.optional(name);
+        value.map(|value| check_name(name, &value).map(|()| value)).transpose()
+    }
+
+    pub(crate) fn count(&mut self, name: &str, minimum: u32, maximum: u32) -> Result<u32> {
+        let value = self.text(name);
+        let parsed = value.parse().ok().filter(|count| (minimum..=maximum).contains(count));
+        parsed.ok_or_else(|| wrong(name, &value))
+    }
+
+    pub(crate) fn duration(&mut self, name: &str) -> Result<Duration> {
+        let value = self.text(name);
+        let units = [("ms", 1), ("s", 1000), ("min", 60_000), ("h", 3_600_000)];
+        let parsed = scaled(&value, &units).filter(|ms| (10..=3_600_000).contains(ms));
+        parsed.map(Duration::from_millis).ok_or_else(|| wrong(name, &value))
+    }
+
+    pub(crate) fn bytes(&mut self, name: &str, minimum: u64, maximum: u64) -> Result<usize> {
+        let value = self.text(name);
+        let units = [("b", 1), ("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30)];
+        let parsed = scaled(&value, &units).filter(|bytes| (minimum..=maximum).contains(bytes));
+        parsed.and_then(|bytes| usize::try_from(bytes).ok()).ok_or_else(|| wrong(name, &value))
+    }
+
+    /// The other algorithms have their names, and no implementation yet.
+    pub(crate) fn refuse_compression(&mut self) -> Result<()> {
+        let value = self.text("compressAlgorithm");
+        if value.eq_ignore_ascii_case("raw") {
+            return Ok(());
+        }
+        let message =
+            format!("compressAlgorithm = {value}: only `raw` is supported yet; set it to `raw`");
+        Err(Error::config("compressAlgorithm", message))
+    }
+
+    pub(crate) fn into_guest_options(self) -> Vec<(String, String)> {
+        self.written.into_iter().collect()
+    }
+
+    fn required(&mut self, name: &str) -> Result<String> {
+        self.optional(name).ok_or_else(|| {
+            Error::config(name, format!("`{name}` is required and not set; set it"))
+        })
+    }
+}
+
+/// A name that goes into paths and SQL.
+pub(crate) fn check_name(option: &str, value: &str) -> Result<()> {
+    let sound = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+    if !value.is_empty() && value.len() <= 128 && value.chars().all(sound) {
+        return Ok(());
+    }
+    Err(wrong(option, value))
+}
+
+fn check_url(option: &str, value: &str) -> Result<()> {
+    let parsed: Option<http::Uri> = value.parse().ok();
+    let sound = parsed.is_some_and(|uri| {
+        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+        scheme && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()
+    });
+    if sound { Ok(()) } else { Err(wrong(option, value)) }
+}
+
+/// A whole number and a unit; a blank between them is allowed, and case does not matter.
+fn scaled(value: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let (number, unit) = value.split_at(digits);
+    let unit = unit.trim().to_ascii_lowercase();
+    let (_, scale) = units.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*scale)
+}
+
+fn wrong(name: &str, value: &str) -> Error {
+    let option = OPTIONS.iter().find(|option| option.name == name);
+    let (rule, default) = option.map_or(("", ""), |option| (option.bounds, option.default_value));
+    let kind = option.map_or("", |option| option.value_type);
+    let remedy = match default {
+        "" => String::from("correct it"),
+        default => format!("leave it out for {default}"),
+    };
+    let value = crate::error::escape(value, 100);
+    Error::config(name, format!("{name} = {value}: it must be {kind}, {rule}; {remedy}"))
+}

@@ -1,0 +1,242 @@
+//! Where the service is, and how a request reaches it: addresses, common headers, signature, time limit.
+//!
+//! Between `tunnel/upsert.rs`, `tunnel/sql.rs`, `tunnel/table.rs` and the transport. Invariant: one exchange is one
+//! attempt; a redirect is never followed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Method;
+use percent_encoding::AsciiSet;
+use percent_encoding::NON_ALPHANUMERIC;
+use percent_encoding::utf8_percent_encode;
+use tokio::sync::OnceCell;
+
+use crate::components::Components;
+use crate::components::ConnectTimeout;
+use crate::components::TransportError;
+use crate::metrics::Meter;
+use crate::settings::Settings;
+use crate::tunnel::response::Verdict;
+use crate::tunnel::response::judge;
+use crate::tunnel::response::not_sent;
+use crate::tunnel::sign;
+
+/// The service, as one sink sees it.
+pub(crate) struct Endpoint {
+    pub(crate) settings: Settings,
+    pub(crate) components: Components,
+    pub(crate) meter: Arc<Meter>,
+    tunnel: OnceCell<String>,
+}
+
+/// One request, before it is addressed.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    /// Below the endpoint, not encoded.
+    pub(crate) path: String,
+    /// Not encoded.
+    pub(crate) query: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Bytes,
+}
+
+impl Request {
+    pub(crate) fn new(method: Method, path: String) -> Self {
+        Self { method, path, query: Vec::new(), headers: Vec::new(), body: Bytes::new() }
+    }
+
+    pub(crate) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn new(settings: &Settings, components: &Components, meter: Arc<Meter>) -> Self {
+        let (settings, components) = (settings.clone(), components.clone());
+        let tunnel = OnceCell::new_with(settings.tunnel_endpoint.clone().map(trimmed));
+        Self { settings, components, meter, tunnel }
+    }
+
+    /// Below the project, on either plane: `/projects/p/…`.
+    pub(crate) fn project_path(&self, rest: &str) -> String {
+        format!("/projects/{}{rest}", self.settings.project)
+    }
+
+    /// The target table, on either plane.
+    pub(crate) fn table_path(&self, rest: &str) -> String {
+        let table = &self.settings.table;
+        match &self.settings.schema {
+            Some(schema) => self.project_path(&format!("/schemas/{schema}/tables/{table}{rest}")),
+            None => self.project_path(&format!("/tables/{table}{rest}")),
+        }
+    }
+
+    /// A request of the catalog or of SQL.
+    pub(crate) async fn ask_catalog(
+        &self,
+        request: Request,
+    ) -> Result<http::Response<Bytes>, TransportError> {
+        self.exchange(&trimmed(self.settings.endpoint.clone()), request).await
+    }
+
+    /// A request of the Tunnel.
+    pub(crate) async fn ask_tunnel(
+        &self,
+        request: Request,
+    ) -> Result<http::Response<Bytes>, TransportError> {
+        let base = self.tunnel.get_or_try_init(|| self.discover()).await?.clone();
+        let request = request.header("x-odps-tunnel-version", "6");
+        let request = request.header("odps-tunnel-date-transform", "v1");
+        let request = request.header("odps-tunnel-sdk-support-schema-evolution", "true");
+        let request = match &self.settings.quota_name {
+            Some(quota) => request.query("quotaName", quota),
+            None => request,
+        };
+        self.exchange(&base, request).await
+    }
+
+    /// Asks the catalog, once, where the Tunnel is. Until that is known nothing of the request itself was sent.
+    async fn discover(&self) -> Result<String, TransportError> {
+        let request = Request::new(Method::GET, self.project_path("/tunnel")).query("service", "");
+        let request = match &self.settings.quota_name {
+            Some(quota) => request.query("quotaName", quota),
+            None => request,
+        };
+        let unknown = |why: String| TransportError {
+            sent: false,
+            message: format!("the Tunnel's address is not known: {why}; set `tunnelEndpoint`"),
+        };
+        let body = match judge(self.ask_catalog(request).await) {
+            Verdict::Done(body) => body,
+            Verdict::Refused(refusal) => return Err(unknown(refusal.message)),
+            Verdict::InDoubt(why) => return Err(unknown(why)),
+        };
+        let address = String::from_utf8_lossy(&body).trim().to_owned();
+        if !crate::tunnel::response::is_worker(&address) {
+            return Err(unknown(String::from("the answer is not `host:port`")));
+        }
+        // Never from https to http: the scheme is the catalog's.
+        let https = self.settings.endpoint.starts_with("https://");
+        Ok(format!("{}://{address}", if https { "https" } else { "http" }))
+    }
+
+    async fn exchange(
+        &self,
+        base: &str,
+        request: Request,
+    ) -> Result<http::Response<Bytes>, TransportError> {
+        let sent_bytes = request.body.len();
+        let request = self.address(base, request).map_err(|error| {
+            let message = format!("the request cannot be written: {error}");
+            TransportError { sent: false, message }
+        })?;
+        let clock = &self.components.clock;
+        let timeout_ms = u64::try_from(self.settings.request_timeout.as_millis());
+        let deadline = clock.now_ms().saturating_add(timeout_ms.unwrap_or(u64::MAX));
+        let answer = tokio::select! {
+            biased;
+            answer = self.components.transport.send(request) => answer,
+            () = clock.sleep_until(deadline) => Err(TransportError {
+                sent: true,
+                message: format!("no answer within {:?}", self.settings.request_timeout),
+            }),
+        };
+        if !matches!(&answer, Err(error) if !error.sent) {
+            self.meter.request_sent(sent_bytes);
+        }
+        answer
+    }
+
+    /// The whole request: encoded, dated, signed.
+    fn address(&self, base: &str, request: Request) -> Result<http::Request<Bytes>, http::Error> {
+        let Request { method, path, mut query, mut headers, body } = request;
+        query.push(("curr_project", self.settings.project.clone()));
+        if let Some(schema) = &self.settings.schema {
+            query.push(("curr_schema", schema.clone()));
+        }
+        headers.push(("date", http_date(self.components.clock.now_ms())));
+        headers.push(("x-odps-user-agent", String::from(USER_AGENT)));
+        let signed = sign::Signed {
+            method: method.as_str(),
+            headers: &headers,
+            path: &path,
+            query: &query,
+        };
+        let authorization = sign::authorization(&self.settings.credentials, &signed);
+        let mut builder = http::Request::builder().method(&method).uri(uri(base, &path, &query));
+        for (name, value) in headers {
+            builder = builder.header(name, value);
+        }
+        builder = builder.header("user-agent", USER_AGENT).header("authorization", authorization);
+        if let Some(token) = &self.settings.credentials.sts_token {
+            builder = builder.header("authorization-sts-token", token.expose());
+        }
+        if method != Method::GET {
+            builder = builder.header("content-length", body.len());
+        }
+        builder.extension(ConnectTimeout(self.settings.connect_timeout)).body(body)
+    }
+}
+
+/// A verdict for an operation that failed before its own request could be made.
+pub(crate) fn before_sending(message: &str) -> Verdict {
+    Verdict::Refused(not_sent(message))
+}
+
+fn uri(base: &str, path: &str, query: &[(&'static str, String)]) -> String {
+    let mut uri = String::from(base);
+    uri.extend(utf8_percent_encode(path, PATH));
+    for (index, (name, value)) in query.iter().enumerate() {
+        uri.push(if index == 0 { '?' } else { '&' });
+        uri += name;
+        if !value.is_empty() {
+            uri.push('=');
+            uri.extend(utf8_percent_encode(value, QUERY));
+        }
+    }
+    uri
+}
+
+fn http_date(now_ms: u64) -> String {
+    let now = std::time::UNIX_EPOCH + std::time::Duration::from_millis(now_ms);
+    httpdate::fmt_http_date(now)
+}
+
+fn trimmed(mut endpoint: String) -> String {
+    while endpoint.ends_with('/') {
+        endpoint.pop();
+    }
+    endpoint
+}
+
+const USER_AGENT: &str = concat!("upsert-sink/", env!("CARGO_PKG_VERSION"));
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const PATH: &AsciiSet = &QUERY.remove(b'/');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_values_are_encoded() {
+        let query = [("partition", String::from("pt=a b&c")), ("service", String::new())];
+        let uri = uri("http://h:1/api", "/projects/p/tables/t ä", &query);
+        assert_eq!(
+            uri,
+            "http://h:1/api/projects/p/tables/t%20%C3%A4?partition=pt%3Da%20b%26c&service"
+        );
+    }
+}

@@ -1,0 +1,60 @@
+//! The client of the Tunnel: what one attempt at an operation does on the wire.
+//!
+//! Between `driver.rs` and the network: operation → `upsert.rs` (the request) → `endpoint.rs` (where, signed) → the
+//! transport → `response.rs` (what it means) → `session.rs` (what it holds). Invariant: an attempt is made once; nothing
+//! here retries what may have been carried out.
+
+pub(crate) mod endpoint;
+pub(crate) mod partition;
+pub(crate) mod response;
+pub(crate) mod session;
+pub(crate) mod sign;
+pub(crate) mod sql;
+pub(crate) mod table;
+pub(crate) mod upsert;
+pub(crate) mod xml;
+
+use bytes::Bytes;
+use upsert_sink_core::io::SessionRef;
+
+/// One request to the Tunnel, as the guest submitted it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    CreatePartition(String),
+    CreateSession { partition: String, lifecycle_hours: u32, slots: u32 },
+    PutPack(Pack),
+    CommitSession(SessionRef),
+    AbortSession(SessionRef),
+    SessionStatus(SessionRef),
+}
+
+/// Rows of one bucket, as the wire wants them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pack {
+    pub(crate) session: SessionRef,
+    pub(crate) bucket: u32,
+    pub(crate) records: u32,
+    pub(crate) body: Bytes,
+}
+
+impl Operation {
+    /// Its name in `wit/tunnel.wit`.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::CreatePartition(_) => "create-partition",
+            Self::CreateSession { .. } => "create-session",
+            Self::PutPack(_) => "put-pack",
+            Self::CommitSession(_) => "commit-session",
+            Self::AbortSession(_) => "abort-session",
+            Self::SessionStatus(_) => "session-status",
+        }
+    }
+
+    /// The bytes that the host keeps for it.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self {
+            Self::PutPack(pack) => pack.body.len(),
+            _ => 0,
+        }
+    }
+}

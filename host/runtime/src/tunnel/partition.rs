@@ -1,0 +1,58 @@
+//! The two spellings of a partition on the wire, from the one that the guest uses: `day='2013-01-01',hour='7'`.
+//!
+//! Used by `tunnel/upsert.rs`. Invariant: what does not follow the grammar exactly goes into no request and no SQL.
+
+/// As the Tunnel's query wants it: without quotes.
+pub(crate) fn for_query(spec: &str) -> Option<String> {
+    let levels = levels(spec)?;
+    let levels: Vec<_> = levels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    Some(levels.join(","))
+}
+
+/// As SQL wants it: with quotes, and the names in back quotes.
+pub(crate) fn for_sql(spec: &str) -> Option<String> {
+    let levels = levels(spec)?;
+    let levels: Vec<_> = levels.iter().map(|(name, value)| format!("`{name}`='{value}'")).collect();
+    Some(levels.join(","))
+}
+
+fn levels(spec: &str) -> Option<Vec<(&str, &str)>> {
+    let levels: Option<Vec<_>> = spec.split(',').map(level).collect();
+    levels.filter(|levels| levels.len() <= LEVELS_MAX)
+}
+
+fn level(level: &str) -> Option<(&str, &str)> {
+    let (name, value) = level.split_once('=')?;
+    let value = value.strip_prefix('\'')?.strip_suffix('\'')?;
+    let name_is_sound = !name.is_empty()
+        && name.len() <= 128
+        && name.chars().all(|character| character.is_alphanumeric() || character == '_');
+    // None of these can be told apart in a partition's name by the service and its clients.
+    let breaks = |c: char| c.is_control() || matches!(c, '\'' | '"' | '\\' | '/' | '=' | '`');
+    let value_is_sound = !value.is_empty() && value.len() <= 1024 && !value.contains(breaks);
+    (name_is_sound && value_is_sound).then_some((name, value))
+}
+
+/// The service allows six levels.
+const LEVELS_MAX: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_has_two_spellings() {
+        let spec = "day='2013-01-01',h='a b'";
+        assert_eq!(for_query(spec).as_deref(), Some("day=2013-01-01,h=a b"));
+        assert_eq!(for_sql(spec).as_deref(), Some("`day`='2013-01-01',`h`='a b'"));
+    }
+
+    #[test]
+    fn nothing_gets_out_of_its_quotes() {
+        for spec in ["", "day", "day=1", "day='1", "day='1''", "day='a' ) ; drop", "d-y='1'",
+            "day='a\n'", "day='a\\'", "day=''", "day='1',", "day='x/y'"]
+        {
+            assert_eq!(for_sql(spec), None, "{spec}");
+        }
+    }
+}

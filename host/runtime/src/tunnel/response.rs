@@ -1,0 +1,283 @@
+//! What an answer of the service means: done, refused, or in doubt. Rule 4, in one place.
+//!
+//! Between `tunnel/endpoint.rs` and `tunnel/upsert.rs`. Invariant: only a 200 with the service's request id is done, only
+//! a refusal that the service has coded, or that never left, is refused; everything else is in doubt. The only file that
+//! looks at the texts of the service.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::StatusCode;
+use serde_json::Value;
+use upsert_sink_core::id::Millis;
+use upsert_sink_core::io::Refusal;
+use upsert_sink_core::io::RefusalKind;
+
+use crate::components::TransportError;
+use crate::error::escape;
+use crate::tunnel::xml;
+
+/// What became of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It was carried out, and the service said so.
+    Done(Bytes),
+    /// It certainly had no effect.
+    Refused(Refusal),
+    /// It may have been carried out, or may yet be.
+    InDoubt(String),
+}
+
+/// The one table from answers to verdicts.
+pub(crate) fn judge(answer: Result<http::Response<Bytes>, TransportError>) -> Verdict {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) if error.sent => return Verdict::InDoubt(escape(&error.message, TEXT_MAX)),
+        Err(error) => return Verdict::Refused(not_sent(&error.message)),
+    };
+    let (head, body) = answer.into_parts();
+    let request_id = header(&head.headers, REQUEST_ID);
+    if head.status.is_success() {
+        if request_id.is_empty() {
+            return doubt(head.status, "without the service's request id", &body);
+        }
+        return Verdict::Done(body);
+    }
+    match complaint(&head.headers, &body) {
+        Some(complaint) if is_definite(head.status, &complaint) => {
+            let kind = kind(head.status, &complaint.code);
+            Verdict::Refused(complaint.refusal(kind, request_id, &head.headers))
+        }
+        None if is_move(head.status, &head.headers) => {
+            let complaint = Complaint::default();
+            Verdict::Refused(complaint.refusal(RefusalKind::Moved, request_id, &head.headers))
+        }
+        Some(complaint) => doubt(head.status, &complaint.code, complaint.message.as_bytes()),
+        None => doubt(head.status, "without a code of the service", &body),
+    }
+}
+
+/// The worker that a bucket has moved to, if the answer names one.
+pub(crate) fn moved_to(headers: &HeaderMap) -> Option<String> {
+    let worker = header(headers, ROUTED_SERVER);
+    is_worker(&worker).then_some(worker)
+}
+
+/// Whether the text may go into the header that routes a request: `host:port`, nothing else.
+pub(crate) fn is_worker(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':' | b'-' | b'_');
+    !text.is_empty() && text.len() <= 255 && text.bytes().all(allowed)
+}
+
+/// A refusal because nothing was sent.
+pub(crate) fn not_sent(message: &str) -> Refusal {
+    Refusal {
+        kind: RefusalKind::NotSent,
+        code: String::new(),
+        message: escape(message, TEXT_MAX),
+        request_id: String::new(),
+        retry_after: Millis(0),
+    }
+}
+
+/// What the service says is wrong: JSON on the Tunnel, XML elsewhere.
+#[derive(Debug, Default)]
+struct Complaint {
+    code: String,
+    message: String,
+    request_id: String,
+    hold_ms: u64,
+}
+
+impl Complaint {
+    fn refusal(self, kind: RefusalKind, request_id: String, headers: &HeaderMap) -> Refusal {
+        let seconds = header(headers, "retry-after").parse::<u64>().unwrap_or_default();
+        let wait_ms = seconds.saturating_mul(1000).max(self.hold_ms).min(RETRY_AFTER_MAX_MS);
+        Refusal {
+            kind,
+            code: escape(&self.code, CODE_MAX),
+            message: escape(&self.message, TEXT_MAX),
+            request_id: if request_id.is_empty() { self.request_id } else { request_id },
+            retry_after: Millis(wait_ms),
+        }
+    }
+}
+
+fn complaint(headers: &HeaderMap, body: &[u8]) -> Option<Complaint> {
+    let text = std::str::from_utf8(body.get(..COMPLAINT_BYTES_MAX).unwrap_or(body)).ok()?;
+    let found = match text.trim_start().as_bytes().first()? {
+        b'{' => from_json(text),
+        b'<' => from_xml(text),
+        _ => None,
+    }?;
+    let code_is_sane = found.code.bytes().all(|byte| byte.is_ascii_graphic());
+    let found = Complaint { request_id: escape(&found.request_id, CODE_MAX), ..found };
+    let html = header(headers, "content-type").contains("html");
+    (!found.code.is_empty() && code_is_sane && !html).then_some(found)
+}
+
+fn from_json(text: &str) -> Option<Complaint> {
+    let value: Value = serde_json::from_str(text).ok()?;
+    let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    Some(Complaint {
+        code: field("Code"),
+        message: field("Message"),
+        request_id: field("RequestId"),
+        hold_ms: value["HoldClientMillis"].as_u64().unwrap_or_default(),
+    })
+}
+
+fn from_xml(text: &str) -> Option<Complaint> {
+    let root = xml::parse(text).ok().filter(|root| root.name == "Error")?;
+    let field = |name: &str| root.child(name).map(|node| node.text.clone()).unwrap_or_default();
+    let (code, message, request_id) = (field("Code"), field("Message"), field("RequestId"));
+    Some(Complaint { code, message, request_id, hold_ms: 0 })
+}
+
+/// A coded 4xx or 308 had no effect. So had a request for which no slot was free, whatever the status says.
+fn is_definite(status: StatusCode, complaint: &Complaint) -> bool {
+    let timed_out = status == StatusCode::REQUEST_TIMEOUT;
+    let refused = status.is_client_error() && !timed_out;
+    refused || status == StatusCode::PERMANENT_REDIRECT || asks_for_less(&complaint.code)
+}
+
+/// The Tunnel's own 308 names a worker, or has its request id; a proxy's has neither.
+fn is_move(status: StatusCode, headers: &HeaderMap) -> bool {
+    let of_the_service = headers.contains_key(REQUEST_ID) || moved_to(headers).is_some();
+    status == StatusCode::PERMANENT_REDIRECT && of_the_service
+}
+
+fn asks_for_less(code: &str) -> bool {
+    matches!(code, "SlotExceeded" | "FlowExceeded" | "QPSExceeded" | "QuotaExceeded")
+}
+
+fn kind(status: StatusCode, code: &str) -> RefusalKind {
+    match code {
+        _ if asks_for_less(code) => RefusalKind::SlowDown,
+        "UpsertSessionNotFound" | "StreamSessionNotFound" | "NoSuchSession" => {
+            RefusalKind::NoSuchSession
+        }
+        "NoSuchPartition" => RefusalKind::NoSuchPartition,
+        "Unauthorized" | "AccessDenied" | "NoPermission" | "SignatureNotMatch" => RefusalKind::Denied,
+        _ => match status {
+            StatusCode::TOO_MANY_REQUESTS => RefusalKind::SlowDown,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => RefusalKind::Denied,
+            StatusCode::PERMANENT_REDIRECT => RefusalKind::Moved,
+            _ => RefusalKind::Invalid,
+        },
+    }
+}
+
+fn doubt(status: StatusCode, why: &str, body: &[u8]) -> Verdict {
+    let text = String::from_utf8_lossy(body.get(..TEXT_MAX).unwrap_or(body));
+    Verdict::InDoubt(format!("status {} {why}: {}", status.as_u16(), escape(&text, TEXT_MAX)))
+}
+
+fn header(headers: &HeaderMap, name: &str) -> String {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// The service's id of a request: proof that it was the service which answered.
+pub(crate) const REQUEST_ID: &str = "x-odps-request-id";
+/// Names the worker of a slot, in requests and in answers.
+pub(crate) const ROUTED_SERVER: &str = "odps-tunnel-routed-server";
+const TEXT_MAX: usize = 300;
+const CODE_MAX: usize = 100;
+const COMPLAINT_BYTES_MAX: usize = 64 << 10;
+const RETRY_AFTER_MAX_MS: u64 = 64_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HTML: &str = "<html><head><title>Sorry</title></head><body>Tengine</body></html>";
+
+    fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Verdict {
+        let mut response = http::Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        judge(Ok(response.body(Bytes::from(body.to_owned())).expect("a response")))
+    }
+
+    fn coded(status: u16, code: &str) -> Verdict {
+        let body = format!(r#"{{"Code":"{code}","Message":"m","RequestId":"r1"}}"#);
+        answer(status, &[], &body)
+    }
+
+    fn word(verdict: &Verdict) -> String {
+        match verdict {
+            Verdict::Done(_) => String::from("done"),
+            Verdict::Refused(refusal) => format!("refused {:?}", refusal.kind),
+            Verdict::InDoubt(_) => String::from("in doubt"),
+        }
+    }
+
+    #[test]
+    fn every_answer_has_its_verdict() {
+        let id = [(REQUEST_ID, "r1")];
+        let worker = [(ROUTED_SERVER, "10.0.0.1:80")];
+        let xml = "<?xml version=\"1.0\"?><Error><Code>NoSuchTable</Code><Message>m</Message></Error>";
+        let table = [
+            (answer(200, &id, "{}"), "done"),
+            (answer(201, &id, ""), "done"),
+            (answer(200, &[], "{}"), "in doubt"),
+            (answer(200, &[], HTML), "in doubt"),
+            (coded(429, "FlowExceeded"), "refused SlowDown"),
+            (coded(429, "Unheard"), "refused SlowDown"),
+            (coded(400, "SlotExceeded"), "refused SlowDown"),
+            (coded(500, "SlotExceeded"), "refused SlowDown"),
+            (coded(404, "UpsertSessionNotFound"), "refused NoSuchSession"),
+            (coded(404, "StreamSessionNotFound"), "refused NoSuchSession"),
+            (coded(404, "NoSuchPartition"), "refused NoSuchPartition"),
+            (coded(404, "NoSuchTable"), "refused Invalid"),
+            (answer(404, &[], xml), "refused Invalid"),
+            (coded(400, "InvalidArgument"), "refused Invalid"),
+            (coded(401, "Unauthorized"), "refused Denied"),
+            (coded(403, "AccessDenied"), "refused Denied"),
+            (coded(403, "Whatever"), "refused Denied"),
+            (answer(308, &worker, ""), "refused Moved"),
+            (answer(308, &id, ""), "refused Moved"),
+            (answer(308, &[("location", "https://elsewhere")], ""), "in doubt"),
+            (answer(404, &[], HTML), "in doubt"),
+            (answer(429, &[], HTML), "in doubt"),
+            (answer(400, &[], "{ not json"), "in doubt"),
+            (answer(400, &[], r#"{"Code":""}"#), "in doubt"),
+            (coded(408, "RequestTimeout"), "in doubt"),
+            (coded(500, "InternalServerError"), "in doubt"),
+            (coded(503, "ServiceUnavailable"), "in doubt"),
+            (answer(502, &[], HTML), "in doubt"),
+            (answer(504, &id, ""), "in doubt"),
+            (answer(302, &id, ""), "in doubt"),
+        ];
+        for (index, (verdict, expected)) in table.iter().enumerate() {
+            assert_eq!(word(verdict), *expected, "row {index}: {verdict:?}");
+        }
+    }
+
+    #[test]
+    fn what_never_left_is_refused_and_what_may_have_is_in_doubt() {
+        let failed = |sent| judge(Err(TransportError { sent, message: String::from("reset") }));
+        assert_eq!(word(&failed(false)), "refused NotSent");
+        assert_eq!(word(&failed(true)), "in doubt");
+    }
+
+    #[test]
+    fn the_service_may_ask_to_wait_but_not_for_ever() {
+        let body = r#"{"Code":"FlowExceeded","Message":"m","HoldClientMillis":1500}"#;
+        let waits = |headers: &[(&str, &str)]| match answer(429, headers, body) {
+            Verdict::Refused(refusal) => refusal.retry_after.0,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(waits(&[]), 1500);
+        assert_eq!(waits(&[("retry-after", "7")]), 7000);
+        assert_eq!(waits(&[("retry-after", "86400")]), RETRY_AFTER_MAX_MS);
+    }
+
+    #[test]
+    fn a_worker_is_a_name_and_a_port() {
+        assert!(is_worker("10.0.0.1:8080"));
+        for text in ["", "a b", "x\r\ny: z", "http://10.0.0.1", "evil.com#a"] {
+            assert!(!is_worker(text), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Upsert sessions as the service describes them: JSON in, a checked description and the map of slots out.
+//!
+//! Between `tunnel/response.rs` and `tunnel/upsert.rs`. Invariant: what is kept of the service's answer is safe to put
+//! into a request again, and the slots cover every bucket exactly once.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use serde::Deserialize;
+use serde_json::Value;
+use upsert_sink_core::id::SessionId;
+use upsert_sink_core::io::ColumnDescription;
+use upsert_sink_core::io::SessionInfo;
+use upsert_sink_core::io::SessionStatus;
+
+use crate::tunnel::response::is_worker;
+
+/// Which worker takes which bucket of one session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SlotMap {
+    /// By bucket.
+    routes: Vec<Route>,
+}
+
+/// Where the packs of one bucket go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) slot: String,
+    pub(crate) worker: String,
+}
+
+/// The sessions in use: their slots, and when the service last heard of them. Shared by all instances of a sink.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    known: Mutex<BTreeMap<String, Known>>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    partition: String,
+    slots: SlotMap,
+    contact_ms: u64,
+}
+
+impl Sessions {
+    /// A session was described by the service.
+    pub(crate) fn learn(&self, id: &str, partition: &str, slots: SlotMap, now_ms: u64) {
+        let partition = String::from(partition);
+        self.lock().insert(String::from(id), Known { partition, slots, contact_ms: now_ms });
+    }
+
+    /// Nothing more is to be sent to a session.
+    pub(crate) fn forget(&self, id: &str) {
+        self.lock().remove(id);
+    }
+
+    /// The route of a bucket; none if the session is not known here.
+    pub(crate) fn route(&self, id: &str, bucket: u32) -> Option<Route> {
+        let index = usize::try_from(bucket).ok()?;
+        self.lock().get(id)?.slots.routes.get(index).cloned()
+    }
+
+    /// The service has heard of a session.
+    pub(crate) fn touch(&self, id: &str, now_ms: u64) {
+        if let Some(known) = self.lock().get_mut(id) {
+            known.contact_ms = now_ms;
+        }
+    }
+
+    /// A slot has moved: all buckets of it have.
+    pub(crate) fn moved(&self, id: &str, slot: &str, worker: &str) {
+        let mut sessions = self.lock();
+        let routes = sessions.get_mut(id).map(|known| &mut known.slots.routes);
+        for route in routes.into_iter().flatten().filter(|route| route.slot == slot) {
+            route.worker = String::from(worker);
+        }
+    }
+
+    /// The slots are not true any more: the next pack asks for them again.
+    pub(crate) fn forget_slots(&self, id: &str) {
+        if let Some(known) = self.lock().get_mut(id) {
+            known.slots.routes.clear();
+        }
+    }
+
+    /// Sessions (id, partition) that the service has not heard of since `since_ms`.
+    pub(crate) fn silent_since(&self, since_ms: u64) -> Vec<(String, String)> {
+        let sessions = self.lock();
+        let silent = sessions.iter().filter(|(_, known)| known.contact_ms <= since_ms);
+        silent.map(|(id, known)| (id.clone(), known.partition.clone())).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Deserialize)]
+struct SessionJson {
+    id: String,
+    schema: SchemaJson,
+    hash_key: Vec<String>,
+    hasher: String,
+    slots: Vec<SlotJson>,
+    status: String,
+}
+
+#[derive(Deserialize)]
+struct SchemaJson {
+    columns: Vec<ColumnJson>,
+}
+
+#[derive(Deserialize)]
+struct ColumnJson {
+    name: String,
+    #[serde(rename = "type")]
+    column_type: String,
+    #[serde(default)]
+    nullable: Value,
+}
+
+#[derive(Deserialize)]
+struct SlotJson {
+    slot_id: Value,
+    buckets: Vec<u32>,
+    worker_addr: String,
+}
+
+/// Reads the body of a create, a commit or a status.
+pub(crate) fn parse(body: &[u8]) -> Result<(SessionInfo, SlotMap), String> {
+    let json: SessionJson = serde_json::from_slice(body)
+        .map_err(|error| format!("the description of the session is garbled: {error}"))?;
+    if !is_id(&json.id) {
+        return Err(String::from("the id of the session has characters that no id has"));
+    }
+    let slots = slot_map(&json.slots)?;
+    let column = |column: ColumnJson| ColumnDescription {
+        nullable: nullable(&column.nullable),
+        name: column.name,
+        column_type: column.column_type,
+    };
+    let info = SessionInfo {
+        id: SessionId(json.id),
+        status: status(&json.status)?,
+        buckets: u32::try_from(slots.routes.len()).map_err(|error| error.to_string())?,
+        hasher: json.hasher,
+        hash_key: json.hash_key,
+        columns: json.schema.columns.into_iter().map(column).collect(),
+    };
+    Ok((info, slots))
+}
+
+/// Whether the text can be the id of a session: what goes into queries, journals and log lines.
+pub(crate) fn is_id(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
+    !text.is_empty() && text.len() <= 128 && text.bytes().all(allowed)
+}
+
+fn status(text: &str) -> Result<SessionStatus, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "normal" => Ok(SessionStatus::Normal),
+        "committing" => Ok(SessionStatus::Committing),
+        "committed" => Ok(SessionStatus::Committed),
+        "expired" => Ok(SessionStatus::Expired),
+        "critical" => Ok(SessionStatus::Critical),
+        "aborted" => Ok(SessionStatus::Aborted),
+        other => Err(format!("the session's status `{}` is not known", other.escape_default())),
+    }
+}
+
+/// The service writes `"true"`; a plain `true` is understood, too.
+fn nullable(value: &Value) -> bool {
+    match value {
+        Value::Bool(nullable) => *nullable,
+        Value::String(text) => !text.eq_ignore_ascii_case("false"),
+        _ => true,
+    }
+}
+
+fn slot_map(slots: &[SlotJson]) -> Result<SlotMap, String> {
+    let buckets: usize = slots.iter().map(|slot| slot.buckets.len()).sum();
+    if buckets == 0 || buckets > BUCKETS_MAX {
+        return Err(format!("the session has {buckets} buckets; 1 to {BUCKETS_MAX} are possible"));
+    }
+    let mut routes = vec![None; buckets];
+    for slot in slots {
+        let id = match &slot.slot_id {
+            Value::String(id) => id.clone(),
+            id => id.to_string(),
+        };
+        if !is_id(&id) || !is_worker(&slot.worker_addr) {
+            return Err(String::from("a slot of the session has an id or address that none has"));
+        }
+        for bucket in &slot.buckets {
+            let route = usize::try_from(*bucket).ok().and_then(|bucket| routes.get_mut(bucket));
+            let route = route.ok_or_else(|| format!("bucket {bucket} of {buckets} has a slot"))?;
+            let worker = slot.worker_addr.clone();
+            if route.replace(Route { slot: id.clone(), worker }).is_some() {
+                return Err(format!("bucket {bucket} has two slots"));
+            }
+        }
+    }
+    let routes: Option<Vec<Route>> = routes.into_iter().collect();
+    routes.map(|routes| SlotMap { routes }).ok_or_else(|| String::from("a bucket has no slot"))
+}
+
+/// More than any table has; bounds what an answer can make us keep.
+const BUCKETS_MAX: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(slots: &str) -> String {
+        format!(
+            r#"{{"id":"2026-1","schema":{{"columns":[{{"name":"id","type":"bigint","nullable":"false"}}]}},
+                "hash_key":["id"],"hasher":"default","status":"NORMAL","slots":{slots}}}"#
+        )
+    }
+
+    #[test]
+    fn a_session_is_read_with_its_slots() {
+        let slots = r#"[{"slot_id":"0","buckets":[0,2],"worker_addr":"a:1"},
+                        {"slot_id":1,"buckets":[1],"worker_addr":"b:2"}]"#;
+        let (info, map) = parse(session(slots).as_bytes()).expect("complete");
+        assert_eq!((info.buckets, info.status), (3, SessionStatus::Normal));
+        assert!(!info.columns[0].nullable);
+        let sessions = Sessions::default();
+        sessions.learn("2026-1", "", map, 1);
+        assert_eq!(sessions.route("2026-1", 1).map(|route| route.slot), Some(String::from("1")));
+        sessions.moved("2026-1", "0", "c:3");
+        assert_eq!(sessions.route("2026-1", 2).map(|route| route.worker), Some("c:3".into()));
+        assert_eq!(sessions.route("2026-1", 3), None);
+    }
+
+    #[test]
+    fn slots_that_do_not_cover_the_buckets_once_are_refused() {
+        for slots in [
+            "[]",
+            r#"[{"slot_id":"0","buckets":[0,0],"worker_addr":"a:1"}]"#,
+            r#"[{"slot_id":"0","buckets":[1],"worker_addr":"a:1"}]"#,
+            r#"[{"slot_id":"0","buckets":[0],"worker_addr":"a:1\r\nx: y"}]"#,
+        ] {
+            assert!(parse(session(slots).as_bytes()).is_err(), "{slots}");
+        }
+    }
+
+    #[test]
+    fn a_session_without_contact_is_found() {
+        let sessions = Sessions::default();
+        sessions.learn("a", "day='1'", SlotMap::default(), 10);
+        sessions.learn("b", "", SlotMap::default(), 10);
+        sessions.touch("b", 20);
+        assert_eq!(sessions.silent_since(15), [(String::from("a"), String::from("day='1'"))]);
+        sessions.forget("a");
+        assert!(sessions.silent_since(15).is_empty());
+    }
+}

@@ -1,0 +1,300 @@
+//! The six operations on the wire, each one attempt, with the journal around them.
+//!
+//! Between `driver.rs`, which runs attempts, and `tunnel/endpoint.rs`. Invariant: a session's id is journalled before the
+//! outcome is told, an abort before its request leaves, a commit before anybody learns of it.
+
+use std::sync::Arc;
+
+use http::Method;
+use upsert_sink_core::error::Error;
+use upsert_sink_core::id::Millis;
+use upsert_sink_core::io::Answer;
+use upsert_sink_core::io::Outcome;
+use upsert_sink_core::io::Refusal;
+use upsert_sink_core::io::RefusalKind;
+use upsert_sink_core::io::SessionInfo;
+use upsert_sink_core::io::SessionRef;
+use upsert_sink_core::io::SessionStatus;
+
+use crate::journal::Journal;
+use crate::journal::Record;
+use crate::tunnel::Operation;
+use crate::tunnel::Pack;
+use crate::tunnel::endpoint::Endpoint;
+use crate::tunnel::endpoint::Request;
+use crate::tunnel::partition;
+use crate::tunnel::response::ROUTED_SERVER;
+use crate::tunnel::response::Verdict;
+use crate::tunnel::response::judge;
+use crate::tunnel::response::moved_to;
+use crate::tunnel::session;
+use crate::tunnel::session::Route;
+use crate::tunnel::session::Sessions;
+use crate::tunnel::sql;
+
+/// The Tunnel of one sink.
+pub(crate) struct Tunnel {
+    endpoint: Arc<Endpoint>,
+    journal: Arc<Journal>,
+    sessions: Sessions,
+}
+
+impl Tunnel {
+    pub(crate) fn new(endpoint: Arc<Endpoint>, journal: Arc<Journal>) -> Self {
+        Self { endpoint, journal, sessions: Sessions::default() }
+    }
+
+    /// Makes one attempt.
+    ///
+    /// # Errors
+    /// Only the journal's: without it nothing may be told, and the sink stops.
+    pub(crate) async fn attempt(&self, operation: &Operation) -> Result<Outcome, Error> {
+        let outcome = match operation {
+            Operation::CreatePartition(spec) => Ok(self.create_partition(spec).await),
+            Operation::CreateSession { partition, lifecycle_hours, slots } => {
+                self.create_session(partition, *lifecycle_hours, *slots).await
+            }
+            Operation::PutPack(pack) => Ok(self.put_pack(pack).await),
+            Operation::CommitSession(session) => self.ask(Method::POST, session).await,
+            Operation::AbortSession(session) => self.abort(session).await,
+            Operation::SessionStatus(session) => self.ask(Method::GET, session).await,
+        }?;
+        tracing::debug!(operation = operation.name(), outcome = summary(&outcome), "attempt");
+        Ok(outcome)
+    }
+
+    /// Asks for the status of every session that the service has not heard of for `idle_ms`.
+    pub(crate) async fn keep_alive(&self, idle_ms: u64) -> Result<(), Error> {
+        let since = self.now_ms().saturating_sub(idle_ms);
+        for (id, partition) in self.sessions.silent_since(since) {
+            let id = upsert_sink_core::id::SessionId(id);
+            self.ask(Method::GET, &SessionRef { id, partition }).await?;
+        }
+        Ok(())
+    }
+
+    async fn create_partition(&self, spec: &str) -> Outcome {
+        let Some(spec) = partition::for_sql(spec) else { return malformed(spec) };
+        let table = sql::table_name(&self.endpoint.settings);
+        let text = format!("ALTER TABLE {table} ADD IF NOT EXISTS PARTITION ({spec})");
+        match sql::run(&self.endpoint, &text).await {
+            Verdict::Done(_) => Outcome::Done(Answer::None),
+            Verdict::Refused(refusal) => Outcome::Refused(refusal),
+            Verdict::InDoubt(why) => Outcome::InDoubt(why),
+        }
+    }
+
+    async fn create_session(
+        &self,
+        spec: &str,
+        lifecycle_hours: u32,
+        slots: u32,
+    ) -> Result<Outcome, Error> {
+        let request = self.request(Method::POST, &[("slotnum", slots.to_string())]);
+        let request = request.query("lifecycle", lifecycle_hours.clamp(1, 24).to_string());
+        let Some(request) = in_partition(request, spec) else { return Ok(malformed(spec)) };
+        let body = match judge(self.endpoint.ask_tunnel(request).await) {
+            Verdict::Done(body) => body,
+            Verdict::Refused(refusal) => return Ok(Outcome::Refused(refusal)),
+            Verdict::InDoubt(why) => return Ok(Outcome::InDoubt(why)),
+        };
+        let (info, slots) = match session::parse(&body) {
+            Ok(parsed) => parsed,
+            Err(why) => return Ok(Outcome::InDoubt(why)),
+        };
+        let at_ms = self.now_ms();
+        let (id, partition) = (info.id.0.clone(), String::from(spec));
+        let start = self.journal.start();
+        self.journal.record(Record::SessionCreated { id, partition, start, at_ms }).await?;
+        self.sessions.learn(&info.id.0, spec, slots, at_ms);
+        self.endpoint.meter.session_created();
+        Ok(Outcome::Done(Answer::Session(info)))
+    }
+
+    async fn put_pack(&self, pack: &Pack) -> Outcome {
+        let session = &pack.session;
+        let route = match self.route(session, pack.bucket).await {
+            Ok(route) => route,
+            Err(outcome) => return outcome,
+        };
+        let (id, bucket) = (session.id.0.clone(), pack.bucket.to_string());
+        let request = self
+            .request(Method::PUT, &[("upsertid", id), ("bucketid", bucket)])
+            .query("slotid", &route.slot)
+            .query("record_count", pack.records.to_string())
+            .header(ROUTED_SERVER, &route.worker)
+            .body(pack.body.clone());
+        let Some(request) = in_partition(request, &session.partition) else {
+            return malformed(&session.partition);
+        };
+        let answer = self.endpoint.ask_tunnel(request).await;
+        let worker = answer.as_ref().ok().and_then(|answer| moved_to(answer.headers()));
+        match judge(answer) {
+            Verdict::Done(_) => {
+                self.sessions.touch(&session.id.0, self.now_ms());
+                self.endpoint.meter.pack_acknowledged(pack.records);
+                Outcome::Done(Answer::None)
+            }
+            Verdict::Refused(refusal) => {
+                self.note_refusal(&session.id.0, &refusal, &route, worker.as_deref());
+                Outcome::Refused(refusal)
+            }
+            Verdict::InDoubt(why) => Outcome::InDoubt(why),
+        }
+    }
+
+    /// Where a bucket's packs go. A session that another process created is asked for first.
+    async fn route(&self, session: &SessionRef, bucket: u32) -> Result<Route, Outcome> {
+        let id = &session.id.0;
+        if let Some(route) = self.sessions.route(id, bucket) {
+            return Ok(route);
+        }
+        match self.reload(session).await {
+            Verdict::Done(_) => {}
+            Verdict::Refused(refusal) => return Err(Outcome::Refused(refusal)),
+            // The pack itself has not been sent.
+            Verdict::InDoubt(why) => return Err(refused(RefusalKind::NotSent, &why)),
+        }
+        self.sessions.route(id, bucket).ok_or_else(|| {
+            let message = format!("session {id} has no bucket {bucket}, or does not exist here");
+            refused(RefusalKind::Invalid, &message)
+        })
+    }
+
+    async fn reload(&self, session: &SessionRef) -> Verdict {
+        let verdict = match self.session_request(Method::GET, session) {
+            Some(request) => judge(self.endpoint.ask_tunnel(request).await),
+            None => return crate::tunnel::endpoint::before_sending("the partition is malformed"),
+        };
+        if let Verdict::Done(body) = &verdict {
+            match session::parse(body) {
+                Ok((info, slots)) => {
+                    let now_ms = self.now_ms();
+                    self.sessions.learn(&info.id.0, &session.partition, slots, now_ms);
+                }
+                Err(why) => return Verdict::InDoubt(why),
+            }
+        }
+        verdict
+    }
+
+    fn note_refusal(&self, id: &str, refusal: &Refusal, route: &Route, worker: Option<&str>) {
+        match (refusal.kind, worker) {
+            (RefusalKind::Moved, Some(worker)) => self.sessions.moved(id, &route.slot, worker),
+            (RefusalKind::Moved, None) => self.sessions.forget_slots(id),
+            (RefusalKind::NoSuchSession, _) => self.sessions.forget(id),
+            _ => {}
+        }
+    }
+
+    /// A commit or a status: both are answered with the session.
+    async fn ask(&self, method: Method, session: &SessionRef) -> Result<Outcome, Error> {
+        let Some(request) = self.session_request(method, session) else {
+            return Ok(malformed(&session.partition));
+        };
+        let body = match judge(self.endpoint.ask_tunnel(request).await) {
+            Verdict::Done(body) => body,
+            Verdict::Refused(refusal) => {
+                if refusal.kind == RefusalKind::NoSuchSession {
+                    self.sessions.forget(&session.id.0);
+                }
+                return Ok(Outcome::Refused(refusal));
+            }
+            Verdict::InDoubt(why) => return Ok(Outcome::InDoubt(why)),
+        };
+        match session::parse(&body) {
+            Ok((info, slots)) if info.id == session.id => {
+                self.sessions.learn(&info.id.0, &session.partition, slots, self.now_ms());
+                self.note_status(&info).await?;
+                Ok(Outcome::Done(Answer::Session(info)))
+            }
+            Ok(_) => Ok(Outcome::InDoubt(String::from("the answer is about another session"))),
+            Err(why) => Ok(Outcome::InDoubt(why)),
+        }
+    }
+
+    async fn note_status(&self, info: &SessionInfo) -> Result<(), Error> {
+        let (id, at_ms) = (info.id.0.clone(), self.now_ms());
+        match info.status {
+            SessionStatus::Normal | SessionStatus::Committing => return Ok(()),
+            SessionStatus::Committed => {
+                self.journal.record(Record::Committed { id, at_ms }).await?;
+            }
+            SessionStatus::Aborted => self.journal.record(Record::Aborted { id, at_ms }).await?,
+            SessionStatus::Critical | SessionStatus::Expired => {}
+        }
+        self.sessions.forget(&info.id.0);
+        Ok(())
+    }
+
+    async fn abort(&self, session: &SessionRef) -> Result<Outcome, Error> {
+        let Some(request) = self.session_request(Method::DELETE, session) else {
+            return Ok(malformed(&session.partition));
+        };
+        let id = session.id.0.clone();
+        let at_ms = self.now_ms();
+        self.journal.record(Record::Aborting { id: id.clone(), at_ms }).await?;
+        self.sessions.forget(&id);
+        let outcome = match judge(self.endpoint.ask_tunnel(request).await) {
+            Verdict::Done(_) => Outcome::Done(Answer::None),
+            Verdict::Refused(refusal) => Outcome::Refused(refusal),
+            Verdict::InDoubt(why) => Outcome::InDoubt(why),
+        };
+        let gone = matches!(&outcome, Outcome::Refused(r) if r.kind == RefusalKind::NoSuchSession);
+        if gone || matches!(outcome, Outcome::Done(_)) {
+            let at_ms = self.now_ms();
+            self.journal.record(Record::Aborted { id, at_ms }).await?;
+        }
+        Ok(outcome)
+    }
+
+    fn session_request(&self, method: Method, session: &SessionRef) -> Option<Request> {
+        let request = self.request(method, &[("upsertid", session.id.0.clone())]);
+        let request = match self.sessions.route(&session.id.0, 0) {
+            Some(route) => request.header(ROUTED_SERVER, route.worker),
+            None => request,
+        };
+        in_partition(request, &session.partition)
+    }
+
+    fn request(&self, method: Method, query: &[(&'static str, String)]) -> Request {
+        let mut request = Request::new(method, self.endpoint.table_path("/upserts"));
+        request.query.extend(query.iter().cloned());
+        request
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.endpoint.components.clock.now_ms()
+    }
+}
+
+fn in_partition(request: Request, spec: &str) -> Option<Request> {
+    if spec.is_empty() {
+        return Some(request);
+    }
+    partition::for_query(spec).map(|partition| request.query("partition", partition))
+}
+
+fn malformed(spec: &str) -> Outcome {
+    let spec = crate::error::escape(spec, 200);
+    refused(RefusalKind::Invalid, &format!("`{spec}` is not of the form name='value',…"))
+}
+
+fn refused(kind: RefusalKind, message: &str) -> Outcome {
+    Outcome::Refused(Refusal {
+        kind,
+        code: String::new(),
+        message: String::from(message),
+        request_id: String::new(),
+        retry_after: Millis(0),
+    })
+}
+
+fn summary(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::Done(_) => "done",
+        Outcome::InDoubt(why) => why,
+        Outcome::Refused(refusal) if refusal.code.is_empty() => &refusal.message,
+        Outcome::Refused(refusal) => &refusal.code,
+    }
+}

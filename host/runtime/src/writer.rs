@@ -1,0 +1,174 @@
+//! The role of a writer: batches and barriers in the engine's order, replies and outcomes at any time.
+//!
+//! Between `sink.rs` (queues) and `wit/writer.wit`. Invariant: a barrier stays behind the batches that were written before
+//! it; dead letters are durable before the snapshot that follows them is passed on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use upsert_sink_core::io::CheckpointOutcome;
+use upsert_sink_core::io::Task;
+
+use crate::bindings::writer::Output;
+use crate::bindings::writer::Progress;
+use crate::bindings::writer::Snapshot;
+use crate::coordinator::ToCoordinator;
+use crate::dead_letter::DeadLetters;
+use crate::driver::Event;
+use crate::driver::Role;
+use crate::error::Error;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::metrics::Meter;
+
+/// What other parts of the sink say to a writer.
+pub(crate) enum ToWriter {
+    /// The coordinator's answer to one of its requests.
+    Reply(Vec<u8>),
+    /// How a checkpoint ended.
+    CheckpointEnded(u64, CheckpointOutcome),
+}
+
+/// What waits in the writer's queue.
+pub(crate) enum WriterData {
+    /// Rows in the `columns` form, and when they were handed over.
+    Batch(Bytes, u64),
+    /// A barrier, and who waits for its snapshot.
+    Barrier(u64, oneshot::Sender<Snapshot>),
+}
+
+/// One writer.
+pub(crate) struct Writer {
+    index: u32,
+    accepting: bool,
+    coordinator: mpsc::Sender<ToCoordinator>,
+    dead_letters: Arc<DeadLetters>,
+    meter: Arc<Meter>,
+    passing: Option<(u64, oneshot::Sender<Snapshot>)>,
+    last_barrier: u64,
+    skipped: BTreeSet<u64>,
+    restored: Vec<Vec<u8>>,
+}
+
+impl Writer {
+    /// Opens the guest with the states that fall to this writer.
+    pub(crate) async fn open(
+        instance: &mut Instance,
+        now_ms: u64,
+        task: &Task,
+        states: &[Vec<u8>],
+        parts: (mpsc::Sender<ToCoordinator>, Arc<DeadLetters>, Arc<Meter>),
+    ) -> Result<Self> {
+        let (coordinator, dead_letters, meter) = parts;
+        let mut writer = Self {
+            index: task.index.0,
+            accepting: false,
+            coordinator,
+            dead_letters,
+            meter,
+            passing: None,
+            last_barrier: 0,
+            skipped: BTreeSet::new(),
+            restored: Vec::new(),
+        };
+        let progress = instance.writer_open(now_ms, task, states)?;
+        writer.carry_out(progress).await?;
+        Ok(writer)
+    }
+
+    /// The committables of the state that it was opened with.
+    pub(crate) fn take_restored(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.restored)
+    }
+
+    async fn carry_out(&mut self, progress: Progress) -> Result<()> {
+        self.accepting = progress.accepting;
+        self.meter.held(self.index, progress.held_bytes);
+        for output in progress.outputs {
+            match output {
+                Output::Request(body) => self.request(body).await?,
+                Output::DeadLetter(lines) => self.dead_letters.append(lines).await?,
+                Output::Snapshot(snapshot) => self.answer(snapshot),
+                Output::Restored(committables) => self.restored.extend(committables),
+            }
+        }
+        Ok(())
+    }
+
+    /// The coordinator never waits for a writer, so waiting for a place in its queue cannot lock.
+    async fn request(&mut self, body: Vec<u8>) -> Result<()> {
+        let request = ToCoordinator::Request { writer: self.index, body };
+        let sent = self.coordinator.send(request).await;
+        sent.map_err(|_| Error::bug("coordinator", "it ended before its writers"))
+    }
+
+    /// A snapshot that nobody waits for belongs to a checkpoint that was given up.
+    fn answer(&mut self, snapshot: Snapshot) {
+        if let Some((checkpoint, waiting)) = self.passing.take_if(|(id, _)| *id == snapshot.checkpoint)
+        {
+            tracing::debug!(writer = self.index, checkpoint, "barrier passed");
+            let _ = waiting.send(snapshot);
+        }
+    }
+
+    fn data(&mut self, instance: &mut Instance, now_ms: u64, data: WriterData) -> Result<Progress> {
+        match data {
+            WriterData::Batch(bytes, since_ms) => {
+                self.meter.batch_taken(now_ms.saturating_sub(since_ms));
+                instance.write(now_ms, &bytes)
+            }
+            WriterData::Barrier(checkpoint, waiting) => {
+                self.last_barrier = checkpoint;
+                self.skipped.retain(|skipped| *skipped > checkpoint);
+                self.passing = Some((checkpoint, waiting));
+                instance.barrier(now_ms, checkpoint)
+            }
+        }
+    }
+
+    /// An abort may overtake its barrier in the queue: the barrier is then never shown to the guest.
+    fn ended(&mut self, checkpoint: u64, outcome: CheckpointOutcome) {
+        if outcome == CheckpointOutcome::Aborted {
+            self.passing.take_if(|(id, _)| *id == checkpoint);
+            if checkpoint > self.last_barrier {
+                self.skipped.insert(checkpoint);
+            }
+        }
+    }
+
+    fn is_skipped(&mut self, data: &WriterData) -> bool {
+        matches!(data, WriterData::Barrier(checkpoint, _) if self.skipped.remove(checkpoint))
+    }
+}
+
+impl Role for Writer {
+    type Control = ToWriter;
+    type Data = WriterData;
+
+    fn accepting(&self) -> bool {
+        self.accepting && self.passing.is_none()
+    }
+
+    async fn handle(
+        &mut self,
+        instance: &mut Instance,
+        now_ms: u64,
+        event: Event<ToWriter, WriterData>,
+    ) -> Result<()> {
+        let progress = match event {
+            Event::Completed(completion) => instance.writer_completion(now_ms, &completion)?,
+            Event::Control(ToWriter::Reply(reply)) => instance.writer_reply(now_ms, &reply)?,
+            Event::Control(ToWriter::CheckpointEnded(checkpoint, outcome)) => {
+                self.ended(checkpoint, outcome);
+                instance.writer_checkpoint_ended(now_ms, checkpoint, outcome)?
+            }
+            Event::TimerFired => instance.writer_timer(now_ms)?,
+            Event::Data(data) if self.is_skipped(&data) => return Ok(()),
+            Event::Data(data) => self.data(instance, now_ms, data)?,
+        };
+        self.carry_out(progress).await
+    }
+}

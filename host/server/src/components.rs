@@ -1,0 +1,112 @@
+//! What the server cannot decide for itself: time, chance, and a directory on disk.
+//!
+//! Stands below every other file: `spool.rs` and `table/log.rs` write through a [`Directory`], `session.rs` asks the
+//! [`Clock`]. Invariant: nothing else in this crate reads a clock, draws a random number, starts a thread or opens
+//! a file, so that with [`simulated`] parts the whole server runs in virtual time on one thread.
+
+pub mod simulated;
+mod system;
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use object_store::ObjectStore;
+use upsert_sink_core::id::Millis;
+
+pub(crate) use system::run_apart;
+
+/// The replaceable parts of a server.
+#[derive(Clone)]
+pub struct Components {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Directories.
+    pub disk: Arc<dyn Disk>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Components {
+    /// The machine's own clock, file system and random numbers.
+    pub fn system() -> Self {
+        Self {
+            clock: Arc::new(system::SystemClock),
+            disk: Arc::new(system::SystemDisk),
+            entropy: Arc::new(system::SystemEntropy::default()),
+        }
+    }
+}
+
+impl fmt::Debug for Components {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Components")
+    }
+}
+
+/// Time, as the server knows it.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since the Unix epoch.
+    fn now(&self) -> Millis;
+
+    /// Waits.
+    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// Chance, for ids that nobody guesses by accident.
+pub trait Entropy: Send + Sync {
+    /// The next random number.
+    fn draw(&self) -> u64;
+}
+
+/// What a directory is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To read what is there, also while a server writes to it.
+    Read,
+    /// To be its only server. Creates the directory if there is none.
+    Serve,
+}
+
+/// Where directories are.
+pub trait Disk: Send + Sync {
+    /// Opens a directory.
+    ///
+    /// Errors: `WouldBlock` if another server has it, `NotFound` for [`Access::Read`] of a missing one, and whatever
+    /// the file system says.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Directory>>;
+}
+
+/// One open directory. Names are relative, with `/` between their parts.
+///
+/// Files that grow (the spool) are written here; files that appear whole (the log, the tables) through
+/// [`Directory::objects`]. Nothing of either is durable before [`Directory::sync`] of that name.
+pub trait Directory: Send + Sync {
+    /// Access to whole files.
+    fn objects(&self) -> Arc<dyn ObjectStore>;
+
+    /// Appends to a file, which begins with its first append; answers the offset where the bytes begin.
+    fn append(&self, name: &str, bytes: Bytes) -> BoxFuture<'_, io::Result<u64>>;
+
+    /// Reads `length` bytes of a file from `offset`; fewer are an `UnexpectedEof`.
+    fn read(&self, name: &str, offset: u64, length: usize) -> BoxFuture<'_, io::Result<Bytes>>;
+
+    /// How many bytes a file has.
+    fn length(&self, name: &str) -> BoxFuture<'_, io::Result<u64>>;
+
+    /// The names of the files of a folder, sorted; none if there is no such folder.
+    fn list(&self, folder: &str) -> BoxFuture<'_, io::Result<Vec<String>>>;
+
+    /// Cuts a file to `length` bytes.
+    fn truncate(&self, name: &str, length: u64) -> BoxFuture<'_, io::Result<()>>;
+
+    /// Makes a file durable: its bytes and its place in its folder.
+    fn sync(&self, name: &str) -> BoxFuture<'_, io::Result<()>>;
+
+    /// Deletes a file; one that is not there is no error.
+    fn remove(&self, name: &str) -> BoxFuture<'_, io::Result<()>>;
+}

@@ -1,0 +1,423 @@
+//! A clock of virtual time, seeded chance, and a disk in memory that loses what was never synced.
+//!
+//! Chosen by tests and by the simulation. Invariant: no thread is started and no real time is read; a crashed disk holds
+//! exactly what had been synced, or that and some of the rest, as the crash says.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytes::BytesMut;
+use futures::FutureExt;
+use futures::TryStreamExt;
+use futures::future::BoxFuture;
+use object_store::ObjectStore;
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use object_store::path::Path as ObjectPath;
+use upsert_sink_core::id::Millis;
+
+use super::Access;
+use super::Clock;
+use super::Components;
+use super::Directory;
+use super::Disk;
+use super::Entropy;
+
+/// Simulated parts around a disk.
+pub fn components(clock: Arc<dyn Clock>, disk: Arc<SimulatedDisk>, seed: u64) -> Components {
+    Components { clock, disk, entropy: Arc::new(SeededEntropy::new(seed)) }
+}
+
+/// A clock that stands still until it is set forward. Its sleeps end at once, after another task had its turn.
+#[derive(Debug)]
+pub struct ManualClock(AtomicU64);
+
+impl ManualClock {
+    /// A clock that shows `now`.
+    pub fn new(now: Millis) -> Self {
+        Self(AtomicU64::new(now.0))
+    }
+
+    /// Sets the clock forward.
+    pub fn advance(&self, span: Millis) {
+        self.0.fetch_add(span.0, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Millis {
+        Millis(self.0.load(Ordering::SeqCst))
+    }
+
+    fn sleep(&self, _span: Duration) -> BoxFuture<'static, ()> {
+        tokio::task::yield_now().boxed()
+    }
+}
+
+/// Random numbers that are the same for the same seed (SplitMix64).
+#[derive(Debug)]
+pub struct SeededEntropy(AtomicU64);
+
+impl SeededEntropy {
+    /// Numbers of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(AtomicU64::new(seed))
+    }
+}
+
+impl Entropy for SeededEntropy {
+    fn draw(&self) -> u64 {
+        const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+        let mut z = self.0.fetch_add(STEP, Ordering::SeqCst).wrapping_add(STEP);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}
+
+/// What a crash does to bytes that were written and never synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsynced {
+    /// They survive, as after the death of the process alone.
+    Kept,
+    /// They are gone, as after a loss of power.
+    Lost,
+    /// Of what was appended to a file, the first half survives; whole files are gone.
+    Torn,
+}
+
+/// A disk in memory. A crash makes a new one; the old one belongs to the dead.
+pub struct SimulatedDisk {
+    folders: Mutex<BTreeMap<PathBuf, Arc<SimulatedDirectory>>>,
+    power: Arc<Power>,
+}
+
+/// How many syncs were asked for, and after which one nothing works any more.
+#[derive(Debug, Default)]
+struct Power {
+    syncs: AtomicU64,
+    last: Mutex<Option<LastSync>>,
+    failed: AtomicBool,
+}
+
+/// The sync at which a disk fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastSync {
+    /// Its number, from zero.
+    pub number: u64,
+    /// Whether it still takes effect, although nobody learns of it.
+    pub effective: bool,
+}
+
+impl SimulatedDisk {
+    /// An empty disk.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { folders: Mutex::default(), power: Arc::default() })
+    }
+
+    /// From the given sync on every operation fails, as if the process had died there.
+    pub fn fail_at(&self, sync: LastSync) {
+        *self.power.last.lock().expect("no holder panics") = Some(sync);
+    }
+
+    /// How many syncs were asked for so far.
+    pub fn syncs(&self) -> u64 {
+        self.power.syncs.load(Ordering::SeqCst)
+    }
+
+    /// Whether the disk has failed.
+    pub fn has_failed(&self) -> bool {
+        self.power.failed.load(Ordering::SeqCst)
+    }
+
+    /// What is left after a crash, on a disk that works. Nothing of it is locked.
+    pub async fn crash(&self, unsynced: Unsynced) -> Arc<Self> {
+        let folders: Vec<_> =
+            locked(&self.folders).iter().map(|(p, d)| (p.clone(), Arc::clone(d))).collect();
+        let after = Self::new();
+        for (path, folder) in folders {
+            let survivor = Arc::new(folder.survive(unsynced, Arc::clone(&after.power)).await);
+            locked(&after.folders).insert(path, survivor);
+        }
+        after
+    }
+}
+
+impl fmt::Debug for SimulatedDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimulatedDisk").field("power", &self.power).finish_non_exhaustive()
+    }
+}
+
+impl Disk for SimulatedDisk {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Directory>> {
+        let mut folders = locked(&self.folders);
+        let folder = match (folders.get(path), access) {
+            (Some(folder), _) => Arc::clone(folder),
+            (None, Access::Read) => return Err(io::ErrorKind::NotFound.into()),
+            (None, Access::Serve) => {
+                let folder = Arc::new(SimulatedDirectory::new(Arc::clone(&self.power)));
+                folders.insert(path.to_owned(), Arc::clone(&folder));
+                folder
+            }
+        };
+        if access == Access::Read {
+            return Ok(folder);
+        }
+        if folder.served.swap(true, Ordering::SeqCst) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(Arc::new(Served(folder)))
+    }
+}
+
+/// One directory of a simulated disk.
+struct SimulatedDirectory {
+    power: Arc<Power>,
+    served: AtomicBool,
+    objects: Arc<InMemory>,
+    files: Mutex<Files>,
+}
+
+#[derive(Default)]
+struct Files {
+    growing: BTreeMap<String, BytesMut>,
+    /// What a loss of power leaves: whole files, and growing files as long as they were when they were synced.
+    durable: BTreeMap<String, Bytes>,
+}
+
+impl SimulatedDirectory {
+    fn new(power: Arc<Power>) -> Self {
+        Self {
+            power,
+            served: AtomicBool::new(false),
+            objects: Arc::new(InMemory::new()),
+            files: Mutex::default(),
+        }
+    }
+
+    async fn survive(&self, unsynced: Unsynced, power: Arc<Power>) -> Self {
+        let after = Self::new(power);
+        let objects = self.whole_files().await.expect("memory can be read");
+        let files = locked(&self.files);
+        let mut survivors = files.durable.clone();
+        match unsynced {
+            Unsynced::Lost => {}
+            Unsynced::Kept => {
+                survivors = objects.iter().cloned().collect();
+                survivors.extend(
+                    files.growing.iter().map(|(n, b)| (n.clone(), b.clone().freeze())),
+                );
+            }
+            Unsynced::Torn => {
+                for (name, bytes) in &files.growing {
+                    let synced = files.durable.get(name).map_or(0, Bytes::len).min(bytes.len());
+                    let left = synced + (bytes.len() - synced) / 2;
+                    survivors.insert(name.clone(), Bytes::copy_from_slice(&bytes[..left]));
+                }
+            }
+        }
+        let growing: Vec<String> = files.growing.keys().cloned().collect();
+        drop(files);
+        for (name, bytes) in &survivors {
+            if growing.contains(name) {
+                locked(&after.files).growing.insert(name.clone(), BytesMut::from(&bytes[..]));
+            } else {
+                let path = ObjectPath::from(name.as_str());
+                let put = after.objects.put(&path, bytes.clone().into()).await;
+                put.expect("memory takes everything");
+            }
+        }
+        locked(&after.files).durable = survivors;
+        after
+    }
+
+    async fn whole_files(&self) -> object_store::Result<Vec<(String, Bytes)>> {
+        let list: Vec<_> = self.objects.list(None).try_collect().await?;
+        let mut files = Vec::with_capacity(list.len());
+        for meta in list {
+            let bytes = self.objects.get(&meta.location).await?.bytes().await?;
+            files.push((meta.location.to_string(), bytes));
+        }
+        Ok(files)
+    }
+
+    fn alive(&self) -> io::Result<()> {
+        if self.power.failed.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the simulated disk has failed"));
+        }
+        Ok(())
+    }
+
+    async fn make_durable(&self, name: &str) -> io::Result<()> {
+        let growing = locked(&self.files).growing.get(name).map(|b| b.clone().freeze());
+        let bytes = match growing {
+            Some(bytes) => bytes,
+            None => {
+                let file = self.objects.get(&ObjectPath::from(name)).await;
+                file.map_err(io::Error::other)?.bytes().await.map_err(io::Error::other)?
+            }
+        };
+        locked(&self.files).durable.insert(name.to_owned(), bytes);
+        Ok(())
+    }
+
+    async fn sync_once(&self, name: &str) -> io::Result<()> {
+        // A real sync takes its time, in which others append and wait for the next one.
+        tokio::task::yield_now().await;
+        self.alive()?;
+        let number = self.power.syncs.fetch_add(1, Ordering::SeqCst);
+        let last = *locked(&self.power.last);
+        match last {
+            Some(last) if last.number == number => {
+                if last.effective {
+                    self.make_durable(name).await?;
+                }
+                self.power.failed.store(true, Ordering::SeqCst);
+                self.alive()
+            }
+            _ => self.make_durable(name).await,
+        }
+    }
+}
+
+impl Directory for SimulatedDirectory {
+    fn objects(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.objects) as Arc<dyn ObjectStore>
+    }
+
+    fn append(&self, name: &str, bytes: Bytes) -> BoxFuture<'_, io::Result<u64>> {
+        let done = self.alive().map(|()| {
+            let mut files = locked(&self.files);
+            let file = files.growing.entry(name.to_owned()).or_default();
+            let offset = file.len() as u64;
+            file.extend_from_slice(&bytes);
+            offset
+        });
+        futures::future::ready(done).boxed()
+    }
+
+    fn read(&self, name: &str, offset: u64, length: usize) -> BoxFuture<'_, io::Result<Bytes>> {
+        let done = self.alive().and_then(|()| {
+            let files = locked(&self.files);
+            let file = files.growing.get(name).ok_or(io::ErrorKind::NotFound)?;
+            let from = usize::try_from(offset).map_err(io::Error::other)?;
+            let range = file.get(from..from.saturating_add(length));
+            Ok(Bytes::copy_from_slice(range.ok_or(io::ErrorKind::UnexpectedEof)?))
+        });
+        futures::future::ready(done).boxed()
+    }
+
+    fn length(&self, name: &str) -> BoxFuture<'_, io::Result<u64>> {
+        let length = locked(&self.files).growing.get(name).map(|file| file.len() as u64);
+        futures::future::ready(length.ok_or(io::ErrorKind::NotFound.into())).boxed()
+    }
+
+    fn list(&self, folder: &str) -> BoxFuture<'_, io::Result<Vec<String>>> {
+        let prefix = format!("{folder}/");
+        Box::pin(async move {
+            self.alive()?;
+            let whole = self.whole_files().await.map_err(io::Error::other)?;
+            let mut names: Vec<String> = locked(&self.files).growing.keys().cloned().collect();
+            names.extend(whole.into_iter().map(|(name, _)| name));
+            names.retain_mut(|name| match name.strip_prefix(&prefix) {
+                Some(rest) if !rest.contains('/') => {
+                    *name = rest.to_owned();
+                    true
+                }
+                _ => false,
+            });
+            names.sort();
+            Ok(names)
+        })
+    }
+
+    fn truncate(&self, name: &str, length: u64) -> BoxFuture<'_, io::Result<()>> {
+        let done = self.alive().and_then(|()| {
+            let mut files = locked(&self.files);
+            let file = files.growing.get_mut(name).ok_or(io::ErrorKind::NotFound)?;
+            file.truncate(usize::try_from(length).map_err(io::Error::other)?);
+            Ok(())
+        });
+        futures::future::ready(done).boxed()
+    }
+
+    fn sync(&self, name: &str) -> BoxFuture<'_, io::Result<()>> {
+        let name = name.to_owned();
+        Box::pin(async move { self.sync_once(&name).await })
+    }
+
+    fn remove(&self, name: &str) -> BoxFuture<'_, io::Result<()>> {
+        let name = name.to_owned();
+        Box::pin(async move {
+            self.alive()?;
+            let growing = {
+                let mut files = locked(&self.files);
+                files.durable.remove(&name);
+                files.growing.remove(&name)
+            };
+            if growing.is_none() {
+                let _ = self.objects.delete(&ObjectPath::from(name)).await;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A directory that has a server; it can be served again once this one is dropped.
+struct Served(Arc<SimulatedDirectory>);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.0.served.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Directory for Served {
+    fn objects(&self) -> Arc<dyn ObjectStore> {
+        self.0.objects()
+    }
+
+    fn append(&self, name: &str, bytes: Bytes) -> BoxFuture<'_, io::Result<u64>> {
+        self.0.append(name, bytes)
+    }
+
+    fn read(&self, name: &str, offset: u64, length: usize) -> BoxFuture<'_, io::Result<Bytes>> {
+        self.0.read(name, offset, length)
+    }
+
+    fn length(&self, name: &str) -> BoxFuture<'_, io::Result<u64>> {
+        self.0.length(name)
+    }
+
+    fn list(&self, folder: &str) -> BoxFuture<'_, io::Result<Vec<String>>> {
+        self.0.list(folder)
+    }
+
+    fn truncate(&self, name: &str, length: u64) -> BoxFuture<'_, io::Result<()>> {
+        self.0.truncate(name, length)
+    }
+
+    fn sync(&self, name: &str) -> BoxFuture<'_, io::Result<()>> {
+        self.0.sync(name)
+    }
+
+    fn remove(&self, name: &str) -> BoxFuture<'_, io::Result<()>> {
+        self.0.remove(name)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no holder panics")
+}

@@ -1,0 +1,252 @@
+//! The machine's own clock, random numbers and file system.
+//!
+//! Chosen by `Components::system`. Invariant: a name is durable once `sync` returns: the file's bytes, the folder's
+//! entry for it, and the entries of the folders above, up to the served directory.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::fs::TryLockError;
+use std::hash::BuildHasher;
+use std::hash::Hasher;
+use std::hash::RandomState;
+use std::io;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use upsert_sink_core::id::Millis;
+
+use super::Access;
+use super::Clock;
+use super::Directory;
+use super::Disk;
+use super::Entropy;
+
+pub(super) struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    fn now(&self) -> Millis {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(span))
+    }
+}
+
+/// Keyed by the operating system's random numbers, which the standard library draws for its hash maps.
+#[derive(Default)]
+pub(super) struct SystemEntropy {
+    keys: RandomState,
+    drawn: AtomicU64,
+}
+
+impl Entropy for SystemEntropy {
+    fn draw(&self) -> u64 {
+        let mut hasher = self.keys.build_hasher();
+        hasher.write_u64(self.drawn.fetch_add(1, Ordering::Relaxed));
+        hasher.finish()
+    }
+}
+
+pub(super) struct SystemDisk;
+
+impl Disk for SystemDisk {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Directory>> {
+        let lock = match access {
+            Access::Read => None,
+            Access::Serve => Some(lock(path)?),
+        };
+        let root = path.canonicalize()?;
+        let objects = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
+        Ok(Arc::new(SystemDirectory {
+            files: Arc::new(OpenFiles { root, growing: Mutex::default(), rooted: Mutex::default() }),
+            objects: Arc::new(objects),
+            _lock: lock,
+        }))
+    }
+}
+
+/// Takes the directory for this process; the operating system gives it back when the process ends, however it ends.
+fn lock(path: &Path) -> io::Result<File> {
+    std::fs::create_dir_all(path)?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+struct SystemDirectory {
+    files: Arc<OpenFiles>,
+    objects: Arc<LocalFileSystem>,
+    _lock: Option<File>,
+}
+
+impl SystemDirectory {
+    /// Runs a blocking call apart from the runtime's workers; a dropped future does not cut it short.
+    fn blocking<T: Send + 'static>(
+        &self,
+        name: &str,
+        call: impl FnOnce(&OpenFiles, &str) -> io::Result<T> + Send + 'static,
+    ) -> BoxFuture<'_, io::Result<T>> {
+        let files = Arc::clone(&self.files);
+        let name = name.to_owned();
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || call(&files, &name))
+                .await
+                .map_err(io::Error::other)?
+        })
+    }
+}
+
+impl Directory for SystemDirectory {
+    fn objects(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.objects) as Arc<dyn ObjectStore>
+    }
+
+    fn append(&self, name: &str, bytes: Bytes) -> BoxFuture<'_, io::Result<u64>> {
+        self.blocking(name, move |files, name| files.append(name, &bytes))
+    }
+
+    fn read(&self, name: &str, offset: u64, length: usize) -> BoxFuture<'_, io::Result<Bytes>> {
+        self.blocking(name, move |files, name| {
+            let mut bytes = vec![0; length];
+            File::open(files.root.join(name))?.read_exact_at(&mut bytes, offset)?;
+            Ok(Bytes::from(bytes))
+        })
+    }
+
+    fn length(&self, name: &str) -> BoxFuture<'_, io::Result<u64>> {
+        self.blocking(name, |files, name| Ok(files.root.join(name).metadata()?.len()))
+    }
+
+    fn list(&self, folder: &str) -> BoxFuture<'_, io::Result<Vec<String>>> {
+        self.blocking(folder, |files, folder| files.list(folder))
+    }
+
+    fn truncate(&self, name: &str, length: u64) -> BoxFuture<'_, io::Result<()>> {
+        self.blocking(name, move |files, name| {
+            OpenOptions::new().write(true).open(files.root.join(name))?.set_len(length)?;
+            files.grown(name, Some(length));
+            Ok(())
+        })
+    }
+
+    fn sync(&self, name: &str) -> BoxFuture<'_, io::Result<()>> {
+        self.blocking(name, |files, name| files.sync(name))
+    }
+
+    fn remove(&self, name: &str) -> BoxFuture<'_, io::Result<()>> {
+        self.blocking(name, |files, name| {
+            files.grown(name, None);
+            match std::fs::remove_file(files.root.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        })
+    }
+}
+
+/// The files that are being appended to, each with its length.
+struct OpenFiles {
+    root: PathBuf,
+    growing: Mutex<HashMap<String, (File, u64)>>,
+    /// Folders whose own names are durable.
+    rooted: Mutex<HashSet<PathBuf>>,
+}
+
+impl OpenFiles {
+    fn append(&self, name: &str, bytes: &[u8]) -> io::Result<u64> {
+        // One append at a time: the offset that is answered must be the one that was written to.
+        let mut growing = self.growing.lock().expect("no append panics");
+        if !growing.contains_key(name) {
+            let path = self.root.join(name);
+            std::fs::create_dir_all(path.parent().unwrap_or(&self.root))?;
+            let file = OpenOptions::new().create(true).append(true).open(path)?;
+            let length = file.metadata()?.len();
+            growing.insert(name.to_owned(), (file, length));
+        }
+        let (file, length) = growing.get_mut(name).expect("it was just inserted");
+        file.write_all(bytes)?;
+        let offset = *length;
+        *length += bytes.len() as u64;
+        Ok(offset)
+    }
+
+    /// Takes note of a new length, or that the file has ended.
+    fn grown(&self, name: &str, length: Option<u64>) {
+        let mut growing = self.growing.lock().expect("no append panics");
+        match (length, growing.get_mut(name)) {
+            (Some(length), Some(file)) => file.1 = length,
+            _ => drop(growing.remove(name)),
+        }
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        let entries = match std::fs::read_dir(self.root.join(folder)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn sync(&self, name: &str) -> io::Result<()> {
+        let path = self.root.join(name);
+        File::open(&path)?.sync_all()?;
+        let folder = path.parent().unwrap_or(&self.root);
+        File::open(folder)?.sync_all()?;
+        if self.rooted().contains(folder) {
+            return Ok(());
+        }
+        // The folders above only have to be synced once: they learn of no new name after that.
+        for above in folder.ancestors().skip(1).take_while(|at| at.starts_with(&self.root)) {
+            File::open(above)?.sync_all()?;
+        }
+        self.rooted().insert(folder.to_owned());
+        Ok(())
+    }
+
+    fn rooted(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.rooted.lock().expect("no holder panics")
+    }
+}
+
+/// Runs a future to its end on a thread and runtime of its own, for callers that cannot wait otherwise.
+#[expect(clippy::disallowed_methods, reason = "threads are started here")]
+pub(crate) fn run_apart<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> io::Result<T> {
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(runtime.block_on(future))
+    });
+    thread.join().map_err(|_| io::Error::other("the reading thread panicked"))?
+}

@@ -1,0 +1,184 @@
+//! What goes wrong: before a server can answer (`Error`), and as its answer (`Refusal`).
+//!
+//! Every route ends here when it does not succeed; `service.rs` renders a refusal as JSON on the Tunnel's plane and as XML
+//! on the other. Invariant: a refusal's code is one of the vendor's, and its message names what, the rule and the remedy.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+
+use http::StatusCode;
+use serde::Serialize;
+
+/// Why a server does not start, or a directory cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another server has the directory.
+    #[error(
+        "data directory {path}: another server is using it; stop that one, or give this one another directory"
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory cannot be opened.
+    #[error("data directory {path}: {source}; it must be a directory that this user may write to")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the file system says.
+        source: io::Error,
+    },
+    /// There is nothing to read.
+    #[error("data directory {path}: there are no tables here; name the directory that a server was started with")]
+    NoTables {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The address cannot be listened on.
+    #[error("address {address}: {source}; choose another one, or port 0 for any free port")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the network says.
+        source: io::Error,
+    },
+    /// A file is not what its checksum says.
+    #[error("{file}: {message}; acknowledged rows may be lost: restore the directory from a copy")]
+    Damaged {
+        /// The file, within the data directory.
+        file: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The directory was written by a newer version.
+    #[error("{file}: format {found} is newer than {known}, which this version reads; use the newer version")]
+    TooNew {
+        /// The file, within the data directory.
+        file: String,
+        /// Its format.
+        found: u32,
+        /// The newest that is known.
+        known: u32,
+    },
+    /// Reading or writing failed.
+    #[error("{file}: {message}")]
+    Disk {
+        /// The file, within the data directory.
+        file: String,
+        /// What happened.
+        message: String,
+    },
+    /// A query is wrong, or is no query.
+    #[error("query: {0}")]
+    Query(String),
+}
+
+impl Error {
+    /// A failed operation on a file.
+    pub(crate) fn disk(file: impl Into<String>, source: impl ToString) -> Self {
+        Self::Disk { file: file.into(), message: source.to_string() }
+    }
+
+    /// A directory that could not be opened.
+    pub(crate) fn opening(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::WouldBlock => Self::InUse { path },
+            _ => Self::Directory { path, source },
+        }
+    }
+
+    pub(crate) fn damaged(file: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Damaged { file: file.into(), message: message.into() }
+    }
+}
+
+/// A request that is answered with an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+}
+
+/// Which clients ask, and so how an error is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plane {
+    /// Errors in XML.
+    Odps,
+    /// Errors in JSON.
+    Tunnel,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
+    }
+
+    pub(crate) fn invalid_partition(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "InvalidPartitionSpec", message)
+    }
+
+    pub(crate) fn corrupted(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "CorruptedDataStream", message)
+    }
+
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "StatusConflict", message)
+    }
+
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", message)
+    }
+
+    pub(crate) fn too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
+    }
+
+    pub(crate) fn no_such(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, message)
+    }
+
+    pub(crate) fn method(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+    }
+
+    /// The body of the answer, and its content type.
+    pub(crate) fn render(&self, plane: Plane, request_id: &str) -> (String, &'static str) {
+        match plane {
+            Plane::Tunnel => {
+                #[derive(Serialize)]
+                #[serde(rename_all = "PascalCase")]
+                struct Body<'a> {
+                    code: &'a str,
+                    message: &'a str,
+                    request_id: &'a str,
+                }
+                let body = Body { code: self.code, message: &self.message, request_id };
+                let text = serde_json::to_string(&body).expect("strings are always JSON");
+                (text, "application/json")
+            }
+            Plane::Odps => {
+                let text = format!(
+                    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code><Message>{}</Message>\
+                     <RequestId>{request_id}</RequestId><HostId>localhost</HostId></Error>",
+                    self.code,
+                    quick_xml::escape::escape(&self.message),
+                );
+                (text, "application/xml")
+            }
+        }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::internal(error.to_string())
+    }
+}

@@ -1,0 +1,59 @@
+//! The embedded local Tunnel server with its Delta tables: READ FIRST.
+//!
+//! It speaks MaxCompute's own upsert protocol on one port of this machine, so that a sink, and MaxCompute's clients, work
+//! without an account. **A pack's way**, file by file: `http` takes it from the network, `service` finds its route,
+//! `route/upsert` verifies it (`route/upsert/pack`) and appends it to the `spool`, where it is durable. **A commit's
+//! way**: `route/upsert` closes the session, `table/commit` writes its rows to a Parquet file (`table/delta`) and puts it,
+//! together with other commits that wait, into one record of the commit log (`table/log`). **A query's way**: `sql/select`
+//! plans it over `table/provider`, which streams the merged rows of each partition (`table/merge`).
+//!
+//! Invariant: what was acknowledged survives any crash; rows are visible when their commit's log record is durable, and
+//! not before. Time, chance and disk come in through [`components`], so the same server runs in virtual time.
+//!
+//! ```
+//! use upsert_sink_server::{Components, Server, ServerSettings, query};
+//!
+//! # fn post(address: std::net::SocketAddr, sql: &str) -> std::io::Result<String> {
+//! #     use std::io::{Read, Write};
+//! #     let body = format!("<Instance><Job><Tasks><SQL><Name>n</Name><Query>{sql}</Query></SQL></Tasks></Job></Instance>");
+//! #     let mut stream = std::net::TcpStream::connect(address)?;
+//! #     write!(stream, "POST /api/projects/local/instances HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\
+//! #         Content-Length: {}\r\n\r\n{body}", body.len())?;
+//! #     let mut answer = String::new();
+//! #     stream.read_to_string(&mut answer)?;
+//! #     Ok(answer)
+//! # }
+//! # #[tokio::main(flavor = "multi_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?; let dir = dir.path();
+//! let server = Server::start(ServerSettings::new(dir), Components::system()).await?;
+//! let sql = "CREATE TABLE t (id BIGINT PRIMARY KEY, v STRING) TBLPROPERTIES ('transactional'='true')";
+//! assert!(post(server.address(), sql)?.starts_with("HTTP/1.1 201"));
+//! let batches = query(dir, "SELECT count(*) AS n FROM t").await?;
+//! assert_eq!(batches[0].schema().field(0).name(), "n");
+//! server.shutdown().await?;
+//! # Ok(()) }
+//! ```
+
+pub mod components;
+mod error;
+mod http;
+mod request;
+mod route;
+mod server;
+mod service;
+mod session;
+mod settings;
+mod spool;
+mod sql;
+mod stats;
+mod table;
+
+pub use components::Components;
+pub use error::Error;
+pub use server::Server;
+pub use server::query;
+pub use server::recorded_sessions;
+pub use service::Service;
+pub use settings::ServerSettings;
+pub use stats::OpenSession;
+pub use stats::Stats;

@@ -1,0 +1,34 @@
+//! What this server supports, and what it upholds of the assumptions that the sink makes about the service.
+//!
+//! Asked by `doctor` and by tests. Invariant: each value is what the server's own tests show.
+
+use serde_json::json;
+
+use crate::service::Answer;
+
+/// Answers `GET /capabilities`.
+pub(crate) fn describe() -> Answer {
+    let assumption = |text: &str| json!({ "assumption": text, "value": true });
+    let body = json!({
+        "server": "upsert-sink-server",
+        "version": env!("CARGO_PKG_VERSION"),
+        "supported": {
+            "upsert": ["create", "reload", "put", "commit", "abort"],
+            "content_encoding": ["none"],
+            "hasher": ["default"],
+            "statements": ["CREATE TABLE", "ALTER TABLE ADD PARTITION", "DROP TABLE"],
+            "partial_update": false,
+            "compaction": false,
+            "time_travel": false,
+            "download": false,
+        },
+        "assumptions": {
+            "a": assumption("two open sessions of one partition are ordered by commit"),
+            "b": assumption("committed and aborted sessions reject late packs"),
+            "c": assumption("a commit is atomic over buckets"),
+            "d": assumption("an open session younger than its lifecycle is never dropped"),
+            "e": assumption("no intermediary repeats a PUT on its own"),
+        },
+    });
+    Answer::json(body.to_string())
+}

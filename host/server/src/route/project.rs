@@ -1,0 +1,35 @@
+//! The one project, and where its Tunnel is.
+//!
+//! The first thing that clients ask. Invariant: the Tunnel is this server itself.
+
+use std::time::Duration;
+use std::time::UNIX_EPOCH;
+
+use quick_xml::escape::escape;
+
+use crate::request::Request;
+use crate::service::Answer;
+use crate::service::Inner;
+
+/// Answers `GET /projects/{project}`.
+pub(crate) fn describe(server: &Inner) -> Answer {
+    let name = escape(&server.settings.project);
+    let now = UNIX_EPOCH + Duration::from_millis(server.now().0);
+    let body = format!(
+        "<Project><Name>{name}</Name><Type>managed</Type><Comment></Comment><Owner>{OWNER}</Owner>\
+         <State>AVAILABLE</State><Properties><Property><Name>odps.schema.model.enabled</Name>\
+         <Value>false</Value></Property></Properties></Project>"
+    );
+    Answer::xml(body)
+        .with_header("x-odps-owner", OWNER.to_owned())
+        .with_header("last-modified", httpdate::fmt_http_date(now))
+}
+
+/// Answers `GET /projects/{project}/tunnel?service`: host and port, as the client knows them.
+pub(crate) fn tunnel(server: &Inner, request: &Request) -> Answer {
+    let listen = server.settings.listen.to_string();
+    Answer::text(request.header("host").map_or(listen, str::to_owned))
+}
+
+/// Who owns all that there is.
+pub(crate) const OWNER: &str = "local";

@@ -1,0 +1,122 @@
+//! Verifies a pack before it is kept: framing, checksums, count, and the bucket of every row.
+//!
+//! Between the network and the spool. Invariant: what passes can be committed, and lies in the bucket that a reader of
+//! the table will look for its keys in.
+
+use upsert_sink_core::error::Error;
+use upsert_sink_core::hash::Hasher;
+use upsert_sink_core::hash::bucket_of;
+use upsert_sink_core::hash::hash_values;
+use upsert_sink_core::record::DecodedRecord;
+use upsert_sink_core::record::decode_pack;
+use upsert_sink_core::schema::TableSchema;
+
+use crate::error::Refusal;
+use crate::request::Request;
+use crate::session::SessionFacts;
+use crate::table::catalog::Table;
+use crate::table::rows::Rows;
+
+/// A pack that may be kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Verified {
+    pub(super) bucket: u32,
+    pub(super) records: u32,
+}
+
+/// The slot that a bucket is written through.
+pub(super) fn slot_of(bucket: u32, slots: u32) -> u32 {
+    bucket % slots
+}
+
+/// Checks a pack against its request, its checksums and its session's table.
+pub(super) fn verify(
+    request: &Request,
+    table: &Table,
+    session: &SessionFacts,
+) -> Result<Verified, Refusal> {
+    check_encoding(request)?;
+    let bucket = bucket(request, table, session)?;
+    let records = check_records(&request.body, &table.schema, bucket)?;
+    match request.number("record_count")? {
+        Some(counted) if counted != records => Err(Refusal::corrupted(format!(
+            "record_count={counted}, but the pack has {records} records; send it again"
+        ))),
+        _ => Ok(Verified { bucket, records }),
+    }
+}
+
+fn check_encoding(request: &Request) -> Result<(), Refusal> {
+    match request.header("content-encoding") {
+        None | Some("" | "identity") => Ok(()),
+        Some(encoding) => Err(Refusal::invalid(format!(
+            "Content-Encoding {encoding}: this server takes packs without compression only; \
+             switch compression off in the client"
+        ))),
+    }
+}
+
+fn bucket(request: &Request, table: &Table, session: &SessionFacts) -> Result<u32, Refusal> {
+    request.required("bucketid")?;
+    let bucket = request.number("bucketid")?.unwrap_or_default();
+    let buckets = table.definition.buckets;
+    if bucket >= buckets {
+        let message = format!("bucketid={bucket}: the table has {buckets} buckets, from 0");
+        return Err(Refusal::invalid(message));
+    }
+    let expected = slot_of(bucket, session.slots);
+    match request.number("slotid")? {
+        Some(slot) if slot != expected => Err(Refusal::invalid(format!(
+            "slotid={slot}: bucket {bucket} of upsert session {} is written through slot {expected}",
+            session.id
+        ))),
+        _ => Ok(bucket),
+    }
+}
+
+fn check_records(body: &[u8], table: &TableSchema, bucket: u32) -> Result<u32, Refusal> {
+    let types = table.column_types();
+    let mut rows = Rows::new(table);
+    let mut refused = None;
+    let mut number = 0_u32;
+    let decoded = decode_pack(body, &types, &mut |record| {
+        number += 1;
+        let checked = check_row(&record, table, bucket);
+        let kept = checked.and_then(|()| rows.push(record).map(drop));
+        kept.map_err(|message| {
+            refused = Some(Refusal::invalid(format!("record {number}: {message}")));
+            Error::corrupt("", "refused")
+        })
+    });
+    match (refused, decoded) {
+        (Some(refusal), _) => Err(refusal),
+        (None, Err(error)) => {
+            Err(Refusal::corrupted(format!("the pack is damaged: {error}; send it again")))
+        }
+        (None, Ok(records)) => {
+            rows.take().map_err(Refusal::invalid)?;
+            Ok(records)
+        }
+    }
+}
+
+fn check_row(record: &DecodedRecord, table: &TableSchema, bucket: u32) -> Result<(), String> {
+    if !record.value_columns.is_empty() {
+        return Err("it updates some columns only, which this server does not support".to_owned());
+    }
+    let key: Vec<_> = table
+        .key
+        .iter()
+        .map(|at| (&table.columns[*at].column_type, record.values[*at].as_ref()))
+        .collect();
+    let hash = hash_values(Hasher::Default, &key).map_err(|error| error.to_string())?;
+    let expected = bucket_of(hash, table.buckets).0;
+    if expected == bucket {
+        return Ok(());
+    }
+    Err(format!(
+        "its key belongs to bucket {expected} of {}, not to {bucket}: the client's hash is wrong, \
+         or its session is of another table",
+        table.buckets
+    ))
+}

@@ -1,0 +1,135 @@
+//! A running server, and what can be read of its directory without one.
+//!
+//! What users of the crate hold; made of `http.rs` and `service.rs`. Invariant: reading a directory changes nothing in
+//! it, whether or not a server runs on it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+
+use crate::components::Access;
+use crate::components::Clock;
+use crate::components::Components;
+use crate::components::Directory;
+use crate::components::Disk;
+use crate::components::run_apart;
+use crate::error::Error;
+use crate::http;
+use crate::http::Listener;
+use crate::service::Service;
+use crate::session::SessionFacts;
+use crate::settings::ServerSettings;
+use crate::spool;
+use crate::sql::select;
+use crate::stats::OpenSession;
+use crate::stats::Stats;
+use crate::table::catalog::Catalog;
+use crate::table::log;
+
+/// A server that listens. Dropping it stops it at once; [`Server::shutdown`] answers first what was asked.
+#[derive(Debug)]
+pub struct Server {
+    service: Arc<Service>,
+    listener: Listener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts a server on its directory and address, and recovers what was acknowledged.
+    ///
+    /// Errors: `Listen` if the address is taken, `InUse` if the directory has a server, `Directory` if it cannot be
+    /// written to, `Damaged` or `TooNew` if what is in it cannot be trusted or read.
+    pub async fn start(settings: ServerSettings, components: Components) -> Result<Self, Error> {
+        let (listener, address) = http::bind(settings.listen).await?;
+        let settings = ServerSettings { listen: address, ..settings };
+        let service = Service::open(&settings, &components).await?;
+        let clock = Arc::clone(&components.clock);
+        let listener =
+            Listener::serve(listener, Arc::clone(&service), clock, settings.body_bytes_max);
+        tracing::info!(%address, dir = %settings.dir.display(), "serving");
+        Ok(Self { service, listener, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The endpoint for clients, such as `http://127.0.0.1:8321/api`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}/api", self.address)
+    }
+
+    /// What has been done since the start.
+    pub fn stats(&self) -> Stats {
+        self.service.stats()
+    }
+
+    /// The sessions that are neither committed nor aborted nor expired, oldest first.
+    pub fn open_sessions(&self) -> Vec<OpenSession> {
+        self.service.open_sessions()
+    }
+
+    /// Lets requests that were begun end, closes, and gives the directory back.
+    ///
+    /// Errors: none at present.
+    pub async fn shutdown(self) -> Result<(), Error> {
+        self.listener.shutdown().await;
+        Ok(())
+    }
+}
+
+/// Runs one SELECT over the tables of a directory: what is committed, last writer of a key wins. There is at least one
+/// batch, so that the columns are known.
+///
+/// Errors: `Directory` or `NoTables` if there is nothing to read, `Query` for SQL that is wrong or no SELECT, `Damaged` or
+/// `TooNew` if the log cannot be trusted or read.
+pub async fn query(dir: &Path, sql: &str) -> Result<Vec<RecordBatch>, Error> {
+    let components = Components::system();
+    let (directory, catalog) = read(dir, &*components.disk).await?;
+    select::run(&catalog, directory.objects(), sql).await
+}
+
+/// The open sessions that a directory holds, oldest first. Waits for the disk.
+///
+/// Errors: as of [`query`].
+pub fn recorded_sessions(dir: &Path) -> Result<Vec<OpenSession>, Error> {
+    let path = dir.to_owned();
+    let sessions = run_apart(async move {
+        let components = Components::system();
+        let (directory, catalog) = read(&path, &*components.disk).await?;
+        open_sessions(&*directory, &catalog, &*components.clock).await
+    });
+    sessions.map_err(|error| Error::opening(dir, error))?
+}
+
+async fn read(dir: &Path, disk: &dyn Disk) -> Result<(Arc<dyn Directory>, Catalog), Error> {
+    let no_tables = || Error::NoTables { path: dir.to_owned() };
+    let directory = disk.open(dir, Access::Read).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => no_tables(),
+        _ => Error::opening(dir, error),
+    })?;
+    let catalog = log::fold(&*directory).await?.catalog;
+    if catalog.version == 0 {
+        return Err(no_tables());
+    }
+    Ok((directory, catalog))
+}
+
+async fn open_sessions(
+    directory: &dyn Directory,
+    catalog: &Catalog,
+    clock: &dyn Clock,
+) -> Result<Vec<OpenSession>, Error> {
+    let now = clock.now().0;
+    let is_over =
+        |facts: &SessionFacts| catalog.is_committed(&facts.id) || facts.ends_ms() <= now;
+    let sessions = spool::recover(directory, &is_over).await?.sessions;
+    let open = sessions.into_values().filter(|session| {
+        !session.aborted && catalog.table_by_id(&session.facts.table_id).is_some()
+    });
+    Ok(open.map(|s| OpenSession::new(&s.facts, s.packs.len(), catalog)).collect())
+}

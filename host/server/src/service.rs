@@ -1,0 +1,353 @@
+//! Everything but the listener: a request comes in, an answer goes out.
+//!
+//! `http.rs` brings requests over TCP, a simulation calls `respond` itself; routes do the work. Invariant: every answer has
+//! an `x-odps-request-id`, and a request that was begun is carried to its end even if nobody waits for the answer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+
+use arrow_array::RecordBatch;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use http::HeaderValue;
+use http::Method;
+use http::Response;
+use http::StatusCode;
+use object_store::ObjectStoreExt;
+use object_store::path::Path as ObjectPath;
+use upsert_sink_core::id::Millis;
+
+use crate::components::Access;
+use crate::components::Components;
+use crate::components::Directory;
+use crate::error::Error;
+use crate::error::Plane;
+use crate::error::Refusal;
+use crate::request::Request;
+use crate::route;
+use crate::route::instance::SqlInstances;
+use crate::session::Session;
+use crate::session::SessionFacts;
+use crate::session::SessionIds;
+use crate::session::Status;
+use crate::settings::ServerSettings;
+use crate::spool;
+use crate::spool::Spool;
+use crate::sql::select;
+use crate::stats::Counters;
+use crate::stats::OpenSession;
+use crate::stats::Stats;
+use crate::table::commit::DATA;
+use crate::table::commit::GroupCommit;
+use crate::table::log::Log;
+
+/// A server without its listener. One per directory.
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+/// What routes share.
+pub(crate) struct Inner {
+    pub(crate) settings: ServerSettings,
+    pub(crate) components: Components,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) spool: Arc<Spool>,
+    pub(crate) commits: GroupCommit,
+    pub(crate) ids: SessionIds,
+    pub(crate) counters: Counters,
+    sql_instances: Mutex<SqlInstances>,
+    sessions: Mutex<BTreeMap<String, Arc<Session>>>,
+}
+
+/// What a route answers.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) content_type: &'static str,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(body: String) -> Self {
+        Self::of("application/json", body)
+    }
+
+    pub(crate) fn xml(body: String) -> Self {
+        let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{body}");
+        Self::of("application/xml", body)
+    }
+
+    pub(crate) fn text(body: impl Into<String>) -> Self {
+        Self::of("text/plain; charset=utf-8", body.into())
+    }
+
+    fn of(content_type: &'static str, body: String) -> Self {
+        Self { status: StatusCode::OK, content_type, headers: Vec::new(), body }
+    }
+
+    pub(crate) fn with_header(mut self, name: &'static str, value: String) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+}
+
+impl Service {
+    /// Takes the directory, and recovers what was acknowledged.
+    ///
+    /// Errors: as of [`Server::start`](crate::Server::start), without those of the address.
+    pub async fn open(
+        settings: &ServerSettings,
+        components: &Components,
+    ) -> Result<Arc<Self>, Error> {
+        let directory = components
+            .disk
+            .open(&settings.dir, Access::Serve)
+            .map_err(|error| Error::opening(&settings.dir, error))?;
+        let clock = Arc::clone(&components.clock);
+        let identity = || format!("{:016x}", components.entropy.draw());
+        let log = Log::open(Arc::clone(&directory), Arc::clone(&clock), identity).await?;
+        let log = Arc::new(log);
+        let (spool, sessions) = recover(&directory, &log, settings, clock.now()).await?;
+        let spool = Arc::new(spool);
+        delete_orphans(&directory, &log).await?;
+        let ids = SessionIds::new(&log.catalog().identity);
+        let commits = GroupCommit::new(
+            Arc::clone(&directory),
+            clock,
+            Arc::clone(&spool),
+            Arc::clone(&log),
+        );
+        let inner = Inner {
+            settings: settings.clone(),
+            components: components.clone(),
+            directory,
+            log,
+            spool,
+            commits,
+            ids,
+            counters: Counters::default(),
+            sql_instances: Mutex::default(),
+            sessions: Mutex::new(sessions),
+        };
+        Ok(Arc::new(Self { inner: Arc::new(inner) }))
+    }
+
+    /// Answers a request. Never fails: what goes wrong is an answer too.
+    pub async fn respond(&self, request: http::Request<Bytes>) -> Response<Bytes> {
+        let inner = Arc::clone(&self.inner);
+        // A task of its own: a caller that goes away must not leave half a commit behind.
+        let answer = tokio::spawn(async move { inner.respond(request).await }).await;
+        answer.unwrap_or_else(|_| {
+            let id = self.inner.request_id();
+            rendered(Err(Refusal::internal("the server failed; see its log")), Plane::Tunnel, &id)
+        })
+    }
+
+    /// What has been done since the start.
+    pub fn stats(&self) -> Stats {
+        let open = self.open_sessions().len() as u64;
+        self.inner.counters.stats(open, self.inner.log.catalog().version)
+    }
+
+    /// The sessions that are neither committed nor aborted nor expired, oldest first.
+    pub fn open_sessions(&self) -> Vec<OpenSession> {
+        let now = self.inner.now();
+        let sessions = self.inner.sessions();
+        let open = sessions
+            .values()
+            .filter(|s| matches!(s.status(now), Status::Normal | Status::Committing));
+        let catalog = self.inner.log.catalog();
+        open.map(|s| OpenSession::new(&s.facts, s.pack_count(), &catalog)).collect()
+    }
+
+    /// Runs one SELECT over what is committed.
+    ///
+    /// Errors: `Query` for SQL that is wrong or no SELECT.
+    pub async fn query(&self, sql: &str) -> Result<Vec<RecordBatch>, Error> {
+        let catalog = self.inner.log.catalog().clone();
+        select::run(&catalog, self.inner.directory.objects(), sql).await
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("settings", &self.inner.settings).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    async fn respond(&self, request: http::Request<Bytes>) -> Response<Bytes> {
+        let id = self.request_id();
+        let request = match Request::new(request) {
+            Ok(request) => request,
+            Err(refusal) => {
+                self.counters.count_request();
+                return rendered(Err(refusal), Plane::Odps, &id);
+            }
+        };
+        let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
+        if path == ["stats"] && request.method == Method::GET {
+            return rendered(Ok(self.stats_answer()), Plane::Tunnel, &id);
+        }
+        self.counters.count_request();
+        let answer = self.route(&request, &path).await;
+        if let Err(refusal) = &answer {
+            self.counters.count_refusal();
+            let (code, message) = (refusal.code, refusal.message.as_str());
+            tracing::debug!(request_id = %id, code, message, "refused");
+        }
+        rendered(answer, request.plane(), &id)
+    }
+
+    async fn route(&self, request: &Request, path: &[&str]) -> Result<Answer, Refusal> {
+        if request.body.len() > self.settings.body_bytes_max {
+            let max = self.settings.body_bytes_max;
+            return Err(Refusal::too_large(format!("a body may have {max} bytes; send less at once")));
+        }
+        match (&request.method, path) {
+            (&Method::GET, ["healthz" | "readyz"]) => Ok(Answer::text("ok")),
+            (&Method::GET, ["capabilities"]) => Ok(route::capabilities::describe()),
+            (method, ["projects", project, rest @ ..]) => {
+                self.check_project(project)?;
+                match (method, rest) {
+                    (&Method::GET, []) => Ok(route::project::describe(self)),
+                    (&Method::GET, ["tunnel"]) => Ok(route::project::tunnel(self, request)),
+                    (&Method::POST, ["instances"]) => route::instance::create(self, request).await,
+                    (&Method::GET, ["instances", id]) => route::instance::show(self, request, id),
+                    (_, ["schemas", schema, rest @ ..]) => {
+                        check_schema(schema)?;
+                        self.table_route(request, rest).await
+                    }
+                    (_, rest) => self.table_route(request, rest).await,
+                }
+            }
+            (_, path) => Err(unknown(request, path)),
+        }
+    }
+
+    async fn table_route(&self, request: &Request, path: &[&str]) -> Result<Answer, Refusal> {
+        match (&request.method, path) {
+            (&Method::GET, ["tables"]) => Ok(route::table::list(self)),
+            (&Method::GET, ["tables", table]) => route::table::show(self, request, table),
+            (_, ["tables", table, "upserts"]) => {
+                route::upsert::respond(self, request, table).await
+            }
+            (_, path) => Err(unknown(request, path)),
+        }
+    }
+
+    fn check_project(&self, project: &str) -> Result<(), Refusal> {
+        if project == self.settings.project {
+            return Ok(());
+        }
+        let message = format!(
+            "there is no project {project}; the project of this server is {}",
+            self.settings.project
+        );
+        Err(Refusal::no_such("NoSuchProject", message))
+    }
+
+    fn stats_answer(&self) -> Answer {
+        let now = self.now();
+        let open = |s: &&Arc<Session>| matches!(s.status(now), Status::Normal | Status::Committing);
+        let open = self.sessions().values().filter(open).count() as u64;
+        let stats = self.counters.stats(open, self.log.catalog().version);
+        Answer::json(serde_json::to_string(&stats).expect("numbers are always JSON"))
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        self.components.clock.now()
+    }
+
+    pub(crate) fn sessions(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Session>>> {
+        self.sessions.lock().expect("no holder panics")
+    }
+
+    pub(crate) fn sql_instances(&self) -> MutexGuard<'_, SqlInstances> {
+        self.sql_instances.lock().expect("no holder panics")
+    }
+
+    fn request_id(&self) -> String {
+        format!("{:012X}{:016X}", self.now().0, self.components.entropy.draw())
+    }
+}
+
+/// Only the schema that every project has.
+pub(crate) fn check_schema(schema: &str) -> Result<(), Refusal> {
+    if schema.eq_ignore_ascii_case("default") {
+        return Ok(());
+    }
+    let message = format!("there is no schema {schema}; this server has only the schema default");
+    Err(Refusal::no_such("NoSuchSchema", message))
+}
+
+fn unknown(request: &Request, path: &[&str]) -> Refusal {
+    let message = format!(
+        "{} /{} is not supported by this server; /capabilities says what is",
+        request.method,
+        path.join("/")
+    );
+    Refusal::no_such("NoSuchResource", message)
+}
+
+fn rendered(answer: Result<Answer, Refusal>, plane: Plane, id: &str) -> Response<Bytes> {
+    let answer = answer.unwrap_or_else(|refusal| {
+        let (body, content_type) = refusal.render(plane, id);
+        Answer { status: refusal.status, content_type, headers: Vec::new(), body }
+    });
+    let mut response = Response::new(Bytes::from(answer.body));
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    for (name, value) in answer.headers.iter().chain(&[("x-odps-request-id", id.to_owned())]) {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(*name, value);
+        }
+    }
+    response
+}
+
+/// Finds the open and the aborted sessions again.
+async fn recover(
+    directory: &Arc<dyn Directory>,
+    log: &Log,
+    settings: &ServerSettings,
+    now: Millis,
+) -> Result<(Spool, BTreeMap<String, Arc<Session>>), Error> {
+    let catalog = log.catalog().clone();
+    let is_over = |facts: &SessionFacts| {
+        catalog.is_committed(&facts.id) || facts.ends_ms() <= now.0
+    };
+    let mut recovered = spool::recover(&**directory, &is_over).await?;
+    let mut sessions = BTreeMap::new();
+    for (id, session) in std::mem::take(&mut recovered.sessions) {
+        // A table that was dropped took its sessions with it.
+        let aborted = session.aborted || catalog.table_by_id(&session.facts.table_id).is_none();
+        let status = if aborted { Status::Aborted } else { Status::Normal };
+        sessions.insert(id, Session::new(session.facts, status, session.packs));
+    }
+    let spool = recovered.into_spool(Arc::clone(directory), settings.segment_bytes).await?;
+    spool.retire(&[], now).await?;
+    Ok((spool, sessions))
+}
+
+/// Deletes the files of commits that never reached the log, and of dropped tables.
+async fn delete_orphans(directory: &Arc<dyn Directory>, log: &Log) -> Result<(), Error> {
+    let known: std::collections::HashSet<String> = {
+        let catalog = log.catalog();
+        let files = catalog.tables.values().flat_map(|table| table.partitions.values());
+        files.flatten().map(|file| file.path.clone()).collect()
+    };
+    let objects = directory.objects();
+    let listed = objects.list(Some(&ObjectPath::from(DATA))).try_collect::<Vec<_>>().await;
+    for meta in listed.map_err(|error| Error::disk(DATA, error))? {
+        if !known.contains(meta.location.as_ref()) {
+            let deleted = objects.delete(&meta.location).await;
+            deleted.map_err(|error| Error::disk(meta.location.as_ref(), error))?;
+        }
+    }
+    Ok(())
+}

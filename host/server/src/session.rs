@@ -1,0 +1,308 @@
+//! Upsert sessions: their ids, their states, and where their packs lie.
+//!
+//! `route/upsert.rs` opens and ends them, `spool.rs` keeps them over a restart, `table/delta.rs` reads their packs at a
+//! commit. Invariant: a pack is in `packs` only when it is durable, and once a commit has begun no pack is added.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+
+use serde::Deserialize;
+use serde::Serialize;
+use tokio::sync::Notify;
+use upsert_sink_core::id::Millis;
+
+use crate::error::Refusal;
+
+/// What a session is made of; never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SessionFacts {
+    pub(crate) id: String,
+    pub(crate) table_id: String,
+    pub(crate) table: String,
+    /// The values of the partition columns, outermost first.
+    pub(crate) partition: Vec<String>,
+    pub(crate) created_ms: u64,
+    pub(crate) lifecycle_hours: u32,
+    pub(crate) slots: u32,
+}
+
+impl SessionFacts {
+    /// When the session may be dropped.
+    pub(crate) fn ends_ms(&self) -> u64 {
+        self.created_ms.saturating_add(u64::from(self.lifecycle_hours) * HOUR_MS)
+    }
+}
+
+/// Where a session stands, in the vendor's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    Normal,
+    Committing,
+    Committed,
+    Aborted,
+    Expired,
+}
+
+impl Status {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Committing => "committing",
+            Self::Committed => "committed",
+            Self::Aborted => "aborted",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// Where a durable pack lies in the spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PackRange {
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+    pub(crate) length: u32,
+    pub(crate) bucket: u32,
+    pub(crate) records: u32,
+}
+
+/// One session. Packs of committed sessions are forgotten.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) facts: SessionFacts,
+    progress: Mutex<Progress>,
+    /// Told when the last admitted pack has ended.
+    quiet: Notify,
+}
+
+#[derive(Debug)]
+struct Progress {
+    status: Status,
+    packs: Vec<PackRange>,
+    /// Packs that were admitted and are not yet durable.
+    arriving: u32,
+}
+
+impl Session {
+    pub(crate) fn new(facts: SessionFacts, status: Status, packs: Vec<PackRange>) -> Arc<Self> {
+        let progress = Mutex::new(Progress { status, packs, arriving: 0 });
+        Arc::new(Self { facts, progress, quiet: Notify::new() })
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().expect("no holder panics")
+    }
+
+    /// The state at a time: an open session expires at the end of its lifecycle.
+    pub(crate) fn status(&self, now: Millis) -> Status {
+        let mut progress = self.progress();
+        if progress.status == Status::Normal && now.0 >= self.facts.ends_ms() {
+            progress.status = Status::Expired;
+        }
+        progress.status
+    }
+
+    pub(crate) fn pack_count(&self) -> usize {
+        self.progress().packs.len()
+    }
+
+    /// Admits one pack, before anything of it is written.
+    ///
+    /// Refused unless the session is open, so that a refused pack certainly has no effect.
+    pub(crate) fn admit(self: &Arc<Self>, now: Millis) -> Result<Admission, Refusal> {
+        let status = self.status(now);
+        let mut progress = self.progress();
+        if progress.status != Status::Normal {
+            return Err(Refusal::conflict(format!(
+                "upsert session {} is {}: it takes no more packs; write to a new session",
+                self.facts.id,
+                status.word(),
+            )));
+        }
+        progress.arriving += 1;
+        Ok(Admission { session: Arc::clone(self), range: None })
+    }
+
+    /// Closes the session to packs, waits for those that were admitted, and answers all of them by bucket, each
+    /// bucket's in order of arrival. Answers none if another commit of it is under way, or it has ended.
+    pub(crate) async fn begin_commit(&self, now: Millis) -> Result<PacksByBucket, Status> {
+        let status = self.status(now);
+        {
+            let mut progress = self.progress();
+            if progress.status != Status::Normal {
+                return Err(status);
+            }
+            progress.status = Status::Committing;
+        }
+        loop {
+            let quiet = self.quiet.notified();
+            {
+                let progress = self.progress();
+                if progress.arriving == 0 {
+                    return Ok(by_bucket(&progress.packs));
+                }
+            }
+            quiet.await;
+        }
+    }
+
+    /// Ends a commit: committed, or open again because it had no effect.
+    pub(crate) fn finish_commit(&self, committed: Committed) {
+        let mut progress = self.progress();
+        match committed {
+            Committed::Yes => {
+                progress.status = Status::Committed;
+                progress.packs = Vec::new();
+            }
+            Committed::No => progress.status = Status::Normal,
+        }
+    }
+
+    /// Aborts; answers the state before. A session that is being committed, or was, is left as it is.
+    pub(crate) fn abort(&self, now: Millis) -> Status {
+        let before = self.status(now);
+        if before == Status::Normal {
+            let mut progress = self.progress();
+            progress.status = Status::Aborted;
+            progress.packs = Vec::new();
+        }
+        before
+    }
+}
+
+/// What became of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Committed {
+    /// Its log record is durable.
+    Yes,
+    /// It certainly has no log record.
+    No,
+}
+
+/// The packs of a session, by bucket.
+pub(crate) type PacksByBucket = BTreeMap<u32, Vec<PackRange>>;
+
+fn by_bucket(packs: &[PackRange]) -> PacksByBucket {
+    let mut buckets = PacksByBucket::new();
+    for pack in packs {
+        buckets.entry(pack.bucket).or_default().push(*pack);
+    }
+    buckets
+}
+
+/// A pack on its way into the spool. Dropping it without `keep` means that it did not get there.
+pub(crate) struct Admission {
+    session: Arc<Session>,
+    range: Option<PackRange>,
+}
+
+impl Admission {
+    /// The pack is durable. Answers whether it counts: it does not if the session was aborted meanwhile.
+    pub(crate) fn keep(mut self, range: PackRange) -> Kept {
+        self.range = Some(range);
+        match self.session.progress().status {
+            Status::Normal | Status::Committing => Kept::Yes,
+            Status::Committed | Status::Aborted | Status::Expired => Kept::No,
+        }
+    }
+}
+
+/// Whether a durable pack is part of its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Yes,
+    No,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut progress = self.session.progress();
+        progress.arriving -= 1;
+        if let (Some(range), Status::Normal | Status::Committing) = (self.range, progress.status) {
+            progress.packs.push(range);
+        }
+        drop(progress);
+        self.session.quiet.notify_waiters();
+    }
+}
+
+/// Makes and recognises session ids.
+///
+/// An id carries the mark of the server's directory. So an id that the directory made, and of which neither log nor
+/// spool knows anything any more, is known to be of a session that ended without a commit: the log never forgets those.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionIds {
+    identity: String,
+}
+
+impl SessionIds {
+    pub(crate) fn new(identity: &str) -> Self {
+        Self { identity: identity.to_owned() }
+    }
+
+    pub(crate) fn make(&self, now: Millis, random: u64) -> String {
+        let body = format!("{:012x}{random:016x}", now.0);
+        let mark = self.mark(&body);
+        format!("{body}{mark:08x}")
+    }
+
+    pub(crate) fn is_ours(&self, id: &str) -> bool {
+        let split = id.len().checked_sub(8).and_then(|at| id.split_at_checked(at));
+        split.is_some_and(|(body, mark)| {
+            body.len() == 28 && mark == format!("{:08x}", self.mark(body))
+        })
+    }
+
+    fn mark(&self, body: &str) -> u32 {
+        crc32c::crc32c_append(crc32c::crc32c(self.identity.as_bytes()), body.as_bytes())
+    }
+}
+
+const HOUR_MS: u64 = 3_600_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Arc<Session> {
+        let facts = SessionFacts {
+            id: "s".into(),
+            table_id: "t".into(),
+            table: "t".into(),
+            partition: vec![],
+            created_ms: 0,
+            lifecycle_hours: 1,
+            slots: 1,
+        };
+        Session::new(facts, Status::Normal, vec![])
+    }
+
+    #[test]
+    fn a_session_expires_at_the_end_of_its_lifecycle_and_not_before() {
+        assert_eq!(session().status(Millis(HOUR_MS - 1)), Status::Normal);
+        assert_eq!(session().status(Millis(HOUR_MS)), Status::Expired);
+    }
+
+    #[tokio::test]
+    async fn a_commit_waits_for_admitted_packs_and_takes_them() {
+        let session = session();
+        let admission = session.admit(Millis(0)).expect("open");
+        let commit = session.begin_commit(Millis(0));
+        tokio::pin!(commit);
+        assert!(futures::poll!(&mut commit).is_pending());
+        assert_eq!(session.admit(Millis(0)).map(|_| ()).unwrap_err().code, "StatusConflict");
+        admission.keep(PackRange { segment: 1, offset: 0, length: 9, bucket: 3, records: 1 });
+        assert_eq!(commit.await.expect("commit")[&3].len(), 1);
+    }
+
+    #[test]
+    fn ids_of_another_directory_are_not_ours() {
+        let (ours, theirs) = (SessionIds::new("a"), SessionIds::new("b"));
+        let id = ours.make(Millis(7), 8);
+        assert!(ours.is_ours(&id));
+        assert!(!theirs.is_ours(&id));
+        assert!(!ours.is_ours("é"));
+    }
+}

@@ -1,0 +1,40 @@
+//! How a server is set up.
+//!
+//! Given to `Server::start` or `Service::open`. Invariant: the default needs nothing but a directory.
+
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What a server is started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Where tables, log and sessions are kept; created if there is none.
+    pub dir: PathBuf,
+    /// Where to listen; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// The name of its one project.
+    pub project: String,
+    /// Bytes of a request's body, at most.
+    pub body_bytes_max: usize,
+    /// Bytes after which the spool begins another segment.
+    pub segment_bytes: u64,
+}
+
+impl ServerSettings {
+    /// A server of the project `local` on any free port of this machine.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            project: "local".to_owned(),
+            body_bytes_max: BODY_BYTES_MAX,
+            segment_bytes: SEGMENT_BYTES,
+        }
+    }
+}
+
+/// Sixty-four times the pack that clients send by default.
+const BODY_BYTES_MAX: usize = 64 << 20;
+/// Read whole at a start, so not larger.
+const SEGMENT_BYTES: u64 = 16 << 20;

@@ -1,0 +1,371 @@
+//! CREATE TABLE, ALTER TABLE … ADD PARTITION and DROP TABLE, as MaxCompute writes them.
+//!
+//! Between `route/instance.rs`, which takes the text out of a job, and `service.rs`, which carries the statement out.
+//! Invariant: a statement that is parsed is supported whole; any clause that is not is refused by its name.
+
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use super::tokens::Tokens;
+use super::tokens::statements;
+use crate::table::catalog::Column;
+use crate::table::catalog::TableDefinition;
+
+/// A statement that changes the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Statement {
+    /// Partitions as columns and values, in the order in which they were written.
+    AddPartitions { table: TableName, if_not_exists: bool, partitions: Vec<NamedValues> },
+    CreateTable { table: TableName, if_not_exists: bool, definition: TableDefinition },
+    DropTable { table: TableName, if_exists: bool },
+}
+
+/// A partition's columns with their values.
+pub(crate) type NamedValues = Vec<(String, String)>;
+
+/// A table's name, perhaps with its project and schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TableName {
+    pub(crate) project: Option<String>,
+    pub(crate) schema: Option<String>,
+    pub(crate) name: String,
+}
+
+/// Reads all statements of a text.
+///
+/// Errors, in words: the first thing that is not understood or not supported.
+pub(crate) fn parse(text: &str) -> Result<Vec<Statement>, String> {
+    let mut parsed = Vec::new();
+    for mut tokens in statements(text)? {
+        if tokens.take("SET") {
+            set(&mut tokens)?;
+            continue;
+        }
+        parsed.push(statement(&mut tokens)?);
+        tokens.expect_end()?;
+    }
+    match parsed.is_empty() {
+        true => Err("there is no statement".to_owned()),
+        false => Ok(parsed),
+    }
+}
+
+fn statement(tokens: &mut Tokens) -> Result<Statement, String> {
+    if tokens.take("CREATE TABLE") {
+        return create_table(tokens);
+    }
+    if tokens.take("ALTER TABLE") {
+        return alter_table(tokens);
+    }
+    if tokens.take("DROP TABLE") {
+        let if_exists = tokens.take("IF EXISTS");
+        return Ok(Statement::DropTable { table: table_name(tokens)?, if_exists });
+    }
+    Err(format!("\"{}\" is not supported: {SUPPORTED}", tokens.next_words()))
+}
+
+/// Settings that clients send along and that change nothing here.
+fn set(tokens: &mut Tokens) -> Result<(), String> {
+    let mut name = tokens.name()?;
+    while tokens.take_mark(&Token::Period) {
+        name = format!("{name}.{}", tokens.name()?);
+    }
+    if HARMLESS_SETTINGS.contains(&name.as_str()) {
+        return Ok(());
+    }
+    Err(format!("the setting {name} is not supported: leave it out"))
+}
+
+fn table_name(tokens: &mut Tokens) -> Result<TableName, String> {
+    let mut parts = vec![tokens.name()?];
+    while tokens.take_mark(&Token::Period) {
+        parts.push(tokens.name()?);
+    }
+    let name = parts.pop().expect("there is at least one part");
+    let mut parts = parts.into_iter();
+    let (project, schema, more) = (parts.next(), parts.next(), parts.next());
+    match more {
+        Some(_) => Err(format!("{name} has more parts than project, schema and table")),
+        None => Ok(TableName { project, schema, name }),
+    }
+}
+
+fn create_table(tokens: &mut Tokens) -> Result<Statement, String> {
+    let if_not_exists = tokens.take("IF NOT EXISTS");
+    let table = table_name(tokens)?;
+    let (columns, primary_key) = columns(tokens)?;
+    let mut definition = TableDefinition {
+        id: String::new(),
+        name: table.name.clone(),
+        columns,
+        partition_columns: Vec::new(),
+        primary_key,
+        buckets: BUCKETS_DEFAULT,
+        comment: String::new(),
+    };
+    let mut transactional = false;
+    while !tokens.is_at_end() {
+        if tokens.take("COMMENT") {
+            definition.comment = tokens.string()?;
+        } else if tokens.take("PARTITIONED BY") {
+            let (columns, key) = self::columns(tokens)?;
+            if !key.is_empty() {
+                return Err("a partition column cannot be part of the primary key".to_owned());
+            }
+            definition.partition_columns = columns;
+        } else if tokens.take("TBLPROPERTIES") {
+            properties(tokens, &mut definition, &mut transactional)?;
+        } else {
+            return Err(format!("\"{}\" is not supported in CREATE TABLE", tokens.next_words()));
+        }
+    }
+    check(&mut definition, transactional)?;
+    Ok(Statement::CreateTable { table, if_not_exists, definition })
+}
+
+/// A list of columns in brackets, and the primary key if it is declared there.
+fn columns(tokens: &mut Tokens) -> Result<(Vec<Column>, Vec<String>), String> {
+    let (mut columns, mut primary_key) = (Vec::new(), Vec::new());
+    tokens.expect_mark(&Token::LParen)?;
+    loop {
+        if tokens.take("PRIMARY KEY") {
+            primary_key.extend(names(tokens)?);
+        } else {
+            let (column, is_key) = column(tokens)?;
+            primary_key.extend(is_key.then(|| column.name.clone()));
+            columns.push(column);
+        }
+        if !tokens.take_mark(&Token::Comma) {
+            break;
+        }
+    }
+    tokens.expect_mark(&Token::RParen)?;
+    Ok((columns, primary_key))
+}
+
+fn column(tokens: &mut Tokens) -> Result<(Column, bool), String> {
+    let name = tokens.name()?;
+    let column_type = tokens.type_text()?;
+    let mut column = Column { name, column_type, nullable: true, comment: String::new() };
+    let mut is_key = false;
+    loop {
+        if tokens.take("NOT NULL") {
+            column.nullable = false;
+        } else if tokens.take("NULL") {
+            column.nullable = true;
+        } else if tokens.take("PRIMARY KEY") {
+            is_key = true;
+        } else if tokens.take("COMMENT") {
+            column.comment = tokens.string()?;
+        } else {
+            return Ok((column, is_key));
+        }
+    }
+}
+
+fn names(tokens: &mut Tokens) -> Result<Vec<String>, String> {
+    tokens.expect_mark(&Token::LParen)?;
+    let mut names = vec![tokens.name()?];
+    while tokens.take_mark(&Token::Comma) {
+        names.push(tokens.name()?);
+    }
+    tokens.expect_mark(&Token::RParen)?;
+    Ok(names)
+}
+
+fn properties(
+    tokens: &mut Tokens,
+    definition: &mut TableDefinition,
+    transactional: &mut bool,
+) -> Result<(), String> {
+    tokens.expect_mark(&Token::LParen)?;
+    loop {
+        let name = tokens.string()?;
+        tokens.expect_mark(&Token::Eq)?;
+        let value = tokens.literal()?;
+        match (name.as_str(), value.as_str()) {
+            ("transactional", _) => *transactional = value.eq_ignore_ascii_case("true"),
+            ("write.bucket.num", _) => {
+                let buckets: Option<u32> = value.parse().ok();
+                let buckets = buckets.filter(|buckets| (1..=BUCKETS_MAX).contains(buckets));
+                definition.buckets = buckets.ok_or_else(|| {
+                    format!("'write.bucket.num'='{value}': it must be 1 to {BUCKETS_MAX}")
+                })?;
+            }
+            // Nothing is ever compacted away, so any retention is kept.
+            ("acid.data.retain.hours", hours) if is_retention(hours) => {}
+            ("acid.partial.fields.update.enable", "false") => {}
+            _ => return Err(format!("the property '{name}'='{value}' is not supported")),
+        }
+        if !tokens.take_mark(&Token::Comma) {
+            return tokens.expect_mark(&Token::RParen);
+        }
+    }
+}
+
+fn is_retention(hours: &str) -> bool {
+    hours.parse().is_ok_and(|hours: u32| hours == 0 || (24..=168).contains(&hours))
+}
+
+fn check(definition: &mut TableDefinition, transactional: bool) -> Result<(), String> {
+    if !transactional || definition.primary_key.is_empty() {
+        return Err("only Delta tables are supported: declare a PRIMARY KEY (…) and \
+                    TBLPROPERTIES ('transactional'='true')"
+            .to_owned());
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if definition.name.len() > NAME_BYTES_MAX || !definition.name.chars().all(plain) {
+        return Err(format!(
+            "table {}: a name is made of at most {NAME_BYTES_MAX} letters, digits and _",
+            definition.name
+        ));
+    }
+    let mut all = definition.columns.iter().chain(&definition.partition_columns);
+    if let Some(column) = all.find(|column| column.name.starts_with("__")) {
+        return Err(format!("column {}: names that begin with __ are the service's", column.name));
+    }
+    for column in &mut definition.columns {
+        column.nullable &= !definition.primary_key.contains(&column.name);
+    }
+    let schema = definition.schema().map_err(|error| error.to_string())?;
+    for (column, parsed) in definition.columns.iter_mut().zip(&schema.columns) {
+        column.column_type = parsed.column_type.to_string();
+    }
+    for (column, parsed) in definition.partition_columns.iter_mut().zip(&schema.partition_columns) {
+        column.column_type = parsed.column_type.to_string();
+    }
+    let key: Vec<_> = schema.key_columns().map(|column| (&column.column_type, None)).collect();
+    upsert_sink_core::hash::hash_values(upsert_sink_core::hash::Hasher::Default, &key)
+        .map_err(|error| format!("primary key: {error}"))?;
+    Ok(())
+}
+
+fn alter_table(tokens: &mut Tokens) -> Result<Statement, String> {
+    let table = table_name(tokens)?;
+    if !tokens.take("ADD") {
+        return Err(format!("ALTER TABLE … {} is not supported: {SUPPORTED}", tokens.next_words()));
+    }
+    let if_not_exists = tokens.take("IF NOT EXISTS");
+    let mut partitions = Vec::new();
+    while tokens.take("PARTITION") {
+        partitions.push(named_values(tokens)?);
+    }
+    if partitions.is_empty() {
+        return Err(format!(
+            "ALTER TABLE … ADD {} is not supported: {SUPPORTED}",
+            tokens.next_words()
+        ));
+    }
+    Ok(Statement::AddPartitions { table, if_not_exists, partitions })
+}
+
+fn named_values(tokens: &mut Tokens) -> Result<NamedValues, String> {
+    let mut values = Vec::new();
+    tokens.expect_mark(&Token::LParen)?;
+    loop {
+        let name = tokens.name()?;
+        tokens.expect_mark(&Token::Eq)?;
+        values.push((name, tokens.literal()?));
+        if !tokens.take_mark(&Token::Comma) {
+            tokens.expect_mark(&Token::RParen)?;
+            return Ok(values);
+        }
+    }
+}
+
+/// As MaxCompute has it.
+const BUCKETS_DEFAULT: u32 = 16;
+const NAME_BYTES_MAX: usize = 128;
+const BUCKETS_MAX: u32 = 4096;
+const SUPPORTED: &str = "this server knows CREATE TABLE, ALTER TABLE … ADD PARTITION and DROP TABLE; \
+     read with `upsert-sink query`";
+const HARMLESS_SETTINGS: [&str; 3] =
+    ["odps.sql.type.system.odps2", "odps.sql.allow.fullscan", "odps.sql.hive.compatible"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn created(text: &str) -> TableDefinition {
+        match parse(text).expect("valid").remove(0) {
+            Statement::CreateTable { definition, .. } => definition,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_type_of_a_delta_table_can_be_a_column() {
+        let types = "bigint,int,smallint,tinyint,boolean,float,double,decimal(10,2),string,varchar(20),char(3),\
+                     binary,date,datetime,timestamp,timestamp_ntz,interval_year_month,interval_day_time,json,\
+                     array<bigint>,map<string,array<int>>,struct<a:bigint,b:map<string,struct<c:int>>>";
+        let mut depth = 0;
+        let split = types.split(|c| {
+            depth += match c {
+                '<' | '(' => 1,
+                '>' | ')' => -1,
+                _ => 0,
+            };
+            c == ',' && depth == 0
+        });
+        let types: Vec<&str> = split.collect();
+        let columns: Vec<String> =
+            types.iter().enumerate().map(|(at, t)| format!("`c{at}` {}", t.to_uppercase())).collect();
+        let text = format!(
+            "CREATE TABLE IF NOT EXISTS `local`.`t` ({}, PRIMARY KEY(`c0`)) \
+             TBLPROPERTIES('transactional'='true',\"write.bucket.num\"='4');",
+            columns.join(",")
+        );
+        let definition = created(&text);
+        let found: Vec<_> = definition.columns.iter().map(|c| c.column_type.as_str()).collect();
+        assert_eq!(found, types);
+        assert_eq!(definition.buckets, 4);
+    }
+
+    #[test]
+    fn the_primary_key_is_never_null_however_it_is_declared() {
+        for columns in ["id BIGINT PRIMARY KEY, v STRING", "id BIGINT, v STRING, PRIMARY KEY (ID)"] {
+            let text = format!(
+                "create table T ({columns}) partitioned by (day string comment 'd') \
+                 tblproperties ('transactional'='true')"
+            );
+            let definition = created(&text);
+            assert_eq!(definition.name, "t");
+            assert_eq!(definition.primary_key, ["id"]);
+            assert!(!definition.columns[0].nullable && definition.columns[1].nullable);
+            assert_eq!(definition.partition_columns[0].comment, "d");
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        let table = "TBLPROPERTIES('transactional'='true')";
+        for (text, named) in [
+            ("SELECT 1".to_owned(), "\"SELECT 1\" is not supported"),
+            (format!("CREATE TABLE t (a BIGINT PRIMARY KEY) {table} LIFECYCLE 7"), "LIFECYCLE 7"),
+            (format!("CREATE TABLE t (a JSON PRIMARY KEY) {table}"), "primary key"),
+            (format!("CREATE TABLE t (a BLOB PRIMARY KEY) {table}"), "blob"),
+            (format!("CREATE TABLE t (a BIGINT) {table}"), "only Delta tables"),
+            ("CREATE TABLE t (a BIGINT PRIMARY KEY)".to_owned(), "only Delta tables"),
+            ("ALTER TABLE t COMPACT MAJOR".to_owned(), "COMPACT MAJOR"),
+            ("ALTER TABLE t ADD COLUMNS (b INT)".to_owned(), "COLUMNS"),
+            ("SET a.b=1; DROP TABLE t".to_owned(), "setting a.b"),
+            ("DROP TABLE t CASCADE".to_owned(), "CASCADE"),
+            ("".to_owned(), "no statement"),
+            ("DROP TABLE".to_owned(), "ends where a name is expected"),
+        ] {
+            let message = parse(&text).expect_err(&text);
+            assert!(message.contains(named), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn partitions_are_added_with_any_quotes() {
+        let text = r#"ALTER TABLE p.`t` ADD IF NOT EXISTS PARTITION (day='it\'s', h=3) PARTITION (day="x",h='4')"#;
+        let statement = parse(text).expect("valid").remove(0);
+        let Statement::AddPartitions { partitions, if_not_exists: true, .. } = statement else {
+            panic!("{statement:?}")
+        };
+        let pair = |n: &str, v: &str| (n.to_owned(), v.to_owned());
+        assert_eq!(partitions[0], [pair("day", "it's"), pair("h", "3")]);
+        assert_eq!(partitions[1], [pair("day", "x"), pair("h", "4")]);
+    }
+}

@@ -1,0 +1,263 @@
+//! Which tables and partitions there are, and which files hold their rows: the fold of the commit log.
+//!
+//! `table/log.rs` applies each durable record to it; routes and queries read it. Invariant: equal to what folding the log
+//! from its first record gives; nothing is changed here before its record is durable.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::Serialize;
+use upsert_sink_core::io::ColumnDescription;
+use upsert_sink_core::io::TableDescription;
+use upsert_sink_core::schema::TableSchema;
+
+use super::partition;
+use crate::error::Error;
+use crate::error::Refusal;
+
+/// One column as the log keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    #[serde(rename = "type")]
+    pub(crate) column_type: String,
+    pub(crate) nullable: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) comment: String,
+}
+
+/// A table as it was created; never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TableDefinition {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) partition_columns: Vec<Column>,
+    pub(crate) primary_key: Vec<String>,
+    pub(crate) buckets: u32,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) comment: String,
+}
+
+impl TableDefinition {
+    /// The definition with its types parsed.
+    pub(crate) fn schema(&self) -> Result<TableSchema, upsert_sink_core::error::Error> {
+        let describe = |column: &Column| ColumnDescription {
+            name: column.name.clone(),
+            column_type: column.column_type.clone(),
+            nullable: column.nullable,
+        };
+        TableSchema::parse(&TableDescription {
+            name: self.name.clone(),
+            columns: self.columns.iter().map(describe).collect(),
+            partition_columns: self.partition_columns.iter().map(describe).collect(),
+            primary_key: self.primary_key.clone(),
+            buckets: self.buckets,
+        })
+    }
+}
+
+/// The rows of one bucket in a file: a run of row groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BucketRun {
+    pub(crate) bucket: u32,
+    pub(crate) first_row_group: u32,
+    pub(crate) row_groups: u32,
+    pub(crate) rows: u64,
+}
+
+/// A Parquet file of one commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeltaFile {
+    pub(crate) path: String,
+    pub(crate) bytes: u64,
+    pub(crate) rows: u64,
+    pub(crate) runs: Vec<BucketRun>,
+}
+
+/// One session's commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Commit {
+    pub(crate) session: String,
+    pub(crate) table_id: String,
+    pub(crate) partition: Vec<String>,
+    /// None if the session had no packs.
+    pub(crate) file: Option<DeltaFile>,
+}
+
+/// What one record of the log does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Change {
+    /// The directory begins.
+    Begin {
+        identity: String,
+        format: u32,
+    },
+    CreateTable(TableDefinition),
+    DropTable {
+        table_id: String,
+    },
+    AddPartitions {
+        table_id: String,
+        partitions: Vec<Vec<String>>,
+    },
+    Commit(Vec<Commit>),
+}
+
+/// One record of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) version: u64,
+    pub(crate) at_ms: u64,
+    pub(crate) change: Change,
+}
+
+/// One table and its files.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    pub(crate) definition: Arc<TableDefinition>,
+    pub(crate) schema: Arc<TableSchema>,
+    pub(crate) created_ms: u64,
+    pub(crate) changed_ms: u64,
+    /// Each partition's files, oldest first. A table without partition columns has one, named by no values.
+    pub(crate) partitions: BTreeMap<Vec<String>, Vec<Arc<DeltaFile>>>,
+}
+
+impl Table {
+    /// The partition of a specification, such as `day='2013-01-01'`.
+    pub(crate) fn partition(&self, spec: Option<&str>) -> Result<Vec<String>, Refusal> {
+        let values = partition::parse(&self.schema, spec.unwrap_or_default())?;
+        if self.partitions.contains_key(&values) {
+            return Ok(values);
+        }
+        let name = &self.definition.name;
+        let spec = partition::display(&self.schema, &values);
+        Err(Refusal::no_such(
+            "NoSuchPartition",
+            format!(
+                "table {name} has no partition {spec}; \
+                 create it with ALTER TABLE {name} ADD IF NOT EXISTS PARTITION ({spec})"
+            ),
+        ))
+    }
+}
+
+/// All tables.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Catalog {
+    pub(crate) identity: String,
+    /// The newest record's version; zero before the first.
+    pub(crate) version: u64,
+    pub(crate) tables: BTreeMap<String, Table>,
+    /// Every committed session, with its table's id; for look-up only.
+    committed: HashMap<String, String>,
+}
+
+impl Catalog {
+    /// A table by its name, whatever its case.
+    pub(crate) fn table(&self, name: &str) -> Result<&Table, Refusal> {
+        self.tables.get(&name.to_ascii_lowercase()).ok_or_else(|| {
+            Refusal::no_such(
+                "NoSuchTable",
+                format!("there is no table {name}; create it with CREATE TABLE"),
+            )
+        })
+    }
+
+    /// A table by its id, if it has not been dropped.
+    pub(crate) fn table_by_id(&self, id: &str) -> Option<&Table> {
+        self.tables.values().find(|table| table.definition.id == id)
+    }
+
+    /// Whether a session's commit is in the log.
+    pub(crate) fn is_committed(&self, session: &str) -> bool {
+        self.committed.contains_key(session)
+    }
+
+    /// The table that a committed session wrote to.
+    pub(crate) fn committed_table(&self, session: &str) -> Option<&str> {
+        self.committed.get(session).map(String::as_str)
+    }
+
+    /// Applies a record.
+    ///
+    /// Errors: `Damaged` for one that does not follow from those before it.
+    pub(crate) fn apply(&mut self, record: Record) -> Result<(), Error> {
+        let file = super::log::record_name(record.version);
+        let damaged = |message: String| Error::damaged(&*file, message);
+        if record.version != self.version + 1 {
+            return Err(damaged(format!("version {} follows {}", record.version, self.version)));
+        }
+        match record.change {
+            Change::Begin { identity, format } => {
+                if format > FORMAT {
+                    return Err(Error::TooNew { file, found: format, known: FORMAT });
+                }
+                self.identity = identity;
+            }
+            Change::CreateTable(definition) => {
+                let schema = definition.schema().map_err(|error| damaged(error.to_string()))?;
+                let table = Table::new(definition, schema, record.at_ms);
+                self.tables.insert(table.definition.name.clone(), table);
+            }
+            Change::DropTable { table_id } => {
+                self.tables.retain(|_, table| table.definition.id != table_id);
+            }
+            Change::AddPartitions { table_id, partitions } => {
+                let table = self.table_mut(&table_id).ok_or_else(|| damaged(unknown(&table_id)))?;
+                table.changed_ms = record.at_ms;
+                for partition in partitions {
+                    table.partitions.entry(partition).or_default();
+                }
+            }
+            Change::Commit(commits) => {
+                for commit in commits {
+                    let id = commit.table_id.clone();
+                    self.apply_commit(commit, record.at_ms)
+                        .ok_or_else(|| damaged(unknown(&id)))?;
+                }
+            }
+        }
+        self.version = record.version;
+        Ok(())
+    }
+
+    fn apply_commit(&mut self, commit: Commit, at_ms: u64) -> Option<()> {
+        let table = self.table_mut(&commit.table_id)?;
+        table.changed_ms = at_ms;
+        let files = table.partitions.get_mut(&commit.partition)?;
+        files.extend(commit.file.map(Arc::new));
+        self.committed.insert(commit.session, commit.table_id);
+        Some(())
+    }
+
+    fn table_mut(&mut self, id: &str) -> Option<&mut Table> {
+        self.tables.values_mut().find(|table| table.definition.id == id)
+    }
+}
+
+impl Table {
+    fn new(definition: TableDefinition, schema: TableSchema, created_ms: u64) -> Self {
+        let mut partitions = BTreeMap::new();
+        if definition.partition_columns.is_empty() {
+            partitions.insert(Vec::new(), Vec::new());
+        }
+        Self {
+            definition: Arc::new(definition),
+            schema: Arc::new(schema),
+            created_ms,
+            changed_ms: created_ms,
+            partitions,
+        }
+    }
+}
+
+fn unknown(table_id: &str) -> String {
+    format!("it names table {table_id} or a partition of it, which there is not")
+}
+
+/// The version of the log's format.
+pub(crate) const FORMAT: u32 = 1;

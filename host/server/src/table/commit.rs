@@ -1,0 +1,208 @@
+//! Commits: a delta file each, and one log record for all that are waiting.
+//!
+//! Between `route/upsert.rs`, which has closed the session, and `table/log.rs`. Invariant: a commit is answered after the
+//! record that holds it is durable, and each is in at most one record, in the order in which they were handed over.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::time::Duration;
+
+use futures::future::Either;
+use tokio::sync::Notify;
+use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
+
+use super::catalog::Catalog;
+use super::catalog::Change;
+use super::catalog::Commit;
+use super::catalog::Table;
+use super::delta;
+use super::log::Log;
+use super::log::NotWritten;
+use super::partition;
+use crate::components::Clock;
+use crate::components::Directory;
+use crate::error::Error;
+use crate::session::PacksByBucket;
+use crate::session::SessionFacts;
+use crate::spool::Spool;
+
+/// Gathers commits into groups.
+pub(crate) struct GroupCommit {
+    directory: Arc<dyn Directory>,
+    clock: Arc<dyn Clock>,
+    spool: Arc<Spool>,
+    log: Arc<Log>,
+    /// Bounds the memory of delta files that are being written.
+    writers: Semaphore,
+    waiting: Mutex<Waiting>,
+    /// Held by the commit that writes the record for its group.
+    turn: tokio::sync::Mutex<()>,
+    file_written: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    group: Vec<(Commit, oneshot::Sender<Outcome>)>,
+    /// Commits whose delta file is being written: they will join soon.
+    writing: usize,
+}
+
+/// What became of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is in the log.
+    Done,
+    /// It certainly is not, because of this.
+    NotDone(String),
+    /// Its table is gone.
+    NoTable,
+    /// The next start will tell.
+    InDoubt(String),
+}
+
+impl GroupCommit {
+    pub(crate) fn new(
+        directory: Arc<dyn Directory>,
+        clock: Arc<dyn Clock>,
+        spool: Arc<Spool>,
+        log: Arc<Log>,
+    ) -> Self {
+        Self {
+            directory,
+            clock,
+            spool,
+            log,
+            writers: Semaphore::new(WRITERS_MAX),
+            waiting: Mutex::default(),
+            turn: tokio::sync::Mutex::new(()),
+            file_written: Notify::new(),
+        }
+    }
+
+    /// Commits the packs of a session to its partition.
+    pub(crate) async fn commit(
+        &self,
+        table: &Table,
+        session: &SessionFacts,
+        packs: &PacksByBucket,
+    ) -> Outcome {
+        self.waiting().writing += 1;
+        let file = match packs.is_empty() {
+            true => Ok(None),
+            false => self.write_file(table, session, packs).await.map(Some),
+        };
+        let joined = {
+            let mut waiting = self.waiting();
+            waiting.writing -= 1;
+            file.map(|file| {
+                let (tell, told) = oneshot::channel();
+                let commit = Commit {
+                    session: session.id.clone(),
+                    table_id: session.table_id.clone(),
+                    partition: session.partition.clone(),
+                    file,
+                };
+                waiting.group.push((commit, tell));
+                told
+            })
+        };
+        self.file_written.notify_waiters();
+        match joined {
+            Ok(told) => self.lead_or_follow(told).await,
+            Err(error) => Outcome::NotDone(error.to_string()),
+        }
+    }
+
+    async fn write_file(
+        &self,
+        table: &Table,
+        session: &SessionFacts,
+        packs: &PacksByBucket,
+    ) -> Result<super::catalog::DeltaFile, Error> {
+        let _permit = self.writers.acquire().await.expect("the semaphore is never closed");
+        let folder = partition::folder(&table.schema, &session.partition);
+        let folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let path = format!("{DATA}/{}/{folder}{}.parquet", session.table_id, session.id);
+        delta::write(&*self.directory, &self.spool, &table.schema, packs, path).await
+    }
+
+    async fn lead_or_follow(&self, mut told: oneshot::Receiver<Outcome>) -> Outcome {
+        let _turn = self.turn.lock().await;
+        if let Ok(outcome) = told.try_recv() {
+            return outcome;
+        }
+        self.wait_for_files().await;
+        let (commits, tellers): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.waiting().group).into_iter().unzip();
+        let outcomes = self.write_record(commits).await;
+        for (tell, outcome) in tellers.into_iter().zip(outcomes) {
+            // Whoever does not wait any more finds the outcome in the catalog.
+            let _ = tell.send(outcome);
+        }
+        told.try_recv().expect("the leader's own commit is in its group")
+    }
+
+    /// Gives commits that are about to join the group a moment to do so: a record and a sync less each.
+    async fn wait_for_files(&self) {
+        tokio::task::yield_now().await;
+        for _ in 0..GATHER_ROUNDS_MAX {
+            let written = self.file_written.notified();
+            if self.waiting().writing == 0 {
+                return;
+            }
+            let written = std::pin::pin!(written);
+            let waited = futures::future::select(written, self.clock.sleep(GATHER_ROUND)).await;
+            if let Either::Right(_) = waited {
+                return;
+            }
+        }
+    }
+
+    async fn write_record(&self, commits: Vec<Commit>) -> Vec<Outcome> {
+        let mut outcomes = vec![Outcome::Done; commits.len()];
+        let written = self.log.change(|catalog| {
+            let mut change = Vec::with_capacity(commits.len());
+            for (commit, outcome) in commits.into_iter().zip(&mut outcomes) {
+                match has_partition(catalog, &commit) {
+                    true => change.push(commit),
+                    false => *outcome = Outcome::NoTable,
+                }
+            }
+            Ok::<_, Error>((!change.is_empty()).then_some(Change::Commit(change)))
+        });
+        let failed = match written.await {
+            Ok(_) => return outcomes,
+            Err(NotWritten::Decided(error) | NotWritten::Failed(error)) => {
+                Outcome::NotDone(error.to_string())
+            }
+            Err(NotWritten::InDoubt(error)) => Outcome::InDoubt(error.to_string()),
+        };
+        for outcome in &mut outcomes {
+            if *outcome == Outcome::Done {
+                *outcome = failed.clone();
+            }
+        }
+        outcomes
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("no holder panics")
+    }
+}
+
+fn has_partition(catalog: &Catalog, commit: &Commit) -> bool {
+    let table = catalog.table_by_id(&commit.table_id);
+    table.is_some_and(|table| table.partitions.contains_key(&commit.partition))
+}
+
+/// The folder of all tables' files.
+pub(crate) const DATA: &str = "data";
+
+/// Delta files written at the same time; each holds a row group and a pack.
+const WRITERS_MAX: usize = 2;
+/// Files that a group waits for, at most.
+const GATHER_ROUNDS_MAX: usize = 256;
+/// How long a group waits for one more file.
+const GATHER_ROUND: Duration = Duration::from_millis(5);

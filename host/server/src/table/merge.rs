@@ -1,0 +1,261 @@
+//! The merged view of one partition: the last writer of each key wins, and a delete drops the key.
+//!
+//! Between the delta files and `table/provider.rs`. Works bucket by bucket, in two passes: the first reads keys only and
+//! finds the winning rows, the second reads the wanted columns of those. Invariant: memory is bounded by one bucket's
+//! keys, and those by [`KEY_BYTES_MAX`]: a bucket with more is merged in several passes over its keys.
+
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::Array;
+use arrow_array::ArrayRef;
+use arrow_array::BooleanArray;
+use arrow_array::Int8Array;
+use arrow_array::RecordBatch;
+use arrow_array::RecordBatchOptions;
+use arrow_buffer::BooleanBuffer;
+use arrow_buffer::BooleanBufferBuilder;
+use arrow_schema::SchemaRef;
+use arrow_select::filter::filter_record_batch;
+use datafusion::arrow::row::RowConverter;
+use datafusion::arrow::row::SortField;
+use datafusion::common::ScalarValue;
+use datafusion::error::DataFusionError;
+use datafusion::error::Result;
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use tokio::sync::mpsc::Sender;
+use upsert_sink_core::schema::TableSchema;
+
+use super::catalog::BucketRun;
+use super::catalog::DeltaFile;
+use super::reader::BATCH_ROWS;
+use super::reader::OpenFile;
+use super::rows::DELETE;
+use super::rows::data_type;
+
+/// What to read of a table, and how.
+#[derive(Clone)]
+pub(crate) struct Scan {
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    pub(crate) table: Arc<TableSchema>,
+    /// The wanted columns, by their index in the table's columns followed by its partition columns.
+    pub(crate) projection: Vec<usize>,
+    /// The schema of the wanted columns.
+    pub(crate) schema: SchemaRef,
+    pub(crate) key_bytes_max: usize,
+}
+
+/// One partition's values and files, oldest first.
+#[derive(Clone, Debug)]
+pub(crate) struct PartitionFiles {
+    pub(crate) values: Vec<String>,
+    pub(crate) files: Vec<Arc<DeltaFile>>,
+}
+
+/// Whom the batches go to.
+pub(crate) type Receiver = Sender<Result<RecordBatch>>;
+
+impl Scan {
+    /// Sends the merged rows of a partition. Answers false if nobody wants more.
+    pub(crate) async fn run(&self, partition: &PartitionFiles, rows: &Receiver) -> Result<bool> {
+        let mut files = Vec::with_capacity(partition.files.len());
+        for file in &partition.files {
+            files.push(OpenFile::open(Arc::clone(&self.objects), Arc::clone(file)).await?);
+        }
+        let constants = self.constants(&partition.values)?;
+        let buckets: BTreeSet<u32> =
+            files.iter().flat_map(|f| f.file.runs.iter().map(|run| run.bucket)).collect();
+        for bucket in buckets {
+            let runs: Vec<(&OpenFile, BucketRun)> = files
+                .iter()
+                .flat_map(|file| file.file.runs.iter().map(move |run| (file, *run)))
+                .filter(|(_, run)| run.bucket == bucket)
+                .collect();
+            let winners = self.winners(&runs).await?;
+            if !self.send_winners(&runs, &winners, &constants, rows).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Which rows of the runs, counted through all of them, are the last of their key and no deletes.
+    async fn winners(&self, runs: &[(&OpenFile, BucketRun)]) -> Result<BooleanBuffer> {
+        let mut classes = 1;
+        loop {
+            if let Some(winners) = self.winners_in(runs, classes).await? {
+                return Ok(winners);
+            }
+            classes *= 2;
+        }
+    }
+
+    /// As `winners`, in as many passes as there are classes of keys; none if a class does not fit into memory.
+    async fn winners_in(
+        &self,
+        runs: &[(&OpenFile, BucketRun)],
+        classes: u32,
+    ) -> Result<Option<BooleanBuffer>> {
+        let total = runs.iter().map(|(_, run)| run.rows).sum::<u64>();
+        let total = usize::try_from(total).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let mut winners = BooleanBufferBuilder::new(total);
+        winners.append_n(total, false);
+        for class in 0..classes {
+            let keys = Keys { classes, class, bytes_max: self.key_bytes_max, ..Keys::default() };
+            let Some(last) = self.last_rows(runs, keys).await? else { return Ok(None) };
+            for row in last.into_values().filter(|row| !row.deletes) {
+                winners.set_bit(row.number, true);
+            }
+        }
+        Ok(Some(winners.finish()))
+    }
+
+    async fn last_rows(
+        &self,
+        runs: &[(&OpenFile, BucketRun)],
+        mut keys: Keys,
+    ) -> Result<Option<HashMap<Box<[u8]>, LastRow>>> {
+        let fields = self.table.key_columns().map(|c| SortField::new(data_type(&c.column_type)));
+        let converter = RowConverter::new(fields.collect())?;
+        let mut columns = self.table.key.clone();
+        columns.push(self.table.columns.len());
+        let mut before = 0;
+        for (file, run) in runs {
+            let mut stream = file.stream(run, &columns)?;
+            while let Some(batch) = stream.try_next().await? {
+                let (operation, key) = batch.columns().split_last().expect("a key has a column");
+                let operation = operation.as_any().downcast_ref::<Int8Array>();
+                let operation = operation.ok_or_else(|| malformed(&file.file))?;
+                let converted = converter.convert_columns(key)?;
+                for (at, row) in converted.iter().enumerate() {
+                    let deletes = operation.value(at) == DELETE;
+                    keys.insert(row.as_ref(), LastRow { number: before + at, deletes });
+                }
+                before += batch.num_rows();
+                if keys.bytes > keys.bytes_max && keys.classes < CLASSES_MAX {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(keys.last))
+    }
+
+    async fn send_winners(
+        &self,
+        runs: &[(&OpenFile, BucketRun)],
+        winners: &BooleanBuffer,
+        constants: &[ScalarValue],
+        rows: &Receiver,
+    ) -> Result<bool> {
+        let columns = self.file_columns();
+        let mut before = 0;
+        for (file, run) in runs {
+            let length = usize::try_from(run.rows).expect("it was counted in memory");
+            if columns.is_empty() {
+                let mut left = winners.slice(before, length).count_set_bits();
+                while left > 0 {
+                    let some = left.min(BATCH_ROWS);
+                    if rows.send(self.assemble(&[], constants, some)).await.is_err() {
+                        return Ok(false);
+                    }
+                    left -= some;
+                }
+                before += length;
+                continue;
+            }
+            let mut stream = file.stream(run, &columns)?;
+            while let Some(batch) = stream.try_next().await? {
+                let kept = BooleanArray::from(winners.slice(before, batch.num_rows()));
+                before += batch.num_rows();
+                if kept.true_count() == 0 {
+                    continue;
+                }
+                let batch = filter_record_batch(&batch, &kept)?;
+                let batch = self.assemble(batch.columns(), constants, batch.num_rows());
+                if rows.send(batch).await.is_err() {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The wanted columns that are in files, in the files' order.
+    fn file_columns(&self) -> Vec<usize> {
+        let in_files = |column: &usize| *column < self.table.columns.len();
+        let columns: BTreeSet<usize> = self.projection.iter().copied().filter(in_files).collect();
+        columns.into_iter().collect()
+    }
+
+    /// Puts the columns of files and the partition's values into the wanted order.
+    fn assemble(
+        &self,
+        from_file: &[ArrayRef],
+        constants: &[ScalarValue],
+        rows: usize,
+    ) -> Result<RecordBatch> {
+        let in_file = self.file_columns();
+        let mut arrays = Vec::with_capacity(self.projection.len());
+        for column in &self.projection {
+            arrays.push(match in_file.binary_search(column) {
+                Ok(at) => Arc::clone(&from_file[at]),
+                Err(_) => constants[column - self.table.columns.len()].to_array_of_size(rows)?,
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?)
+    }
+
+    fn constants(&self, values: &[String]) -> Result<Vec<ScalarValue>> {
+        let columns = self.table.partition_columns.iter();
+        let constant = |(column, value): (&_, &String)| {
+            let column: &upsert_sink_core::schema::TableColumn = column;
+            ScalarValue::try_from_string(value.clone(), &data_type(&column.column_type))
+        };
+        columns.zip(values).map(constant).collect()
+    }
+}
+
+/// The newest row of each key that was seen, for one class of keys.
+#[derive(Default)]
+struct Keys {
+    classes: u32,
+    class: u32,
+    bytes_max: usize,
+    bytes: usize,
+    last: HashMap<Box<[u8]>, LastRow>,
+}
+
+#[derive(Clone, Copy)]
+struct LastRow {
+    number: usize,
+    deletes: bool,
+}
+
+impl Keys {
+    fn insert(&mut self, key: &[u8], row: LastRow) {
+        if self.classes > 1 && crc32c::crc32c(key) % self.classes != self.class {
+            return;
+        }
+        match self.last.get_mut(key) {
+            Some(last) => *last = row,
+            None => {
+                self.bytes += key.len() + ENTRY_BYTES;
+                self.last.insert(key.into(), row);
+            }
+        }
+    }
+}
+
+fn malformed(file: &DeltaFile) -> DataFusionError {
+    DataFusionError::Execution(format!("{}: it is no delta file of this version", file.path))
+}
+
+/// Bytes of keys in memory, at most, while a bucket is merged.
+pub(crate) const KEY_BYTES_MAX: usize = 48 << 20;
+/// What a key costs besides its bytes, about.
+const ENTRY_BYTES: usize = 56;
+/// Classes of keys, at most; beyond that a single key would be too large.
+const CLASSES_MAX: u32 = 1 << 16;

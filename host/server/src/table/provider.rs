@@ -1,0 +1,142 @@
+//! Delta tables as DataFusion sees them.
+//!
+//! Between `sql/select.rs` and `table/merge.rs`. Invariant: a query reads one version of the log, whatever is committed
+//! meanwhile, and at most as many partitions at a time as the query has streams.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow_schema::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::catalog::TableProvider;
+use datafusion::error::Result;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::TableType;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::physical_plan::streaming::StreamingTableExec;
+use object_store::ObjectStore;
+
+use super::catalog::Table;
+use super::merge::KEY_BYTES_MAX;
+use super::merge::PartitionFiles;
+use super::merge::Scan;
+use super::rows::query_schema;
+
+/// One version of a table.
+pub(crate) struct DeltaTable {
+    table: Table,
+    schema: SchemaRef,
+    objects: Arc<dyn ObjectStore>,
+    key_bytes_max: usize,
+}
+
+impl DeltaTable {
+    pub(crate) fn new(table: Table, objects: Arc<dyn ObjectStore>) -> Self {
+        let schema = query_schema(&table.schema);
+        Self { table, schema, objects, key_bytes_max: KEY_BYTES_MAX }
+    }
+
+    /// The partitions, dealt out to streams so that each has about as many bytes.
+    fn deal(&self, streams: usize) -> Vec<Vec<PartitionFiles>> {
+        let mut partitions: Vec<_> = self
+            .table
+            .partitions
+            .iter()
+            .filter(|(_, files)| !files.is_empty())
+            .map(|(values, files)| PartitionFiles { values: values.clone(), files: files.clone() })
+            .collect();
+        let bytes = |p: &PartitionFiles| p.files.iter().map(|file| file.bytes).sum::<u64>();
+        partitions.sort_by_cached_key(|partition| std::cmp::Reverse(bytes(partition)));
+        let mut dealt = vec![Vec::new(); streams.clamp(1, partitions.len().max(1))];
+        let hands = dealt.len();
+        for (at, partition) in partitions.into_iter().enumerate() {
+            dealt[at % hands].push(partition);
+        }
+        dealt
+    }
+}
+
+impl fmt::Debug for DeltaTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DeltaTable").field(&self.table.definition.name).finish()
+    }
+}
+
+#[async_trait]
+impl TableProvider for DeltaTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let all = || (0..self.schema.fields().len()).collect();
+        let projection = projection.cloned().unwrap_or_else(all);
+        let schema = Arc::new(self.schema.project(&projection)?);
+        let scan = Scan {
+            objects: Arc::clone(&self.objects),
+            table: Arc::clone(&self.table.schema),
+            projection,
+            schema: Arc::clone(&schema),
+            key_bytes_max: self.key_bytes_max,
+        };
+        let streams = self.deal(state.config().target_partitions());
+        let streams = streams.into_iter().map(|partitions| {
+            let stream = MergedPartitions { scan: scan.clone(), partitions };
+            Arc::new(stream) as Arc<dyn PartitionStream>
+        });
+        let plan =
+            StreamingTableExec::try_new(schema, streams.collect(), None, None, false, limit)?;
+        Ok(Arc::new(plan))
+    }
+}
+
+/// Some partitions, one after another.
+struct MergedPartitions {
+    scan: Scan,
+    partitions: Vec<PartitionFiles>,
+}
+
+impl fmt::Debug for MergedPartitions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MergedPartitions").field("partitions", &self.partitions).finish()
+    }
+}
+
+impl PartitionStream for MergedPartitions {
+    fn schema(&self) -> &SchemaRef {
+        &self.scan.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let mut stream =
+            RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.scan.schema), BATCHES_AHEAD);
+        let (scan, partitions, rows) = (self.scan.clone(), self.partitions.clone(), stream.tx());
+        stream.spawn(async move {
+            for partition in &partitions {
+                if !scan.run(partition, &rows).await? {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        stream.build()
+    }
+}
+
+/// Batches that are read before they are asked for.
+const BATCHES_AHEAD: usize = 1;

@@ -1,0 +1,115 @@
+//! Reads row groups of delta files from where the directory keeps whole files.
+//!
+//! Used by `table/merge.rs` only. Invariant: a file's footer is read once for a scan, and one row group of it at a time.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::error::DataFusionError;
+use datafusion::error::Result;
+use futures::FutureExt;
+use futures::TryFutureExt;
+use futures::future::BoxFuture;
+use object_store::ObjectStore;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use parquet::arrow::ParquetRecordBatchStreamBuilder;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::arrow::async_reader::ParquetRecordBatchStream;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::ParquetMetaDataReader;
+
+use super::catalog::BucketRun;
+use super::catalog::DeltaFile;
+
+/// A delta file with its footer read.
+pub(crate) struct OpenFile {
+    bytes: FileBytes,
+    metadata: ArrowReaderMetadata,
+    pub(crate) file: Arc<DeltaFile>,
+}
+
+impl OpenFile {
+    /// Reads the footer.
+    pub(crate) async fn open(objects: Arc<dyn ObjectStore>, file: Arc<DeltaFile>) -> Result<Self> {
+        let path = Path::parse(&file.path).map_err(DataFusionError::from_external)?;
+        let mut bytes = FileBytes { objects, path, size: file.bytes };
+        let metadata =
+            ArrowReaderMetadata::load_async(&mut bytes, ArrowReaderOptions::default()).await?;
+        Ok(Self { bytes, metadata, file })
+    }
+
+    /// Streams columns, by their index in the file, of a bucket's rows.
+    pub(crate) fn stream(
+        &self,
+        run: &BucketRun,
+        columns: &[usize],
+    ) -> Result<ParquetRecordBatchStream<FileBytes>> {
+        let first = run.first_row_group as usize;
+        let groups = (first..first + run.row_groups as usize).collect();
+        let schema = self.metadata.parquet_schema();
+        let mask = ProjectionMask::roots(schema, columns.iter().copied());
+        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(
+            self.bytes.clone(),
+            self.metadata.clone(),
+        );
+        Ok(builder
+            .with_row_groups(groups)
+            .with_projection(mask)
+            .with_batch_size(BATCH_ROWS)
+            .build()?)
+    }
+}
+
+/// An error of another library, with its place in a query's error.
+trait FromExternal {
+    fn from_external(error: impl std::error::Error + Send + Sync + 'static) -> Self;
+}
+
+impl FromExternal for DataFusionError {
+    fn from_external(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::External(Box::new(error))
+    }
+}
+
+/// The bytes of one file.
+#[derive(Clone)]
+pub(crate) struct FileBytes {
+    objects: Arc<dyn ObjectStore>,
+    path: Path,
+    size: u64,
+}
+
+impl AsyncFileReader for FileBytes {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        let bytes = async move { self.objects.get_range(&self.path, range).await };
+        bytes.map_err(|error| ParquetError::External(Box::new(error))).boxed()
+    }
+
+    fn get_byte_ranges(
+        &mut self,
+        ranges: Vec<Range<u64>>,
+    ) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
+        let bytes = async move { self.objects.get_ranges(&self.path, &ranges).await };
+        bytes.map_err(|error| ParquetError::External(Box::new(error))).boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
+        let size = self.size;
+        let reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER_BYTES));
+        reader.load_and_finish(self, size).map_ok(Arc::new).boxed()
+    }
+}
+
+/// Rows of a batch.
+pub(crate) const BATCH_ROWS: usize = 8192;
+/// What is read from a file's end in the hope that its footer is in it.
+const FOOTER_BYTES: usize = 64 * 1024;

@@ -1,0 +1,131 @@
+//! Places that cannot be used: directories, ports, states, components, batches.
+
+use std::fs;
+use std::net::TcpListener;
+
+use anyhow::{Context, Result};
+use upsert_sink::{ErrorKind, Plugin};
+use upsert_sink_tests::binary::{self, Running};
+
+use crate::scene::{Scene, assert_refused};
+
+/// Root may write anywhere, so the directory lies under a file.
+#[test]
+fn a_data_directory_that_cannot_be_written_is_named() -> Result<()> {
+    let scene = Scene::new()?;
+    fs::write(scene.path("file"), "not a directory")?;
+    let job = scene.write_job("good.json", &[])?;
+    let (data, state) = (scene.text("file/data"), scene.text("state-bad"));
+    let finished = binary::run(&["run", &job, "--data", &data, "--state", &state])?;
+    scene.refuses(&finished, &[data.as_str()])
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_named() -> Result<()> {
+    let scene = Scene::new()?;
+    fs::write(scene.path("file"), "not a directory")?;
+    let job = scene.write_job("good.json", &[])?;
+    let finished = scene.run(&job, "file/state")?;
+    scene.refuses(&finished, &[scene.text("file/state").as_str()])
+}
+
+/// Starts a server and waits until it says where it listens.
+fn serve(data: &str) -> Result<Running> {
+    let mut server = Running::start(&["serve", "--data", data, "--listen", "127.0.0.1:0"])?;
+    while let Some(line) = server.answer()? {
+        if line.contains("http://127.0.0.1:") {
+            return Ok(server);
+        }
+    }
+    let ended = server.finish()?;
+    anyhow::bail!("the server ended: {}", ended.stderr)
+}
+
+#[test]
+fn a_second_server_on_one_directory_is_refused() -> Result<()> {
+    let scene = Scene::new()?;
+    let data = scene.text("data");
+    let first = serve(&data)?;
+    let second = binary::run(&["serve", "--data", &data, "--listen", "127.0.0.1:0"])?;
+    assert_refused(&second, &[data.as_str()]);
+    drop(first);
+    scene.refuses(&second, &[])
+}
+
+#[test]
+fn a_port_in_use_is_named() -> Result<()> {
+    let scene = Scene::new()?;
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let finished = binary::run(&["serve", "--data", &scene.text("data"), "--listen", &address])?;
+    scene.refuses(&finished, &[address.as_str()])
+}
+
+/// The first job is slow, and holds its state while the second one comes.
+#[test]
+fn a_second_job_on_the_same_state_is_refused() -> Result<()> {
+    let scene = Scene::new()?;
+    let rows: String = (10..1000).map(|n| format!("{{\"id\":{n},\"day\":\"wed\"}}\n")).collect();
+    fs::write(scene.path("slow.json"), rows)?;
+    let job = scene.write_job("slow.json", &[])?;
+    let state = scene.text("state-shared");
+    let data = scene.text("other-data");
+    let slow = ["run", &job, "--data", &data, "--state", &state, "--rate", "1/s"];
+    let mut first = Running::start(&slow)?;
+    first.line()?.context("the first job tells that it begins")?;
+    let second = scene.run(&job, "state-shared")?;
+    first.kill()?;
+    scene.refuses(&second, &[state.as_str()])
+}
+
+#[test]
+fn a_state_file_of_a_newer_version_is_refused() -> Result<()> {
+    let scene = Scene::new()?;
+    let mut changed = 0;
+    for entry in fs::read_dir(scene.path("state-good"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "state") {
+            let mut bytes = fs::read(&path)?;
+            // Four letters, then the version.
+            bytes[4..6].copy_from_slice(&999_u16.to_le_bytes());
+            fs::write(&path, bytes)?;
+            changed += 1;
+        }
+    }
+    assert!(changed > 0, "a finished job leaves state files");
+    let job = scene.write_job("good.json", &[])?;
+    scene.refuses(&scene.run(&job, "state-good")?, &["999", "newer"])
+}
+
+#[test]
+fn a_file_that_changed_under_its_state_is_refused() -> Result<()> {
+    let scene = Scene::new()?;
+    let text = fs::read_to_string(scene.path("good.json"))?.replace("one", "uno");
+    fs::write(scene.path("good.json"), text)?;
+    let job = scene.write_job("good.json", &[])?;
+    scene.refuses(&scene.run(&job, "state-good")?, &["good.json", "changed"])
+}
+
+/// The smallest component that imports an instance of this name: preamble, one type, one import.
+fn importing(name: &str) -> Vec<u8> {
+    let length = u8::try_from(name.len()).expect("a short name");
+    let mut component = b"\0asm\x0d\0\x01\0\x07\x03\x01\x42\x00".to_vec();
+    component.extend([0x0a, length + 5, 1, 0, length]);
+    component.extend(name.as_bytes());
+    component.extend([5, 0]);
+    component
+}
+
+#[test]
+fn a_component_that_imports_more_than_it_may_is_refused_by_the_import() {
+    let loaded = Plugin::load(&importing("wasi:sockets/tcp@0.2.0"));
+    let error = loaded.err().expect("it is refused");
+    assert_eq!(error.kind, ErrorKind::Denied);
+    assert!(error.to_string().contains("wasi:sockets/tcp@0.2.0"), "{error}");
+}
+
+#[test]
+fn bytes_that_are_no_component_are_refused() {
+    let error = Plugin::load(b"no component").err().expect("it is refused");
+    assert_eq!(error.kind, ErrorKind::Corrupt);
+}

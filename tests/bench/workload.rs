@@ -1,0 +1,116 @@
+//! The rows that the hot path is measured with: 100 bytes each, eight columns, four partitions.
+//!
+//! Made before the clock starts. Invariant: the same bytes for the native and the sandboxed writer.
+
+use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, TimeUnit};
+use upsert_sink_core::id::{Millis, WriterIndex};
+use upsert_sink_core::io::{ColumnDescription, TableDescription, Task};
+
+/// Rows of one batch.
+pub const BATCH_ROWS: usize = 8192;
+/// Batches of one measurement: as many as stay below every threshold at which a pack is flushed.
+pub const BATCHES: usize = 40;
+/// Buckets of each partition.
+const BUCKETS: u32 = 16;
+/// Keys that every tenth row is of, where some are hot.
+const HOT_KEYS: usize = 64;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Every row is kept.
+    MergeOff,
+    /// The last row of each key is kept, and all keys differ.
+    UniqueKeys,
+    /// The last row of each key is kept, and every tenth row is of one of few keys.
+    HotKeys,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::MergeOff, Self::UniqueKeys, Self::HotKeys];
+
+    /// What to call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MergeOff => "merge off",
+            Self::UniqueKeys => "merge on, unique keys",
+            Self::HotKeys => "merge on, 10 % of rows of hot keys",
+        }
+    }
+
+    /// What a writer is opened with.
+    pub fn task(self) -> Task {
+        let merge = (self != Self::MergeOff).to_string();
+        Task {
+            identity: "bench".into(),
+            start: 1,
+            nonce: 1,
+            parallelism: 1,
+            index: WriterIndex(0),
+            options: vec![("sink.merge.enable".into(), merge)],
+            columns: COLUMNS.map(|(name, row, _)| (name.into(), row.into())).into(),
+            table: table(),
+            local: true,
+            checkpoint_interval: Millis(60_000),
+        }
+    }
+
+    /// All batches of one measurement.
+    pub fn batches(self) -> Vec<Vec<u8>> {
+        (0..BATCHES).map(|number| self.batch(number * BATCH_ROWS)).collect()
+    }
+
+    fn batch(self, first: usize) -> Vec<u8> {
+        let rows = first..first + BATCH_ROWS;
+        let keys: Vec<i64> = rows.clone().map(|row| self.key(row)).collect();
+        let names: Vec<String> = keys.iter().map(|key| format!("customer{key:04}")).collect();
+        let notes: Vec<String> = rows.clone().map(|row| format!("{row:042}")).collect();
+        let days: Vec<String> =
+            keys.iter().map(|key| format!("2026-01-0{}", key % 4 + 1)).collect();
+        let numbers = |scale: i64| rows.clone().map(move |row| Some(row as i64 * scale));
+        BatchBuilder::new(BATCH_ROWS)
+            .column(ColumnBuilder::int64(keys.iter().map(|key| Some(*key))))
+            .column(ColumnBuilder::utf8(names.iter().map(|name| Some(&name[..12]))))
+            .column(ColumnBuilder::int32(rows.clone().map(|row| Some(row as i32))))
+            .column(ColumnBuilder::float64(rows.clone().map(|row| Some(row as f64 / 7.0))))
+            .column(ColumnBuilder::timestamp(TimeUnit::Millis, numbers(1000)))
+            .column(ColumnBuilder::int64(numbers(31)))
+            .column(ColumnBuilder::utf8(notes.iter().map(|note| Some(note.as_str()))))
+            .column(ColumnBuilder::utf8(days.iter().map(|day| Some(day.as_str()))))
+            .build()
+    }
+
+    fn key(self, row: usize) -> i64 {
+        let hot = self == Self::HotKeys && row.is_multiple_of(10);
+        (if hot { row / 10 % HOT_KEYS } else { HOT_KEYS + row }) as i64
+    }
+}
+
+/// Name, type of the rows, type of the table: 8 + 12 + 4 + 8 + 8 + 8 + 42 + 10 = 100 bytes.
+const COLUMNS: [(&str, &str, &str); 8] = [
+    ("id", "BIGINT", "bigint"),
+    ("customer", "STRING", "string"),
+    ("amount", "INT", "int"),
+    ("price", "DOUBLE", "double"),
+    ("changed", "TIMESTAMP_LTZ(3)", "datetime"),
+    ("counter", "BIGINT", "bigint"),
+    ("note", "STRING", "string"),
+    ("day", "STRING", "string"),
+];
+
+fn table() -> TableDescription {
+    let mut columns = COLUMNS.map(|(name, _, column_type)| ColumnDescription {
+        name: name.into(),
+        column_type: column_type.into(),
+        nullable: name != "id" && name != "customer",
+    });
+    let (columns, partition_columns) = columns.split_at_mut(7);
+    TableDescription {
+        name: "local.default.bench".into(),
+        columns: columns.to_vec(),
+        partition_columns: partition_columns.to_vec(),
+        primary_key: vec!["id".into(), "customer".into()],
+        buckets: BUCKETS,
+    }
+}

@@ -1,0 +1,169 @@
+//! kill -9 of the real job in each phase of a checkpoint, until the table is the one of a run that
+//! nobody disturbed.
+//!
+//! Proves exactly-once end to end: process, state files, journal, sessions, server. Invariant: a
+//! kill that replayed nothing proves nothing, so it does not count and is repeated.
+
+mod progress;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use progress::{Phase, Progress};
+use serde_json::{Value, json};
+use upsert_sink_tests::binary::{self, Running};
+use upsert_sink_tests::feed::{self, Feed};
+
+/// The phases to be killed in, and after how many completed checkpoints of that attempt at least.
+const KILLS: [(u32, Phase); 3] = [(1, Phase::Writing), (2, Phase::Barrier), (3, Phase::Committing)];
+/// Attempts for one kill that replays something.
+const TRIES_MAX: usize = 5;
+/// At this rate the undisturbed job would take so many seconds.
+const SECONDS_OF_FEED: u64 = 20;
+
+struct Job {
+    arguments: Vec<String>,
+    data: String,
+}
+
+struct Killed {
+    phase: Phase,
+    checkpoints: u32,
+    /// The furthest event that the job had told of.
+    reached: u64,
+}
+
+impl Job {
+    fn new(directory: &Path, feed: &Feed) -> Self {
+        let place = |name: &str| directory.join(name).display().to_string();
+        let job = feed::top().join("tests/jobs/flights-full.toml").display().to_string();
+        let data = place("data");
+        let mut arguments = vec!["run".to_owned(), job];
+        let rate = format!("{}/s", feed.events / SECONDS_OF_FEED);
+        for (option, value) in [
+            ("--data", data.as_str()),
+            ("--state", place("state").as_str()),
+            ("--checkpoint-interval", "500ms"),
+            ("--rate", rate.as_str()),
+            ("--report", "json"),
+        ] {
+            arguments.extend([option.to_owned(), value.to_owned()]);
+        }
+        Self { arguments, data }
+    }
+
+    /// Starts the job again; answers it with the event that it goes on after.
+    fn restart(&self) -> Result<(Running, u64)> {
+        let mut running = Running::start(&self.arguments)?;
+        let mut told = Vec::new();
+        while let Some(line) = running.line()? {
+            if let Some(Progress::Restored(at)) = Progress::parse(&line) {
+                return Ok((running, at));
+            }
+            told.push(line);
+        }
+        bail!("it never said where it goes on: {}", told.join("\n"))
+    }
+
+    /// Lets it run until so many checkpoints are complete and the phase has begun, then kills it.
+    fn kill_in(mut running: Running, checkpoints: u32, phase: Phase) -> Result<Killed> {
+        let mut completed = 0;
+        let mut current = Phase::Writing;
+        let (mut durable, mut reached) = (0, 0);
+        while let Some(line) = running.line()? {
+            let Some(progress) = Progress::parse(&line) else { continue };
+            reached = reached.max(progress.position());
+            completed += u32::from(matches!(progress, Progress::Completed(_)));
+            current = Phase::begun_by(progress).unwrap_or(current);
+            if let Progress::Completed(at) = progress {
+                durable = at;
+            }
+            // Rows beyond the last durable checkpoint must have been handed over, to be replayed.
+            if completed >= checkpoints && current == phase && reached > durable {
+                return Self::kill(running, completed, current, reached);
+            }
+        }
+        bail!("the job ended before {checkpoints} checkpoints were complete and {phase:?} began")
+    }
+
+    /// What it still had told when the signal reached it decides the phase.
+    fn kill(running: Running, completed: u32, phase: Phase, reached: u64) -> Result<Killed> {
+        let mut killed = Killed { phase, checkpoints: completed, reached };
+        for line in running.kill()? {
+            let Some(progress) = Progress::parse(&line) else { continue };
+            killed.reached = killed.reached.max(progress.position());
+            killed.checkpoints += u32::from(matches!(progress, Progress::Completed(_)));
+            killed.phase = Phase::begun_by(progress).unwrap_or(killed.phase);
+        }
+        Ok(killed)
+    }
+
+    fn query(&self, sql: &str) -> Result<Value> {
+        let report = binary::run(&["query", sql, "--data", &self.data, "--report", "json"])?;
+        Ok(report.report()?["rows"].clone())
+    }
+
+    fn open_sessions(&self) -> Result<Value> {
+        let report = binary::run(&["sessions", "--data", &self.data, "--report", "json"])?;
+        Ok(report.report()?["open"].clone())
+    }
+}
+
+/// Kills it once in this phase such that rows are replayed; answers the next attempt, already
+/// running.
+fn kill_once(job: &Job, mut running: Running, kill: (u32, Phase)) -> Result<Running> {
+    for _ in 0..TRIES_MAX {
+        let killed = Job::kill_in(running, kill.0, kill.1)?;
+        let (next, began) = job.restart()?;
+        running = next;
+        let replayed = killed.reached.saturating_sub(began);
+        let counts = replayed > 0 && killed.phase == kill.1;
+        println!(
+            "kill -9 after {} completed checkpoints, phase {:?}: {replayed} rows replayed{}",
+            killed.checkpoints,
+            killed.phase,
+            if counts { "" } else { " (does not count, once more)" },
+        );
+        if counts {
+            return Ok(running);
+        }
+    }
+    bail!("no kill in phase {:?} replayed a row in {TRIES_MAX} attempts", kill.1)
+}
+
+/// The answer of an aggregate query: one row of numbers, as an array or as an object.
+fn numbers(rows: &Value) -> Result<Vec<i64>> {
+    let row = rows.get(0).context("one row")?;
+    let values: Vec<&Value> = match row {
+        Value::Array(values) => values.iter().collect(),
+        Value::Object(fields) => fields.values().collect(),
+        other => bail!("a row is {other}"),
+    };
+    values.into_iter().map(|value| value.as_i64().context("a whole number")).collect()
+}
+
+fn crash_demo() -> Result<()> {
+    let feed = Feed::chosen();
+    println!("feed: {}, {} events", feed.name, feed.events);
+    let directory = tempfile::tempdir()?;
+    let job = Job::new(directory.path(), &feed);
+    let mut running = Running::start(&job.arguments)?;
+    for kill in KILLS {
+        running = kill_once(&job, running, kill)?;
+    }
+    running.finish()?.report()?;
+    let sql = "SELECT count(*), sum(dep_delay), sum(air_time) FROM flights";
+    let figures = numbers(&job.query(sql)?)?;
+    println!("{sql}\n{figures:?}");
+    assert_eq!(figures, [feed.rows, feed.sum_dep_delay, feed.sum_air_time]);
+    assert_eq!(job.open_sessions()?, json!([]), "no session is left open");
+    Ok(())
+}
+
+/// Whatever the moment of a kill: the table is that of an undisturbed run, and no session is left.
+#[test]
+fn killed_in_every_phase_the_table_is_the_same() {
+    if let Err(error) = crash_demo() {
+        panic!("{error:?}");
+    }
+}

@@ -1,0 +1,47 @@
+//! The seeds that are run, and how one of them is run again.
+//!
+//! `SIMULATION_SEED=0x…` runs one, `SIMULATION_SEEDS=N` so many; `SIMULATION_TRACE=1` prints all
+//! that happened. Invariant: a failure prints its seed.
+
+use anyhow::{Result, ensure};
+use tokio::runtime::Builder;
+use upsert_sink::Plugin;
+
+use crate::engine::{Engine, Outcome};
+use crate::world::{Plan, Trace};
+
+/// Seeds of one run, unless told otherwise.
+const SEEDS: u64 = 10;
+
+fn run(seed: u64, plugin: &Plugin) -> Result<Outcome> {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build()?;
+    let trace = Trace::new();
+    let (plugin, world) = (plugin.clone(), trace.clone());
+    let outcome =
+        runtime.block_on(async { Engine::new(Plan::of(seed), plugin, world).await?.run().await });
+    print!("{}", trace.lines());
+    outcome
+}
+
+fn seeds() -> Result<Vec<u64>> {
+    if let Ok(seed) = std::env::var("SIMULATION_SEED") {
+        return Ok(vec![u64::from_str_radix(seed.trim_start_matches("0x"), 16)?]);
+    }
+    let count = std::env::var("SIMULATION_SEEDS").map_or(Ok(SEEDS), |count| count.parse())?;
+    Ok((0..count).map(|number| 0x5EED_0000 + number).collect())
+}
+
+/// Whatever the faults: no view breaks a promise, and in the end the table is the fold of the
+/// input.
+#[test]
+fn every_seed_comes_to_the_fold_and_is_the_same_run_twice() -> Result<()> {
+    let plugin = Plugin::embedded()?;
+    for seed in seeds()? {
+        let again = || format!("SIMULATION_SEED={seed:#x} bash tests/run simulation");
+        let first = run(seed, &plugin).map_err(|error| error.context(again()))?;
+        let second = run(seed, &plugin).map_err(|error| error.context(again()))?;
+        println!("seed {seed:#x}: {first:?}");
+        ensure!(first == second, "two runs differ, {first:?} and {second:?}: {}", again());
+    }
+    Ok(())
+}

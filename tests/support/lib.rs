@@ -1,0 +1,9 @@
+//! What the suites share: the binary, its reports, the feeds, and the clock of the harness.
+//!
+//! Used by the suites beside it, shipped with nothing.
+//! Invariant: nothing here knows what the sink should do; expectations stand in the suites.
+
+pub mod binary;
+pub mod clock;
+pub mod feed;
+pub mod options;
