@@ -314,6 +314,47 @@ mod tests {
         assert!(!session.doubt(&SessionId("a".into())), "a second doubt rolls over again");
     }
 
+    /// Every state × input of the table above.
+    #[test]
+    fn every_pair_of_state_and_input_is_decided_as_the_table_says() {
+        let (first, second) = (name(1, 3, 0), name(1, 3, 1));
+        let absent = PartitionSession::default();
+        let mut awaiting = absent.clone();
+        awaiting.ask("day='x'", 1, CheckpointId(3));
+        let mut open = awaiting.clone();
+        open.grant(&grant(&first, "a"));
+        let after = |session: &PartitionSession, input: &dyn Fn(&mut PartitionSession) -> bool| {
+            let mut session = session.clone();
+            let changed = input(&mut session);
+            (changed, session.awaited().cloned(), session.open().map(|open| open.id.0.clone()))
+        };
+        let ask = |session: &mut PartitionSession| session.ask("day='x'", 1, CheckpointId(3));
+        let ours = |session: &mut PartitionSession| session.grant(&grant(&first, "a"));
+        let other = |session: &mut PartitionSession| session.grant(&grant(&second, "b"));
+        let doubt = |session: &mut PartitionSession| session.doubt(&SessionId("a".into()));
+        let foreign = |session: &mut PartitionSession| session.doubt(&SessionId("b".into()));
+        let leave = |session: &mut PartitionSession| {
+            session.leave();
+            true
+        };
+        let (asked, a) = (Some(first.clone()), Some(String::from("a")));
+        assert_eq!(after(&absent, &ask), (true, asked.clone(), None));
+        assert_eq!(after(&awaiting, &ask), (false, asked.clone(), None));
+        assert_eq!(after(&open, &ask), (false, None, a.clone()));
+        assert_eq!(after(&absent, &ours), (false, None, None));
+        assert_eq!(after(&awaiting, &ours), (true, None, a.clone()));
+        assert_eq!(after(&open, &ours), (false, None, a.clone()));
+        for state in [&absent, &awaiting, &open] {
+            let held = after(state, &|_| false);
+            assert_eq!(after(state, &other), held, "a session of another name was taken");
+            assert_eq!(after(state, &foreign), held, "a doubt of another session was taken");
+            assert_eq!(after(state, &leave), (true, None, None));
+        }
+        assert_eq!(after(&absent, &doubt), (false, None, None));
+        assert_eq!(after(&awaiting, &doubt), (false, asked, None));
+        assert_eq!(after(&open, &doubt), (true, None, None));
+    }
+
     #[test]
     fn a_committable_is_read_back_as_written() {
         let committable = Committable {

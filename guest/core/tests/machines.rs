@@ -18,7 +18,7 @@
 //! | `refuse PREFIX KIND` | a definite no |
 //! | `repeat-outcome` | tells the last outcome once more |
 //! | `pass MS`, `crash`, `forgets`, `expire ID`, `unjournal ID` | time, faults |
-//! | `table`, `status`, `under-way`, `open-sessions` | shows |
+//! | `table`, `table-ends`, `status`, `under-way`, `open-sessions` | shows |
 
 #[allow(dead_code, reason = "two suites share it, and each uses a part")]
 #[path = "script/tunnel.rs"]
@@ -94,6 +94,10 @@ impl Script {
             "expire" => self.world.tunnel.expire(words[0]),
             "unjournal" => self.world.unjournal(words[0]),
             "table" => return Ok(self.world.tunnel.table()),
+            "table-ends" => {
+                let end = |line: &String| format!("… {}", &line[line.len() - 4..]);
+                return Ok(self.world.tunnel.table().iter().map(end).collect());
+            }
             "status" => return Ok(vec![self.world.status()]),
             "under-way" => return Ok(self.world.labels()),
             "open-sessions" => {

@@ -82,11 +82,15 @@ fn row(key: i64, position: usize) -> String {
 impl Engine {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let log = (0..120).map(|_| (["x", "y"][dice.below(2)], dice.below(5) as i64)).collect();
+        let log = (0..120).map(|_| (["x", "y"][dice.below(2)], dice.below(3) as i64)).collect();
         // Two rows fill a bucket's buffer, so that a session takes many packs.
         let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let mut world = World::default();
-        world.options = vec![option("upsert.writer.bucket.buffer-size", "1 kb")];
+        let merge = if seed.is_multiple_of(2) { "true" } else { "false" };
+        world.options = vec![
+            option("upsert.writer.bucket.buffer-size", "1 kb"),
+            option("sink.merge.enable", merge),
+        ];
         Self {
             world,
             dice,
@@ -100,7 +104,7 @@ impl Engine {
             late: Vec::new(),
             seen: BTreeMap::new(),
             crashes: 0,
-            rows_per_checkpoint: [1, 4, 16][seed as usize % 3],
+            rows_per_checkpoint: [1, 6, 30][seed as usize % 3],
             faults: true,
         }
     }
@@ -144,7 +148,9 @@ impl Engine {
             10 if self.dice.one_in(20) => self.world.commit(CommitterInput::TimerFired)?,
             10 => self.world.pass(1_000 * (1 + self.dice.below(6) as u64))?,
             _ if self.faults && self.dice.one_in(8) => self.restart()?,
-            _ => self.apply_late(),
+            // Late copies are in no hurry: newer packs overtake them.
+            _ if !self.faults || self.dice.one_in(8) => self.apply_late(),
+            _ => {}
         }
         self.note_snapshots()?;
         if std::env::var_os("SEED").is_some() {
@@ -225,8 +231,8 @@ impl Engine {
         }
         let (operation, at) = under_way[self.dice.below(under_way.len())].clone();
         if self.faults && self.dice.one_in(3) {
-            return match self.dice.below(4) {
-                0 => {
+            return match self.dice.below(5) {
+                0 | 4 => {
                     self.late.push(operation);
                     self.world.complete(at.0, at.1, Outcome::InDoubt("no answer".into()))
                 }

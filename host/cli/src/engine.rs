@@ -64,8 +64,8 @@ pub(crate) struct Engine {
     cadence: Cadence,
     stop: Stop,
     state: JobState,
-    /// The newest checkpoint's sink state; none before the first.
-    latest: Option<Vec<u8>>,
+    /// The sink's state at the newest checkpoint; empty before the first of this run.
+    latest: Vec<u8>,
     /// Events since the newest barrier.
     pending: u64,
     /// Batches since the newest barrier: when they were handed over, and their events.
@@ -77,13 +77,12 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// A job that goes on at `state`; `latest` is the sink state it was restored from.
+    /// A job that goes on at `state`.
     pub(crate) fn new(
         sink: Sink,
         store: StateStore,
         components: Components,
         state: JobState,
-        latest: Option<Vec<u8>>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             sink: Arc::new(sink),
@@ -93,7 +92,7 @@ impl Engine {
             cadence: Cadence { interval: Duration::from_secs(1), events_max: None, rate: None },
             stop: Stop::listen()?,
             state,
-            latest,
+            latest: Vec::new(),
             pending: 0,
             handed: Vec::new(),
             awaited: VecDeque::new(),
@@ -190,7 +189,7 @@ impl Engine {
         self.state.offset = events.end;
         self.state.events += events.events;
         self.outcome.events += events.events;
-        self.progress.events(events.events);
+        self.progress.events(events.events, self.state.events);
         Ok(())
     }
 
@@ -204,20 +203,16 @@ impl Engine {
         self.progress.checkpoint(id, Phase::Flushing, self.state.events);
         let checkpoint = self.sink.checkpoint(id).await?;
         self.state.checkpoint = id;
-        self.latest = Some(checkpoint.to_bytes());
+        self.latest = checkpoint.to_bytes();
         self.save().await?;
         self.progress.checkpoint(id, Phase::Stored, self.state.events);
         self.sink.checkpoint_completed(id).await?;
         self.outcome.checkpoints += 1;
         self.pending = 0;
         self.awaited.push_back((id, std::mem::take(&mut self.handed)));
-        self.await_commit(id);
-        Ok(())
-    }
-
-    fn await_commit(&mut self, id: u64) {
         let sink = Arc::clone(&self.sink);
         self.commits.spawn(async move { sink.committed(id).await.map(|()| id) });
+        Ok(())
     }
 
     /// Checkpoint `id` is visible, and so is every one before it.
@@ -234,11 +229,9 @@ impl Engine {
 
     /// The last checkpoint, and its commit. Afterwards a finished job has nothing left to do.
     async fn finish(&mut self, input_ended: bool) -> anyhow::Result<()> {
-        if self.pending > 0 || self.latest.is_none() {
+        // A restored job with nothing new needs one too: its commits are known when a later one is.
+        if self.pending > 0 || self.outcome.checkpoints == 0 {
             self.checkpoint().await?;
-        } else {
-            // Restored, and nothing new: the restored commits may still be on their way.
-            self.await_commit(self.state.checkpoint);
         }
         while let Some(committed) = self.commits.join_next().await {
             self.note(committed??);
@@ -251,8 +244,7 @@ impl Engine {
     }
 
     async fn save(&self) -> anyhow::Result<()> {
-        let sink = self.latest.clone().context("a state is saved after its checkpoint")?;
-        let stored = Stored { job: self.state.clone(), sink };
+        let stored = Stored { job: self.state.clone(), sink: self.latest.clone() };
         // The write is small; what may take long is the disk's own flush.
         tokio::task::block_in_place(|| self.store.save(&stored))
     }

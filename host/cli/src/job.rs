@@ -147,9 +147,9 @@ impl SourceTable {
     fn format(&self) -> anyhow::Result<Format> {
         let op = self.op()?;
         match self.format {
-            FormatName::Parquet if self.paths()?.iter().any(|path| path == "-") => {
-                Err(bad_input("[source] path = \"-\": Parquet is read from its end, so from files only; use JSON"))
-            }
+            FormatName::Parquet if self.paths()?.iter().any(|path| path == "-") => Err(bad_input(
+                "[source] path = \"-\": Parquet is read from its end, so from files only; use JSON",
+            )),
             FormatName::Parquet => Ok(Format::Parquet { columns: self.columns.clone(), op }),
             FormatName::Json => Ok(Format::Json { schema: self.schema()?, op }),
             FormatName::Debezium if op.is_some() => Err(bad_input(
@@ -217,7 +217,8 @@ impl TableDefinition {
 
     /// The statement that creates the table if it is not there.
     pub(crate) fn create_statement(&self) -> String {
-        let mut columns: Vec<String> = self.columns.iter().map(|column| self.column(column)).collect();
+        let mut columns: Vec<String> =
+            self.columns.iter().map(|column| self.column(column)).collect();
         columns.push(format!("PRIMARY KEY ({})", self.primary_key.join(", ")));
         let partitioned = match self.partitioned_by.as_slice() {
             [] => String::new(),
@@ -329,7 +330,9 @@ mod tests {
             (format!("{source}op-column = \"op\"\nops = {{ a = \"upsert\" }}\n"), "\"upsert\""),
             (format!("{source}[sink]\n\"sink.parallelism\" = [1]\n"), "sink.parallelism"),
             (
-                format!("{source}[table]\nname=\"t\"\ncolumns=[\"a INT\"]\nprimary-key=[\"b\"]\nbuckets=1\n"),
+                format!(
+                    "{source}[table]\nname=\"t\"\ncolumns=[\"a INT\"]\nprimary-key=[\"b\"]\nbuckets=1\n"
+                ),
                 "primary-key",
             ),
         ] {

@@ -3,7 +3,6 @@
 //! `command/run.rs` and `command/demo.rs` use it when the job names no endpoint. Invariant: the sink talks to it over TCP like
 //! to any other endpoint; only reading back takes the short way over the files.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -23,6 +22,8 @@ use crate::fold::Comparison;
 use crate::fold::Fold;
 use crate::fold::FoldColumns;
 use crate::job::TableDefinition;
+use crate::sink;
+use crate::sink::Options;
 
 /// The server's one project.
 pub(crate) const PROJECT: &str = "local";
@@ -36,18 +37,14 @@ pub(crate) async fn start(dir: &Path, listen: Option<SocketAddr>) -> anyhow::Res
     Ok(Server::start(settings, Components::system()).await?)
 }
 
-/// The options that lead a sink to the server, without overwriting what the job says.
-pub(crate) fn point_at(server: &Server, options: &mut BTreeMap<String, String>) {
-    for (name, value) in [
-        ("endpoint", server.endpoint()),
-        ("tunnelEndpoint", format!("http://{}", server.address())),
-        ("project", String::from(PROJECT)),
-        // The local server takes any key.
-        ("accessId", String::from("local")),
-        ("accessKey", String::from("local")),
-    ] {
-        options.entry(String::from(name)).or_insert(value);
-    }
+/// The options that lead a sink to the server, where the job does not set them.
+pub(crate) fn point_at(server: &Server, options: &mut Options) {
+    sink::set_default(options, sink::ENDPOINT, server.endpoint());
+    sink::set_default(options, sink::TUNNEL_ENDPOINT, format!("http://{}", server.address()));
+    sink::set_default(options, sink::PROJECT, PROJECT);
+    // The local server takes any key.
+    sink::set_default(options, sink::ACCESS_ID, "local");
+    sink::set_default(options, sink::ACCESS_KEY, "local");
 }
 
 /// Runs a query over the directory.

@@ -76,7 +76,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Run(arguments) => command::run::run(arguments).await,
         Command::Serve(arguments) => command::serve::run(arguments).await,
         Command::Query(arguments) => command::query::run(arguments).await,
-        Command::Sessions(arguments) => command::sessions::run(arguments),
+        Command::Sessions(arguments) => command::sessions::run(arguments).await,
         Command::Options(arguments) => command::options::run(&arguments),
         Command::Inspect(arguments) => command::inspect::run(&arguments),
     }

@@ -29,6 +29,9 @@ impl Phase {
     }
 }
 
+/// Without a bar, a line is told about so often.
+const LINE_EVENTS: u64 = 5_000;
+
 /// Tells people how a job goes.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
@@ -51,10 +54,15 @@ impl Progress {
         Self { bar: Some(bar) }
     }
 
-    /// So many more events were handed over.
-    pub(crate) fn events(&self, events: u64) {
-        if let Some(bar) = &self.bar {
-            bar.inc(events);
+    /// So many more events were handed over, `total` over all runs of the job.
+    pub(crate) fn events(&self, events: u64, total: u64) {
+        match &self.bar {
+            Some(bar) => bar.inc(events),
+            // One line each time another step is reached: often enough to see where a job was when it died.
+            None if (total - events) / LINE_EVENTS < total / LINE_EVENTS => {
+                eprintln!("handed over: event {total}");
+            }
+            None => {}
         }
     }
 
@@ -63,14 +71,6 @@ impl Progress {
         match &self.bar {
             Some(bar) => bar.set_message(format!("checkpoint {id} {}", phase.word())),
             None => eprintln!("checkpoint {id}: {} at event {events}", phase.word()),
-        }
-    }
-
-    /// Something worth a line of its own.
-    pub(crate) fn line(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
         }
     }
 

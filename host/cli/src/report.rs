@@ -98,9 +98,10 @@ impl JobReport {
 
     /// The figures that every job has, one per line.
     pub(crate) fn lines(&self) -> Vec<(&'static str, String)> {
-        let mut lines = vec![
-            ("events", format!("{} at {}/s", thousands(self.events), thousands(self.events_per_second))),
-        ];
+        let mut lines = vec![(
+            "events",
+            format!("{} at {}/s", thousands(self.events), thousands(self.events_per_second)),
+        )];
         if let (Some(rows), Some(partitions)) = (self.rows, self.partitions) {
             lines.push(("table", format!("{} rows in {partitions} partitions", thousands(rows))));
         }
@@ -114,7 +115,10 @@ impl JobReport {
             format!("{} in {} requests", bytes(self.bytes), thousands(self.http_requests)),
         ));
         if let (Some(p50), Some(p99)) = (self.freshness_ms.p50, self.freshness_ms.p99) {
-            lines.push(("freshness", format!("p50 {p50} ms, p99 {p99} ms from handed over to visible")));
+            lines.push((
+                "freshness",
+                format!("p50 {p50} ms, p99 {p99} ms from handed over to visible"),
+            ));
         }
         if let Some(peak) = self.peak_rss_bytes {
             lines.push(("memory", format!("{} at most", bytes(peak))));

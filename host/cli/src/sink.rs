@@ -4,7 +4,7 @@
 //! library as the job wrote them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use arrow_schema::DataType;
@@ -19,16 +19,42 @@ use upsert_sink::Sink;
 
 use crate::failure::bad_input;
 
-/// Settings of a sink whose journal is in the job's state directory.
+/// Options as a job writes them, by name.
+pub(crate) type Options = BTreeMap<String, String>;
+
+/// An option that this engine fills in if the job does not: its name, and the connector's other name for it.
+pub(crate) type Names = (&'static str, &'static str);
+
+pub(crate) const ENDPOINT: Names = ("endpoint", "odps.end.point");
+pub(crate) const TUNNEL_ENDPOINT: Names = ("tunnelEndpoint", "odps.tunnel.end.point");
+pub(crate) const PROJECT: Names = ("project", "odps.project.name");
+pub(crate) const TABLE: Names = ("tableName", "table-name");
+pub(crate) const ACCESS_ID: Names = ("accessId", "odps.access.id");
+pub(crate) const ACCESS_KEY: Names = ("accessKey", "odps.access.key");
+pub(crate) const STS_TOKEN: Names = ("stsToken", "odps.access.sts-token");
+const JOURNAL_DIR: Names = ("sink.journal-dir", "sink.journal-dir");
+
+/// Whether a job sets an option, by either name.
+pub(crate) fn is_set(options: &Options, names: Names) -> bool {
+    options.contains_key(names.0) || options.contains_key(names.1)
+}
+
+/// Sets an option unless the job does.
+pub(crate) fn set_default(options: &mut Options, names: Names, value: impl Into<String>) {
+    if !is_set(options, names) {
+        options.insert(String::from(names.0), value.into());
+    }
+}
+
+/// Settings of a sink; its journal is in the job's state directory unless the job says otherwise.
 pub(crate) fn settings(
-    options: BTreeMap<String, String>,
-    journal_dir: PathBuf,
+    mut options: Options,
+    journal_dir: &Path,
     checkpoint_interval: Duration,
 ) -> anyhow::Result<Settings> {
-    let mut settings = Settings::from_options(options)?;
-    settings.journal_dir = journal_dir;
-    settings.checkpoint_interval = checkpoint_interval;
-    Ok(settings)
+    set_default(&mut options, JOURNAL_DIR, journal_dir.display().to_string());
+    let settings = Settings::from_options(options)?;
+    Ok(Settings { checkpoint_interval, ..settings })
 }
 
 /// Connects to the catalog of the sink's table.
@@ -64,7 +90,9 @@ pub(crate) fn table_type(data_type: &DataType) -> anyhow::Result<String> {
         DataType::Int64 => "BIGINT",
         DataType::Float32 => "FLOAT",
         DataType::Float64 => "DOUBLE",
-        DataType::Decimal128(precision, scale) => return Ok(format!("DECIMAL({precision},{scale})")),
+        DataType::Decimal128(precision, scale) => {
+            return Ok(format!("DECIMAL({precision},{scale})"));
+        }
         DataType::Utf8 => "STRING",
         DataType::Binary => "BINARY",
         DataType::Date32 => "DATE",

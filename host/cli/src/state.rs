@@ -146,7 +146,7 @@ impl StateStore {
         for entry in std::fs::read_dir(&self.dir)? {
             let name = entry?.file_name();
             let id = name.to_str().and_then(|name| {
-                name.strip_prefix("checkpoint-")?.strip_suffix(".state")?.parse().ok()
+                name.strip_prefix("checkpoint-")?.strip_suffix(".state")?.parse::<u64>().ok()
             });
             ids.extend(id);
         }

@@ -38,7 +38,7 @@ pub enum RowKind {
 ///
 /// # Errors
 /// `InvalidConfig` naming the column whose type has no place in the contract.
-pub fn row_columns(schema: &Schema) -> Result<Vec<(String, String)>> {
+pub(crate) fn row_columns(schema: &Schema) -> Result<Vec<(String, String)>> {
     let columns = schema.fields().iter().map(|field| {
         let row_type = row_type::text(field.data_type()).map_err(|why| {
             Error::config(field.name(), format!("the column's type {} {why}", field.data_type()))
@@ -52,7 +52,7 @@ pub fn row_columns(schema: &Schema) -> Result<Vec<(String, String)>> {
 ///
 /// # Errors
 /// `Bug` if `kinds` has another length than the rows, or the batch is larger than 4 GiB.
-pub fn encode(rows: &RecordBatch, kinds: &[RowKind]) -> Result<Vec<u8>> {
+pub(crate) fn encode(rows: &RecordBatch, kinds: &[RowKind]) -> Result<Vec<u8>> {
     if !kinds.is_empty() && kinds.len() != rows.num_rows() {
         let message = format!("{} row kinds for {} rows", kinds.len(), rows.num_rows());
         return Err(Error::bug("batch", message));

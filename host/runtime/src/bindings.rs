@@ -57,7 +57,7 @@ impl From<&io::Task> for types::Task {
             nonce: task.nonce,
             parallelism: task.parallelism,
             index: task.index.0,
-            options: pairs(&task.options, |name, value| types::Option_ { name, value }),
+            options: pairs(&task.options, |name, value| types::Setting { name, value }),
             columns: pairs(&task.columns, |name, row_type| types::RowColumn { name, row_type }),
             table: types::Table::from(&task.table),
             local: task.local,

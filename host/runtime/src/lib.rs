@@ -1,20 +1,76 @@
 //! upsert-sink: keeps MaxCompute Delta tables up to date from a stream engine.
-#![allow(dead_code)]
+//!
+//! READ FIRST. The way of a row through this crate, file by file:
+//!
+//! | step | file | what happens |
+//! |---|---|---|
+//! | 1 | `sink.rs` | an engine hands over a `RecordBatch`; opened by `open.rs` |
+//! | 2 | `batch.rs` | its Arrow buffers become the `columns` form of `wit/README.md` |
+//! | 3 | `shuffle.rs` | the guest's `route` says which writer each row belongs to |
+//! | 4 | `writer.rs`, `driver.rs` | a bounded queue, then one guest call for each batch |
+//! | 5 | `instance.rs`, `bindings.rs` | the call; the guest decides, in its `sandbox.rs` |
+//! | 6 | `capability/tunnel.rs` | what it submits: checked against its grant, kept until released |
+//! | 7 | `tunnel/` | one attempt at it on the wire, signed; the journal around it |
+//! | 8 | `transport.rs` | bytes leave |
+//!
+//! There is one way back: the outcome of an attempt, through `driver.rs`, as a call of the guest. A checkpoint goes the same
+//! way as rows, behind them, and comes back as snapshots; `committer.rs` then commits what it holds, `coordinator.rs` hands
+//! out sessions.
+//!
+//! Invariant: this crate decides nothing about buckets, buffers or commits. It knows where things are and who may do what.
+#![forbid(unsafe_code)]
+
+#[doc(hidden)]
+pub mod bare;
+mod batch;
 mod bindings;
 mod capability;
+mod catalog;
+mod checkpoint;
+mod committer;
 pub mod components;
+mod coordinator;
+mod dead_letter;
+mod driver;
+mod ending;
 mod error;
 mod frame;
 mod instance;
 pub mod journal;
 mod journal_record;
 mod metrics;
+mod open;
 mod plugin;
+mod row_type;
 mod sandbox;
 mod settings;
 mod settings_options;
+mod shuffle;
+mod sink;
 mod transport;
 mod tunnel;
+mod writer;
+
+pub use arrow_array;
+pub use arrow_schema;
+pub use upsert_sink_core::io::ColumnDescription;
+pub use upsert_sink_core::io::TableDescription;
+
+pub use batch::RowKind;
+pub use catalog::Catalog;
+pub use checkpoint::Checkpoint;
+pub use components::Components;
 pub use error::Error;
+pub use error::ErrorKind;
+pub use error::Result;
+pub use metrics::Histogram;
+pub use metrics::Metrics;
+pub use open::SinkBuilder;
+pub use plugin::Inspection;
+pub use plugin::OptionDoc;
 pub use plugin::Plugin;
+pub use sandbox::Limits;
+pub use settings::Credentials;
+pub use settings::Secret;
 pub use settings::Settings;
+pub use sink::Sink;

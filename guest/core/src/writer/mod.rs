@@ -9,8 +9,6 @@
 mod asking;
 mod packs;
 mod rows;
-#[cfg(test)]
-mod tests;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;

@@ -129,10 +129,10 @@ impl World {
         self.known.clear();
     }
 
-    /// Rows of one partition for a writer: `1=a`, or `-1` for a delete.
+    /// Rows of one partition for a writer: `1=a`, `1=a*600` for a long one, or `-1` for a delete.
     pub(crate) fn write(&mut self, index: usize, day: &str, rows: &[&str]) -> Result<(), Error> {
         let parse = |row: &&str| match row.split_once('=') {
-            Some((key, value)) => (RowKind::Insert, key.parse().unwrap(), Some(value.to_owned())),
+            Some((key, value)) => (RowKind::Insert, key.parse().unwrap(), Some(repeated(value))),
             None => (RowKind::Delete, row.trim_start_matches('-').parse::<i64>().unwrap(), None),
         };
         let rows: Vec<(RowKind, i64, Option<String>)> = rows.iter().map(parse).collect();
@@ -439,6 +439,14 @@ impl World {
                 assert!(earlier.is_none_or(|held| !held.under_way), "a ticket is used once");
             }
         }
+    }
+}
+
+/// `a*3` is `aaa`.
+fn repeated(value: &str) -> String {
+    match value.split_once('*') {
+        Some((text, times)) => text.repeat(times.parse().unwrap()),
+        None => value.to_owned(),
     }
 }
 

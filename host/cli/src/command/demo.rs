@@ -47,7 +47,8 @@ const CHECKPOINT_EVENTS_MAX: u64 = 10_000;
 const BATCH_ROWS: usize = 2_500;
 const WRITERS: u32 = 4;
 const BUCKETS: u32 = 8;
-const TOTALS: &str = "SELECT count(*), count(DISTINCT day), sum(distance), sum(arr_delay) FROM flights";
+const TOTALS: &str =
+    "SELECT count(*), count(DISTINCT day), sum(distance), sum(arr_delay) FROM flights";
 const SHOWN: &str = "SELECT carrier, count(*) AS flights, round(avg(arr_delay), 1) AS late_by_minutes FROM flights \
                      GROUP BY carrier ORDER BY flights DESC LIMIT 5";
 
@@ -89,7 +90,10 @@ fn directory(wanted: Option<&Path>) -> anyhow::Result<(PathBuf, Option<tempfile:
         return Ok((temporary.path().to_owned(), Some(temporary)));
     };
     if dir.join("data").exists() || dir.join("state").exists() {
-        bail!("directory {}: a demo ran here before; name another one, or remove it", dir.display());
+        bail!(
+            "directory {}: a demo ran here before; name another one, or remove it",
+            dir.display()
+        );
     }
     Ok((dir.to_owned(), None))
 }
@@ -99,12 +103,11 @@ async fn ingest(server: &Server, dir: &Path, interval: Duration) -> anyhow::Resu
     let source = source()?;
     let components = Components::system();
     let table = table(&source.schema())?;
-    let mut options = std::collections::BTreeMap::from([
-        (String::from("tableName"), table.name.clone()),
-        (String::from("sink.parallelism"), WRITERS.to_string()),
-    ]);
+    let mut options = sink::Options::new();
+    sink::set_default(&mut options, sink::TABLE, &table.name);
+    options.insert(String::from("sink.parallelism"), WRITERS.to_string());
     local::point_at(server, &mut options);
-    let settings = sink::settings(options, store.journal_dir(), interval)?;
+    let settings = sink::settings(options, &store.journal_dir(), interval)?;
     let catalog = sink::catalog(&settings, &components).await?;
     catalog.execute(&table.create_statement()).await?;
     let plugin = Plugin::embedded()?;
@@ -118,7 +121,7 @@ async fn ingest(server: &Server, dir: &Path, interval: Duration) -> anyhow::Resu
         finished: false,
     };
     let cadence = Cadence { interval, events_max: Some(CHECKPOINT_EVENTS_MAX), rate: None };
-    let engine = Engine::new(opened, store, components, state, None)?
+    let engine = Engine::new(opened, store, components, state)?
         .cadence(cadence)
         .progress(Progress::new(Some(SAMPLE_EVENTS)));
     let (outcome, opened) = engine.run(Box::new(source)).await?;
@@ -197,7 +200,9 @@ async fn show(
     data: &Path,
     kept: bool,
 ) -> anyhow::Result<()> {
-    println!("A month of flights from New York, each one scheduled, departed, landed or cancelled:");
+    println!(
+        "A month of flights from New York, each one scheduled, departed, landed or cancelled:"
+    );
     println!();
     let mut lines = report.lines();
     let verdict = match comparison.differences {

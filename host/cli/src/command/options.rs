@@ -38,7 +38,8 @@ struct Document {
 /// Prints all options.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let plugin = Plugin::embedded()?;
-    let mut options: Vec<Row> = plugin.options()?.into_iter().map(|doc| row("guest", doc)).collect();
+    let mut options: Vec<Row> =
+        plugin.options()?.into_iter().map(|doc| row("guest", doc)).collect();
     options.extend(Settings::describe().into_iter().map(|doc| row("host", doc)));
     options.sort_by(|a, b| a.name.cmp(&b.name));
     match arguments.report {
@@ -74,14 +75,20 @@ pub(crate) fn check_names<'n>(
     names: impl Iterator<Item = &'n String>,
     plugin: &Plugin,
 ) -> anyhow::Result<()> {
-    let mut known: Vec<String> = plugin.options()?.into_iter().map(|doc| doc.name).collect();
-    known.extend(Settings::describe().into_iter().map(|doc| doc.name));
+    let mut docs = plugin.options()?;
+    docs.extend(Settings::describe());
+    // An alias stands in the documentation of its option only.
+    let is_alias = |name: &str| {
+        let written = format!("Also written `{name}`");
+        docs.iter().any(|doc| doc.doc.contains(&written))
+    };
+    let known: Vec<&String> = docs.iter().map(|doc| &doc.name).collect();
     for name in names {
-        if known.contains(name) {
+        if known.contains(&name) || is_alias(name) {
             continue;
         }
         let nearest = known.iter().min_by_key(|known| distance(name, known));
-        let nearest = nearest.map(String::as_str).unwrap_or_default();
+        let nearest = nearest.map(|name| name.as_str()).unwrap_or_default();
         return Err(bad_input(format!(
             "[sink] {name}: there is no such option; did you mean `{nearest}`? `upsert-sink options` lists all"
         )));

@@ -35,7 +35,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let batches = local::query(&arguments.data, &arguments.sql).await?;
     let mut out = std::io::stdout().lock();
     match arguments.report {
-        ReportForm::Text => writeln!(out, "{}", arrow_cast::pretty::pretty_format_batches(&batches)?)?,
+        ReportForm::Text => {
+            writeln!(out, "{}", arrow_cast::pretty::pretty_format_batches(&batches)?)?
+        }
         ReportForm::Json => write_document(&batches, &mut out)?,
     }
     Ok(())
@@ -98,7 +100,9 @@ fn nested_values(column: &ArrayRef) -> anyhow::Result<Vec<String>> {
     lines.write(&batch)?;
     lines.finish()?;
     let text = String::from_utf8(lines.into_inner())?;
-    let value = |line: &str| line.strip_prefix("{\"v\":").and_then(|v| v.strip_suffix('}')).map(String::from);
+    let value = |line: &str| {
+        line.strip_prefix("{\"v\":").and_then(|v| v.strip_suffix('}')).map(String::from)
+    };
     Ok(text.lines().map(|line| value(line).unwrap_or_else(|| String::from("null"))).collect())
 }
 
@@ -132,7 +136,10 @@ mod tests {
         let mut text = Vec::new();
         write_document(&[batch], &mut text).expect("written");
         let text = String::from_utf8(text).expect("UTF-8");
-        assert!(text.contains("[328521, 123456789012345678.90, 1.5, \"a\\\"b\", [1,null]]"), "{text}");
+        assert!(
+            text.contains("[328521, 123456789012345678.90, 1.5, \"a\\\"b\", [1,null]]"),
+            "{text}"
+        );
         assert!(text.contains("[null, null, \"NaN\", \"12\", null]"), "{text}");
         serde_json::from_str::<serde_json::Value>(&text).expect("a document");
     }

@@ -136,7 +136,8 @@ fn check(arguments: &Arguments, job: &Job) -> anyhow::Result<()> {
     if arguments.verify && !matches!(job.format, Format::Parquet { .. }) {
         return Err(bad_input("--verify folds Parquet feeds only; leave it out for this job"));
     }
-    if arguments.verify && (job.table.is_none() || job.options.contains_key("endpoint")) {
+    let is_remote = sink::is_set(&job.options, sink::ENDPOINT);
+    if arguments.verify && (job.table.is_none() || is_remote) {
         return Err(bad_input(
             "--verify reads the table back from the embedded server: it needs [table], and no endpoint in [sink]",
         ));
@@ -154,23 +155,23 @@ async fn open(
 ) -> anyhow::Result<Opened> {
     let mut options = job.options.clone();
     if let Some(table) = &job.table {
-        options.entry(String::from("tableName")).or_insert_with(|| table.name.clone());
+        sink::set_default(&mut options, sink::TABLE, &table.name);
     }
     let mut server = None;
-    if options.contains_key("endpoint") {
+    if sink::is_set(&options, sink::ENDPOINT) {
         credentials(&mut options)?;
     } else {
         let started = local::start(&arguments.data, None).await?;
         local::point_at(&started, &mut options);
         server = Some(started);
     }
-    let settings = sink::settings(options, store.journal_dir(), arguments.checkpoint_interval)?;
+    let settings = sink::settings(options, &store.journal_dir(), arguments.checkpoint_interval)?;
     let components = Components::system();
     let catalog = sink::catalog(&settings, &components).await?;
     if let (Some(_), Some(table)) = (&server, &job.table) {
         catalog.execute(&table.create_statement()).await?;
     }
-    let table = format!("{}.{}", settings.project, settings.table);
+    let table = settings.table_name();
     if stored.is_some() && state.table != table {
         return Err(bad_input(format!(
             "this --state belongs to a job that writes {}, not {table}; use another --state directory",
@@ -193,21 +194,16 @@ async fn open(
     Ok(opened)
 }
 
-/// Credentials come from the environment, so that no job file holds them.
-fn credentials(options: &mut std::collections::BTreeMap<String, String>) -> anyhow::Result<()> {
-    for (option, variable, required) in [
-        ("accessId", "ALIBABA_CLOUD_ACCESS_KEY_ID", true),
-        ("accessKey", "ALIBABA_CLOUD_ACCESS_KEY_SECRET", true),
-        ("stsToken", "ALIBABA_CLOUD_SECURITY_TOKEN", false),
+/// Credentials come from the environment, so that no job file need hold them.
+fn credentials(options: &mut sink::Options) -> anyhow::Result<()> {
+    for (names, variable, is_required) in [
+        (sink::ACCESS_ID, "ALIBABA_CLOUD_ACCESS_KEY_ID", true),
+        (sink::ACCESS_KEY, "ALIBABA_CLOUD_ACCESS_KEY_SECRET", true),
+        (sink::STS_TOKEN, "ALIBABA_CLOUD_SECURITY_TOKEN", false),
     ] {
-        if options.contains_key(option) {
-            continue;
-        }
         match std::env::var(variable) {
-            Ok(value) => {
-                options.insert(String::from(option), value);
-            }
-            Err(_) if required => {
+            Ok(value) => sink::set_default(options, names, value),
+            Err(_) if is_required && !sink::is_set(options, names) => {
                 return Err(bad_input(format!(
                     "the job has an endpoint, so it needs credentials: set {variable} in the environment"
                 )));
@@ -240,7 +236,10 @@ impl Opened {
                 self.store.forget_after(stored.job.checkpoint)?;
                 Some(Checkpoint::from_bytes(&stored.sink)?)
             }
-            None => None,
+            None => {
+                eprintln!("starting at event 0");
+                None
+            }
         };
         let settings = self.settings.clone();
         let opened =
@@ -250,9 +249,8 @@ impl Opened {
             events_max: None,
             rate: self.arguments.rate,
         };
-        let latest = self.stored.as_ref().map(|stored| stored.sink.clone());
         let components = self.components.clone();
-        let engine = Engine::new(opened, self.store.clone(), components, self.state.clone(), latest)?
+        let engine = Engine::new(opened, self.store.clone(), components, self.state.clone())?
             .cadence(cadence)
             .progress(Progress::new(None));
         let (outcome, opened) = engine.run(source).await?;
@@ -325,7 +323,8 @@ impl Opened {
         if examples.is_empty() {
             return Ok(());
         }
-        let message = format!("the table differs from the fold of the feed: {}", examples.join("; "));
+        let message =
+            format!("the table differs from the fold of the feed: {}", examples.join("; "));
         Err(anyhow::Error::new(Differs(message)))
     }
 
@@ -372,7 +371,9 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     };
     let number: u64 = number.parse().map_err(|_| format!("{text:?}: the number is missing"))?;
     match number.checked_mul(millis) {
-        Some(0) | None => Err(format!("{text:?}: it must be more than nothing, and less than ages")),
+        Some(0) | None => {
+            Err(format!("{text:?}: it must be more than nothing, and less than ages"))
+        }
         Some(millis) => Ok(Duration::from_millis(millis)),
     }
 }

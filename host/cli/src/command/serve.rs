@@ -38,7 +38,11 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             "data": arguments.data,
         }))?,
         ReportForm::Text => {
-            println!("serving {} at {endpoint}, project {}", arguments.data.display(), local::PROJECT);
+            println!(
+                "serving {} at {endpoint}, project {}",
+                arguments.data.display(),
+                local::PROJECT
+            );
             println!("stop with Ctrl-C");
         }
     }

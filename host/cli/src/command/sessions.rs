@@ -2,9 +2,12 @@
 //!
 //! Reads files only, beside whatever runs. Invariant: a session that both know is listed once.
 
+use std::path::Path;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use upsert_sink::journal;
+use upsert_sink::journal::SessionState;
 
 use crate::report;
 use crate::report::ReportForm;
@@ -41,7 +44,7 @@ struct OpenSession {
 }
 
 /// Lists the open sessions of a directory.
-pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let recorded = upsert_sink_server::recorded_sessions(&arguments.data)?;
     let mut open: Vec<OpenSession> = recorded
         .into_iter()
@@ -55,9 +58,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         })
         .collect();
     if let Some(dir) = &arguments.state {
-        for session in upsert_sink::journaled_sessions(&state::journal_dir(dir))? {
-            add_journaled(&mut open, session);
-        }
+        add_journaled(&mut open, &state::journal_dir(dir)).await?;
     }
     match arguments.report {
         ReportForm::Json => report::print_json(&Document { open }),
@@ -72,16 +73,26 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
 }
 
-fn add_journaled(open: &mut Vec<OpenSession>, session: upsert_sink::JournaledSession) {
-    match open.iter_mut().find(|known| known.id == session.id) {
-        Some(known) => known.journal = true,
-        None => open.push(OpenSession {
-            id: session.id,
-            table: None,
+/// Adds what the sink's journal knows of sessions that are neither committed nor aborted.
+async fn add_journaled(open: &mut Vec<OpenSession>, dir: &Path) -> anyhow::Result<()> {
+    let disk = upsert_sink::Components::system().disk;
+    let Some(contents) = journal::read(dir, &*disk).await? else { return Ok(()) };
+    for (id, session) in contents.sessions {
+        if matches!(session.state, SessionState::Committed | SessionState::Aborted) {
+            continue;
+        }
+        if let Some(known) = open.iter_mut().find(|known| known.id == id) {
+            known.journal = true;
+            continue;
+        }
+        open.push(OpenSession {
+            id,
+            table: Some(contents.table.clone()),
             partition: session.partition,
             created: None,
             server: false,
             journal: true,
-        }),
+        });
     }
+    Ok(())
 }

@@ -48,10 +48,7 @@ pub(crate) struct Fault {
 }
 
 /// Builds one row per object. A field that is missing is null.
-pub(crate) fn build_batch(
-    schema: &SchemaRef,
-    objects: &[&Json<'_>],
-) -> Result<RecordBatch, Fault> {
+pub(crate) fn build_batch(schema: &SchemaRef, objects: &[&Json<'_>]) -> Result<RecordBatch, Fault> {
     let mut columns = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
         columns.push(build_field(field, objects)?);
@@ -77,9 +74,7 @@ type Built = Result<ArrayRef, Fault>;
 
 fn build(data_type: &DataType, values: Values<'_, '_>) -> Built {
     match data_type {
-        DataType::Boolean => {
-            Ok(Arc::new(BooleanArray::from(convert(values, data_type, boolean)?)))
-        }
+        DataType::Boolean => Ok(Arc::new(BooleanArray::from(convert(values, data_type, boolean)?))),
         DataType::Int8 => primitive::<Int8Type>(values, data_type, integer),
         DataType::Int16 => primitive::<Int16Type>(values, data_type, integer),
         DataType::Int32 => primitive::<Int32Type>(values, data_type, integer),
@@ -181,7 +176,9 @@ fn integer<N: std::str::FromStr>(value: &Json<'_>) -> Option<N> {
 fn float<N: std::str::FromStr>(value: &Json<'_>) -> Option<N> {
     match value {
         Json::Number(digits) => digits.parse().ok(),
-        Json::Text(text) if matches!(&**text, "NaN" | "Infinity" | "-Infinity") => text.parse().ok(),
+        Json::Text(text) if matches!(&**text, "NaN" | "Infinity" | "-Infinity") => {
+            text.parse().ok()
+        }
         _ => None,
     }
 }
@@ -340,8 +337,7 @@ fn structs(fields: &Fields, values: Values<'_, '_>) -> Built {
     let data_type = DataType::Struct(fields.clone());
     let is_object = |value: &Json<'_>| matches!(value, Json::Object(_)).then_some(());
     convert(values, &data_type, is_object)?;
-    let objects: Vec<&Json<'_>> =
-        values.iter().map(|value| value.unwrap_or(&Json::Null)).collect();
+    let objects: Vec<&Json<'_>> = values.iter().map(|value| value.unwrap_or(&Json::Null)).collect();
     let columns: Result<Vec<_>, Fault> =
         fields.iter().map(|field| build_field(field, &objects)).collect();
     let present: Vec<bool> = values.iter().map(Option::is_some).collect();
@@ -379,7 +375,10 @@ mod tests {
     fn a_decimal_that_does_not_fit_is_refused() {
         for json in ["1.234", "1000", "\"x\"", "\"\"", "\"1,5\"", "1e400", "true"] {
             let message = one("c DECIMAL(5, 2)", json).expect_err(json);
-            assert!(message.contains("column `c`") && message.contains("DECIMAL(5, 2)"), "{message}");
+            assert!(
+                message.contains("column `c`") && message.contains("DECIMAL(5, 2)"),
+                "{message}"
+            );
         }
     }
 
@@ -405,7 +404,10 @@ mod tests {
 
     #[test]
     fn nested_values_keep_their_shape() {
-        let row = one("c ROW<a ARRAY<INT>, m MAP<STRING, BOOLEAN>>", "{\"a\":[1,null],\"m\":{\"k\":true}}");
+        let row = one(
+            "c ROW<a ARRAY<INT>, m MAP<STRING, BOOLEAN>>",
+            "{\"a\":[1,null],\"m\":{\"k\":true}}",
+        );
         assert_eq!(row, Ok(String::from("{a: [1, ], m: {k: true}}")));
         assert!(one("c ARRAY<INT>", "[1,\"x\"]").is_err());
     }

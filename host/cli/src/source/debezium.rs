@@ -118,7 +118,9 @@ impl Place {
 
     fn moved(&self, before: &Json<'_>, after: &Json<'_>) -> bool {
         let columns = self.key.iter().chain(&self.partition);
-        let value = |image: &Json<'_>, name: &str| image.field(name).cloned().unwrap_or(Json::Null) == Json::Null;
+        let value = |image: &Json<'_>, name: &str| {
+            image.field(name).cloned().unwrap_or(Json::Null) == Json::Null
+        };
         columns.into_iter().any(|name| {
             let both_null = value(before, name) && value(after, name);
             !both_null && before.field(name) != after.field(name)
@@ -190,19 +192,22 @@ mod tests {
             (RowKind::Delete, String::from("1")),
             (RowKind::UpdateAfter, String::from("2")),
         ]);
-        let text = "{\"op\":\"u\",\"before\":{\"id\":1,\"day\":\"a\"},\"after\":{\"id\":2,\"day\":\"a\"}}";
+        let text =
+            "{\"op\":\"u\",\"before\":{\"id\":1,\"day\":\"a\"},\"after\":{\"id\":2,\"day\":\"a\"}}";
         assert_eq!(kinds(text), moved);
         let moved = Ok(vec![
             (RowKind::Delete, String::from("1")),
             (RowKind::UpdateAfter, String::from("1")),
         ]);
-        let text = "{\"op\":\"u\",\"before\":{\"id\":1,\"day\":\"a\"},\"after\":{\"id\":1,\"day\":\"b\"}}";
+        let text =
+            "{\"op\":\"u\",\"before\":{\"id\":1,\"day\":\"a\"},\"after\":{\"id\":1,\"day\":\"b\"}}";
         assert_eq!(kinds(text), moved);
     }
 
     #[test]
     fn tombstones_and_messages_have_no_rows() {
-        for text in ["null", "{\"schema\":null,\"payload\":null}", "{\"op\":\"m\",\"message\":{}}"] {
+        for text in ["null", "{\"schema\":null,\"payload\":null}", "{\"op\":\"m\",\"message\":{}}"]
+        {
             assert_eq!(kinds(text), Ok(Vec::new()));
         }
     }

@@ -98,7 +98,8 @@ pub(crate) fn continued(
     for file in known {
         file.check_unchanged()?;
     }
-    files.extend(found.into_iter().filter(|file| known.iter().all(|known| known.path != file.path)));
+    files
+        .extend(found.into_iter().filter(|file| known.iter().all(|known| known.path != file.path)));
     Ok(files)
 }
 

@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn empty_lines_are_events_without_rows() {
-        let text = "{\"op\":\"I\",\"id\":1,\"name\":\"a\",\"other\":[]}\n\n{\"op\":\"D\",\"id\":1}\n";
+        let text =
+            "{\"op\":\"I\",\"id\":1,\"name\":\"a\",\"other\":[]}\n\n{\"op\":\"D\",\"id\":1}\n";
         let (_dir, mut source) = source(text);
         let events = source.next().expect("valid").expect("not empty");
         assert_eq!((events.events, events.rows.num_rows()), (3, 2));

@@ -164,7 +164,8 @@ mod tests {
     #[test]
     fn reading_goes_on_at_any_offset() {
         let dir = tempfile::tempdir().expect("a directory");
-        let files = vec![file(&dir, "a", b"1\n2\r\n3\n"), file(&dir, "b", b""), file(&dir, "c", b"4")];
+        let files =
+            vec![file(&dir, "a", b"1\n2\r\n3\n"), file(&dir, "b", b""), file(&dir, "c", b"4")];
         let mut reader = LineReader::new(files.clone(), Offset::default(), 2);
         let mut seen = Vec::new();
         let mut ends = vec![(0, Offset::default())];

@@ -78,7 +78,7 @@ impl ParquetSource {
         batch_rows: usize,
     ) -> anyhow::Result<Self> {
         let first = files.first().ok_or_else(|| bad_input("a Parquet source needs a file"))?;
-        let schema = selection.rows_of(&schema_of(first)?, &first.name())?;
+        let schema = selection.rows_of(schema_of(first)?.as_ref(), &first.name())?;
         Ok(Self { files, selection, schema, offset, reader: None, batch_rows })
     }
 
@@ -239,8 +239,7 @@ fn convert(
 fn ops(batch: &RecordBatch, op: &OpColumn) -> anyhow::Result<StringArray> {
     let column = batch.column_by_name(&op.name).expect("the projection holds the op column");
     let text = arrow_cast::cast(column, &DataType::Utf8);
-    let text =
-        text.map_err(|error| bad_input(format!("op column `{}`: {error}", op.name)))?;
+    let text = text.map_err(|error| bad_input(format!("op column `{}`: {error}", op.name)))?;
     Ok(text.as_string::<i32>().clone())
 }
 

@@ -22,7 +22,12 @@ pub(crate) fn parse_column(text: &str) -> Result<Field, String> {
     let data_type = words.data_type(0).map_err(|fault| format!("{text:?}: {fault}"))?;
     let nullable = match words.rest() {
         "" => true,
-        rest if rest.split_whitespace().collect::<Vec<_>>().join(" ").eq_ignore_ascii_case("not null") => {
+        rest if rest
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+            .eq_ignore_ascii_case("not null") =>
+        {
             false
         }
         rest => return Err(format!("{text:?}: {rest:?} after the type is not understood")),
@@ -69,7 +74,11 @@ impl<'a> Words<'a> {
     }
 
     fn expect(&mut self, symbol: char) -> Result<(), String> {
-        if self.eat(symbol) { Ok(()) } else { Err(format!("`{symbol}` expected at {:?}", self.rest)) }
+        if self.eat(symbol) {
+            Ok(())
+        } else {
+            Err(format!("`{symbol}` expected at {:?}", self.rest))
+        }
     }
 
     fn numbers(&mut self) -> Result<Vec<u8>, String> {
@@ -120,10 +129,8 @@ impl<'a> Words<'a> {
         self.expect(',')?;
         let value = self.data_type(depth + 1)?;
         self.expect('>')?;
-        let entries = Fields::from(vec![
-            Field::new("key", key, false),
-            Field::new("value", value, true),
-        ]);
+        let entries =
+            Fields::from(vec![Field::new("key", key, false), Field::new("value", value, true)]);
         let entries = Field::new("entries", DataType::Struct(entries), false);
         Ok(DataType::Map(Arc::new(entries), false))
     }
@@ -202,7 +209,9 @@ mod tests {
         let ltz = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
         assert_eq!(parse("TIMESTAMP_LTZ(9)"), ltz);
         assert!(matches!(parse("MAP<STRING, ARRAY<INT>>"), DataType::Map(_, false)));
-        assert!(matches!(parse("ROW<a INT, b ROW<c STRING>>"), DataType::Struct(f) if f.len() == 2));
+        assert!(
+            matches!(parse("ROW<a INT, b ROW<c STRING>>"), DataType::Struct(f) if f.len() == 2)
+        );
     }
 
     #[test]
@@ -214,7 +223,15 @@ mod tests {
 
     #[test]
     fn what_is_not_a_column_is_refused_with_its_text() {
-        for text in ["", "x", "x BIGGINT", "x DECIMAL(99)", "x INT NULLABLE", "x ARRAY<INT", "m MAP<INT, INT>"] {
+        for text in [
+            "",
+            "x",
+            "x BIGGINT",
+            "x DECIMAL(99)",
+            "x INT NULLABLE",
+            "x ARRAY<INT",
+            "m MAP<INT, INT>",
+        ] {
             let fault = parse_column(text).expect_err(text);
             assert!(fault.contains(&format!("{text:?}")), "{fault}");
         }

@@ -120,7 +120,7 @@ impl Tokens {
             if depth + change < 0 || (depth == 0 && change == 0) {
                 break;
             }
-            text.push_str(&token.to_string());
+            text.push_str(&token.to_string().to_ascii_lowercase());
             depth += change;
             self.at += 1;
         }

@@ -1,0 +1,178 @@
+//! Jobs: every source, going on where a run ended, and stopping cleanly.
+
+mod support;
+
+use std::io::BufRead;
+use std::io::BufReader;
+use std::process::Command;
+use std::process::Stdio;
+
+use serde_json::json;
+use support::JSON;
+use support::Place;
+use support::SAMPLE;
+use support::TABLE;
+use support::report;
+
+fn flights(place: &Place) {
+    let job = include_str!("../../../tests/jobs/flights-full.toml");
+    place.write("job.toml", job.replace("${FLIGHTS_FEED}", SAMPLE));
+}
+
+#[test]
+fn a_parquet_feed_equals_its_independent_fold() {
+    let place = Place::new();
+    flights(&place);
+    let run = ["run", "job.toml", "--verify", "--report", "json"];
+    let first = report(&place.run(&run));
+    assert_eq!(first["events"], 80_406);
+    assert_eq!((&first["rows"], &first["partitions"]), (&json!(26_483), &json!(31)));
+    assert_eq!(first["verified"], true);
+    assert_eq!(first["http_requests"], first["server_http_requests"]);
+}
+
+#[test]
+fn a_finished_job_does_nothing_and_says_so() {
+    let place = Place::new();
+    place.write("rows.json", "{\"op\":\"I\",\"id\":1,\"name\":\"ann\",\"day\":\"mon\"}\n");
+    place.write("job.toml", format!("{JSON}{TABLE}"));
+    assert_eq!(place.job()["events"], 1);
+    let output = place.run(&["run", "job.toml", "--report", "json"]);
+    assert_eq!(report(&output)["events"], 0);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("this job is finished"));
+}
+
+#[test]
+fn rows_of_json_insert_update_and_delete() {
+    let place = Place::new();
+    place.write(
+        "rows.json",
+        "{\"op\":\"I\",\"id\":1,\"name\":\"ann\",\"paid\":1.50,\"day\":\"mon\"}\n\
+         {\"op\":\"I\",\"id\":2,\"name\":\"bob\",\"paid\":\"2.25\",\"day\":\"mon\"}\n\n\
+         {\"op\":\"U\",\"id\":1,\"name\":\"ann\",\"paid\":3,\"day\":\"mon\"}\n\
+         {\"op\":\"D\",\"id\":2,\"day\":\"mon\"}\n",
+    );
+    place.write("job.toml", format!("{JSON}{TABLE}"));
+    let report = place.job();
+    assert_eq!((&report["events"], &report["rows"]), (&json!(5), &json!(1)));
+    let rows = place.query("SELECT id, name, paid, day FROM people");
+    assert_eq!(rows.to_string(), "[[1,\"ann\",3.0,\"mon\"]]");
+}
+
+#[test]
+fn debezium_changes_move_rows_between_partitions() {
+    let place = Place::new();
+    let ann =
+        |day: &str| format!("{{\"id\":1,\"name\":\"ann\",\"paid\":\"1.00\",\"day\":\"{day}\"}}");
+    let bob = "{\"id\":2,\"name\":\"bob\",\"paid\":null,\"day\":\"mon\"}";
+    place.write(
+        "rows.json",
+        format!(
+            "{{\"schema\":{{}},\"payload\":{{\"op\":\"r\",\"before\":null,\"after\":{}}}}}\n\
+             {{\"op\":\"c\",\"before\":null,\"after\":{bob}}}\n\
+             {{\"op\":\"u\",\"before\":{},\"after\":{}}}\n\
+             {{\"op\":\"d\",\"before\":{bob},\"after\":null}}\nnull\n",
+            ann("mon"),
+            ann("mon"),
+            ann("tue"),
+        ),
+    );
+    let source = JSON.replace("\"json\"", "\"debezium\"").replace("op-column = \"op\"\n", "");
+    place.write("job.toml", format!("{source}{TABLE}"));
+    place.job();
+    assert_eq!(place.query("SELECT id, day FROM people"), json!([[1, "tue"]]));
+}
+
+#[test]
+fn standard_input_is_read_at_least_once() {
+    let place = Place::new();
+    let source = JSON.replace("${ROWS}", "-");
+    let sink = "\"sink.delivery-guarantee\" = \"at-least-once\"\n";
+    place.write("job.toml", format!("{source}{TABLE}{sink}"));
+    let rows = "{\"op\":\"I\",\"id\":7,\"day\":\"mon\"}\n{\"op\":\"I\",\"id\":8,\"day\":\"mon\"}";
+    let output = place.run_with_input(&["run", "job.toml", "--report", "json"], rows);
+    assert_eq!(report(&output)["events"], 2);
+    assert_eq!(place.query("SELECT id FROM people ORDER BY id"), json!([[7], [8]]));
+}
+
+#[test]
+fn files_that_come_later_are_read_by_the_next_run() {
+    let place = Place::new();
+    let pattern = place.path("part-*.json").display().to_string();
+    place.write("job.toml", format!("{}{TABLE}", JSON.replace("${ROWS}", &pattern)));
+    place.write("part-b.json", "{\"op\":\"I\",\"id\":1,\"name\":\"old\",\"day\":\"mon\"}\n");
+    assert_eq!(place.job()["events"], 1);
+    place.write("part-a.json", "{\"op\":\"U\",\"id\":1,\"name\":\"new\",\"day\":\"mon\"}\n");
+    assert_eq!(place.job()["events"], 1);
+    assert_eq!(place.query("SELECT name FROM people"), json!([["new"]]));
+}
+
+/// Starts the flights slowly, and waits until a checkpoint is stored.
+fn start_slowly(place: &Place) -> (std::process::Child, impl Iterator<Item = String> + use<>) {
+    flights(place);
+    let run = ["run", "job.toml", "--rate", "20000/s", "--checkpoint-interval", "100ms"];
+    let mut command: Command = place.command(&run);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let stderr = BufReader::new(child.stderr.take().expect("piped"));
+    let mut lines = stderr.lines().map_while(Result::ok);
+    lines.find(|line| line.starts_with("checkpoint 2: stored")).expect("a second checkpoint");
+    (child, lines)
+}
+
+fn assert_whole(place: &Place) {
+    let figures = place.query("SELECT count(*), sum(distance), sum(arr_delay) FROM flights");
+    assert_eq!(figures, json!([[26_483, 26_859_611, 161_819]]));
+    let sessions = place.run(&["sessions", "--report", "json"]);
+    assert_eq!(report(&sessions)["open"], json!([]));
+}
+
+#[test]
+fn a_killed_job_goes_on_exactly_once() {
+    let place = Place::new();
+    let (mut child, lines) = start_slowly(&place);
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    drop(lines);
+    let output = place.run(&["run", "job.toml", "--report", "json"]);
+    let report = report(&output);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("restored checkpoint "));
+    assert!(report["events"].as_u64().is_some_and(|events| events < 80_406), "{report}");
+    assert_whole(&place);
+}
+
+#[test]
+fn a_signal_stops_a_job_after_a_last_checkpoint() {
+    let place = Place::new();
+    let (mut child, lines) = start_slowly(&place);
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
+    assert!(sent.success());
+    let told: Vec<String> = lines.collect();
+    assert!(child.wait().expect("ended").success(), "{told:?}");
+    assert!(told.iter().any(|line| line.contains("stopped cleanly")), "{told:?}");
+    let first = place.query("SELECT count(*) FROM flights");
+    assert!(first[0][0].as_u64().is_some_and(|rows| rows > 0 && rows < 26_483), "{first}");
+    place.job();
+    assert_whole(&place);
+}
+
+#[test]
+fn the_year_is_folded_exactly_if_its_feed_is_there() {
+    let feed = std::env::var("FLIGHTS_FEED").unwrap_or_else(|_| {
+        String::from(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../../shared/data/flights_cdc.parquet"
+        ))
+    });
+    if !std::path::Path::new(&feed).exists() {
+        eprintln!("the feed of the year is not there: set FLIGHTS_FEED to run this");
+        return;
+    }
+    let place = Place::new();
+    let job = include_str!("../../../tests/jobs/flights-full.toml");
+    place.write("job.toml", job.replace("${FLIGHTS_FEED}", &feed));
+    let report = place.job();
+    assert_eq!((&report["events"], &report["partitions"]), (&json!(1_000_898), &json!(365)));
+    let figures = place.query("SELECT count(*), sum(dep_delay), sum(air_time) FROM flights");
+    assert_eq!(figures, json!([[328_521, 4_152_200, 49_326_610]]));
+}

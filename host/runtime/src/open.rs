@@ -1,0 +1,284 @@
+//! Opening a sink: catalog, journal, instances, drivers, and what a restored checkpoint still has to commit.
+//!
+//! From `Sink::builder` to a running sink. Invariant: nothing is asked of the Tunnel before the journal is locked and this
+//! start is durable in it; restored committables reach the committer before any new row.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use arrow_schema::SchemaRef;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use upsert_sink_core::id::Millis;
+use upsert_sink_core::id::WriterIndex;
+use upsert_sink_core::io::CheckpointOutcome;
+use upsert_sink_core::io::Task;
+
+use crate::batch;
+use crate::capability::grant::Grant;
+use crate::catalog::Catalog;
+use crate::checkpoint::Checkpoint;
+use crate::committer::Committer;
+use crate::committer::ToCommitter;
+use crate::components::Components;
+use crate::coordinator::Coordinator;
+use crate::coordinator::ToCoordinator;
+use crate::dead_letter::DeadLetters;
+use crate::driver::Driver;
+use crate::driver::Shared;
+use crate::ending::Ending;
+use crate::error::Error;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::journal::Journal;
+use crate::metrics::Meter;
+use crate::plugin::Plugin;
+use crate::settings::Settings;
+use crate::sink::Sink;
+use crate::sink::WriterQueues;
+use crate::tunnel::endpoint::Endpoint;
+use crate::tunnel::upsert::Tunnel;
+use crate::writer::Writer;
+
+/// What a sink is opened with.
+pub struct SinkBuilder {
+    plugin: Plugin,
+    settings: Settings,
+    schema: Option<SchemaRef>,
+    components: Option<Components>,
+    restore: Option<Checkpoint>,
+}
+
+impl SinkBuilder {
+    pub(crate) fn new(plugin: Plugin, settings: Settings) -> Self {
+        Self { plugin, settings, schema: None, components: None, restore: None }
+    }
+
+    /// The schema of the rows. Required.
+    pub fn schema(mut self, schema: SchemaRef) -> Self {
+        self.schema = Some(schema);
+        self
+    }
+
+    /// The parts of the host; the machine's own without this.
+    pub fn components(mut self, components: Components) -> Self {
+        self.components = Some(components);
+        self
+    }
+
+    /// The checkpoint to resume from, if there is one.
+    pub fn restore(mut self, checkpoint: Option<Checkpoint>) -> Self {
+        self.restore = checkpoint;
+        self
+    }
+
+    /// Opens the sink. Needs a tokio runtime, of either kind.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a wrong option, schema, table or journal; `Corrupt` for damaged state; `Denied`, `Retry`.
+    pub async fn open(self) -> Result<Sink> {
+        let Self { plugin, settings, schema, components, restore } = self;
+        let schema = schema.ok_or_else(|| {
+            Error::config("schema", "the builder was given no schema of the rows; call `schema`")
+        })?;
+        settings.check()?;
+        let components = components.unwrap_or_else(Components::system);
+        let meter = Arc::new(Meter::default());
+        let endpoint = Arc::new(Endpoint::new(&settings, &components, Arc::clone(&meter)));
+        let columns = batch::row_columns(&schema)?;
+        let table = Catalog::of(Arc::clone(&endpoint)).table().await?;
+        let journal =
+            Journal::open(&settings.journal_dir, &settings.table_name(), &components).await?;
+        check_identity(restore.as_ref(), &journal, &settings)?;
+        let task = Task {
+            identity: journal.identity(),
+            start: journal.start(),
+            nonce: journal.nonce(),
+            parallelism: settings.parallelism,
+            index: WriterIndex(0),
+            options: settings.guest_options.clone(),
+            columns,
+            table,
+            local: settings.is_local(),
+            checkpoint_interval: Millis(
+                u64::try_from(settings.checkpoint_interval.as_millis()).unwrap_or(u64::MAX),
+            ),
+        };
+        let shared = Arc::new(Shared {
+            clock: Arc::clone(&components.clock),
+            tunnel: Tunnel::new(endpoint, Arc::clone(&journal)),
+            meter,
+            ending: Ending::new(),
+        });
+        let opening = Opening { plugin, settings, components, journal, task, shared };
+        opening.finish(schema, restore).await
+    }
+}
+
+/// A sink whose surroundings are ready, and whose instances are not.
+struct Opening {
+    plugin: Plugin,
+    settings: Settings,
+    components: Components,
+    journal: Arc<Journal>,
+    task: Task,
+    shared: Arc<Shared>,
+}
+
+impl Opening {
+    async fn finish(self, schema: SchemaRef, restore: Option<Checkpoint>) -> Result<Sink> {
+        let router = self.router()?;
+        let mut tasks = JoinSet::new();
+        let (writer_controls, writer_inboxes): (Vec<_>, Vec<_>) =
+            (0..self.task.parallelism).map(|_| mpsc::channel(CONTROL_QUEUE)).unzip();
+        let (coordinator, coordinator_inbox) = mpsc::channel(CONTROL_QUEUE);
+        let (committed, committed_reader) = watch::channel(0);
+        let committer = self.start_committer(&mut tasks, coordinator.clone(), committed).await?;
+        self.start_coordinator(&mut tasks, coordinator_inbox, writer_controls.clone())?;
+        let dead_letters = Arc::new(self.dead_letters());
+        let (mut writers, mut restored) = (Vec::new(), Vec::new());
+        for (index, (control, inbox)) in (0..).zip(writer_controls.into_iter().zip(writer_inboxes)) {
+            let parallelism = self.task.parallelism;
+            let states = restore.as_ref().map(|checkpoint| checkpoint.states_for(index, parallelism));
+            let task = Task { index: WriterIndex(index), ..self.task.clone() };
+            let mut instance = self.instance(format!("writer {index}"), Grant::WRITER)?;
+            let parts =
+                (coordinator.clone(), Arc::clone(&dead_letters), Arc::clone(&self.shared.meter));
+            let states = states.unwrap_or_default();
+            let mut writer =
+                Writer::open(&mut instance, self.now_ms(), &task, &states, parts).await?;
+            restored.extend(writer.take_restored());
+            let (data, batches) = mpsc::channel(DATA_QUEUE);
+            let shared = Arc::clone(&self.shared);
+            tasks.spawn(Driver::new(writer, instance, shared, inbox, batches).run());
+            writers.push(WriterQueues { data, control });
+        }
+        tasks.spawn(keep_alive(Arc::clone(&self.shared), self.settings.keep_alive.as_millis()));
+        let sink = Sink {
+            schema,
+            identity: self.task.identity.clone(),
+            start: self.task.start,
+            shared: self.shared,
+            writers,
+            router,
+            committer,
+            committed: committed_reader,
+            tasks,
+        };
+        if let Some(checkpoint) = restore {
+            tracing::info!(checkpoint = checkpoint.id, from_start = checkpoint.start, "restoring");
+            sink.prepared(checkpoint.id, restored).await?;
+            let ended = ToCommitter::CheckpointEnded(checkpoint.id, CheckpointOutcome::Completed);
+            sink.to_committer(ended).await?;
+        }
+        Ok(sink)
+    }
+
+    async fn start_committer(
+        &self,
+        tasks: &mut JoinSet<()>,
+        coordinator: mpsc::Sender<ToCoordinator>,
+        committed: watch::Sender<u64>,
+    ) -> Result<mpsc::Sender<ToCommitter>> {
+        let mut instance = self.instance(String::from("committer"), Grant::COMMITTER)?;
+        let (now_ms, journal) = (self.now_ms(), self.journal.for_committer());
+        let task = &self.task;
+        let role =
+            Committer::open(&mut instance, now_ms, task, &journal, coordinator, committed).await?;
+        let (control, inbox) = mpsc::channel(CONTROL_QUEUE);
+        // Its data queue is never used: nothing waits for it in order.
+        let (_, no_data) = mpsc::channel(1);
+        let shared = Arc::clone(&self.shared);
+        tasks.spawn(Driver::new(role, instance, shared, inbox, no_data).run());
+        Ok(control)
+    }
+
+    fn start_coordinator(
+        &self,
+        tasks: &mut JoinSet<()>,
+        inbox: mpsc::Receiver<ToCoordinator>,
+        writers: Vec<mpsc::Sender<crate::writer::ToWriter>>,
+    ) -> Result<()> {
+        let mut instance = self.instance(String::from("coordinator"), Grant::COORDINATOR)?;
+        let (now_ms, journal) = (self.now_ms(), self.journal.for_coordinator());
+        let role = Coordinator::open(&mut instance, now_ms, &self.task, &journal, writers)?;
+        let (_, no_data) = mpsc::channel(1);
+        let shared = Arc::clone(&self.shared);
+        tasks.spawn(Driver::new(role, instance, shared, inbox, no_data).run());
+        Ok(())
+    }
+
+    /// With one writer there is nothing to shuffle.
+    fn router(&self) -> Result<Option<Mutex<Instance>>> {
+        if self.task.parallelism == 1 {
+            return Ok(None);
+        }
+        let mut instance = self.instance(String::from("router"), Grant::NONE)?;
+        instance.route_open(&self.task)?;
+        Ok(Some(Mutex::new(instance)))
+    }
+
+    fn instance(&self, name: String, grant: Grant) -> Result<Instance> {
+        Instance::new(&self.plugin, name, self.settings.limits.clone(), grant)
+    }
+
+    fn dead_letters(&self) -> DeadLetters {
+        let beside_the_journal = || self.settings.journal_dir.join("dead-letters.jsonl");
+        let path: Option<PathBuf> = self.settings.dead_letter_file.clone();
+        let disk = Arc::clone(&self.components.disk);
+        DeadLetters::new(path.unwrap_or_else(beside_the_journal), disk)
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.shared.clock.now_ms()
+    }
+}
+
+/// State of another sink, or a journal that was lost, must not meet (rule 6).
+fn check_identity(
+    restore: Option<&Checkpoint>,
+    journal: &Journal,
+    settings: &Settings,
+) -> Result<()> {
+    let Some(checkpoint) = restore else { return Ok(()) };
+    if checkpoint.identity == journal.identity() {
+        return Ok(());
+    }
+    let message = format!(
+        "the checkpoint is of the sink {}, the journal in {} of {}; set `sink.journal-dir` to the \
+         directory that the checkpoint was made with",
+        checkpoint.identity,
+        settings.journal_dir.display(),
+        journal.identity()
+    );
+    Err(Error::config("restore", message))
+}
+
+/// Asks for sessions that nobody has talked to: the service drops a session only for its age.
+async fn keep_alive(shared: Arc<Shared>, idle_ms: u128) {
+    let idle_ms = u64::try_from(idle_ms).unwrap_or(u64::MAX);
+    let period_ms = (idle_ms / 2).max(1);
+    loop {
+        let next = shared.clock.sleep_until(shared.clock.now_ms().saturating_add(period_ms));
+        tokio::select! {
+            biased;
+            () = shared.ending.ended() => return,
+            () = next => {}
+        }
+        let kept = tokio::select! {
+            biased;
+            () = shared.ending.ended() => return,
+            kept = shared.tunnel.keep_alive(idle_ms) => kept,
+        };
+        if let Err(error) = kept {
+            shared.ending.fail(error);
+        }
+    }
+}
+
+/// Batches that wait for one writer: a few, so that back-pressure is felt soon.
+const DATA_QUEUE: usize = 4;
+/// Messages of the control plane that wait for one instance. Far more than can be under way at once.
+const CONTROL_QUEUE: usize = 1024;

@@ -1,0 +1,232 @@
+//! A client of the service without a network, and packs as a client would encode them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::Array;
+use arrow_array::Int64Array;
+use arrow_array::RecordBatch;
+use arrow_array::StringArray;
+use bytes::Bytes;
+use serde_json::Value as Json;
+use upsert_sink_core::hash::Hasher;
+use upsert_sink_core::hash::bucket_of;
+use upsert_sink_core::hash::hash_values;
+use upsert_sink_core::id::Millis;
+use upsert_sink_core::record::Op;
+use upsert_sink_core::record::Value;
+use upsert_sink_core::record::encode_values;
+use upsert_sink_core::record::pack_trailer;
+use upsert_sink_core::schema::ColumnType;
+use upsert_sink_server::Error;
+use upsert_sink_server::ServerSettings;
+use upsert_sink_server::Service;
+use upsert_sink_server::components::simulated;
+use upsert_sink_server::components::simulated::ManualClock;
+use upsert_sink_server::components::simulated::SimulatedDisk;
+
+pub const BUCKETS: u32 = 4;
+pub const HOUR: Millis = Millis(3_600_000);
+pub const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS t (id BIGINT PRIMARY KEY, v STRING) \
+     PARTITIONED BY (day STRING) TBLPROPERTIES ('transactional'='true','write.bucket.num'='4')";
+
+/// A row of table `t`; without a value it is a delete.
+pub type Row = (i64, Option<&'static str>);
+
+/// A service and what it stands on.
+pub struct Site {
+    pub clock: Arc<ManualClock>,
+    pub disk: Arc<SimulatedDisk>,
+    pub service: Arc<Service>,
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub location: String,
+    pub body: String,
+}
+
+impl Reply {
+    pub fn json(&self) -> Json {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// The vendor's code of an error.
+    pub fn code(&self) -> String {
+        self.json()["Code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The status of a session.
+    pub fn session_status(&self) -> String {
+        self.json()["status"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl Site {
+    /// A service on an empty disk.
+    pub async fn new() -> Self {
+        let clock = Arc::new(ManualClock::new(Millis(1_700_000_000_000)));
+        Self::on(clock, SimulatedDisk::new()).await.expect("an empty disk can be served")
+    }
+
+    /// A service on a disk. Segments are small, so that they roll.
+    pub async fn on(clock: Arc<ManualClock>, disk: Arc<SimulatedDisk>) -> Result<Self, Error> {
+        let components = simulated::components(clock.clone(), disk.clone(), disk.syncs() + 7);
+        let settings =
+            ServerSettings { segment_bytes: 400, ..ServerSettings::new("/simulated") };
+        let service = Service::open(&settings, &components).await?;
+        Ok(Self { clock, disk, service })
+    }
+
+    /// A service with table `t` and these partitions.
+    pub async fn with_days(days: &[&str]) -> Self {
+        let site = Self::new().await;
+        site.sql(CREATE_TABLE).await.expect("created");
+        for day in days {
+            let add = format!("ALTER TABLE t ADD IF NOT EXISTS PARTITION (day='{day}')");
+            site.sql(&add).await.expect("added");
+        }
+        site
+    }
+
+    pub async fn call(&self, method: &str, path: &str, body: Vec<u8>) -> Reply {
+        let request = http::Request::builder().method(method).uri(path).header("host", "h:1");
+        let request = request.body(Bytes::from(body)).expect("a valid request");
+        let response = self.service.respond(request).await;
+        assert!(response.headers().contains_key("x-odps-request-id"), "{method} {path}");
+        let location = response.headers().get("location").map(|v| v.to_str().unwrap().to_owned());
+        Reply {
+            status: response.status().as_u16(),
+            location: location.unwrap_or_default(),
+            body: String::from_utf8_lossy(response.body()).into_owned(),
+        }
+    }
+
+    pub async fn sql(&self, text: &str) -> Result<(), String> {
+        let job = format!(
+            "<Instance><Job><Tasks><SQL><Name>n</Name><Query><![CDATA[{text};]]></Query></SQL>\
+             </Tasks></Job></Instance>"
+        );
+        let reply = self.call("POST", "/api/projects/local/instances", job.into_bytes()).await;
+        if reply.status != 201 {
+            return Err(reply.body);
+        }
+        let path = reply.location.strip_prefix("http://h:1").expect("our own host").to_owned();
+        let status = self.call("GET", &format!("{path}?taskstatus"), Vec::new()).await;
+        match status.body.contains("<Status>Success</Status>") {
+            true => Ok(()),
+            false => Err(self.call("GET", &format!("{path}?result"), Vec::new()).await.body),
+        }
+    }
+
+    pub async fn create(&self, day: &str) -> Reply {
+        let path = format!("{UPSERTS}?slotnum=1&partition=day%3D{day}");
+        self.call("POST", &path, Vec::new()).await
+    }
+
+    /// A new session's id.
+    pub async fn session(&self, day: &str) -> String {
+        let reply = self.create(day).await;
+        reply.json()["id"].as_str().unwrap_or_else(|| panic!("{reply:?}")).to_owned()
+    }
+
+    /// Puts rows as one pack a bucket; answers the first reply that is no success, or the last.
+    pub async fn put(&self, id: &str, rows: &[Row]) -> Reply {
+        let mut last = None;
+        for (bucket, (pack, count)) in packs(rows) {
+            let reply = self.put_pack(id, bucket, count, pack).await;
+            if reply.status != 200 {
+                return reply;
+            }
+            last = Some(reply);
+        }
+        last.expect("there are rows")
+    }
+
+    pub async fn put_pack(&self, id: &str, bucket: u32, count: u32, pack: Vec<u8>) -> Reply {
+        let path =
+            format!("{UPSERTS}?upsertid={id}&bucketid={bucket}&slotid=0&record_count={count}");
+        self.call("PUT", &path, pack).await
+    }
+
+    pub async fn commit(&self, id: &str) -> Reply {
+        self.call("POST", &format!("{UPSERTS}?upsertid={id}"), Vec::new()).await
+    }
+
+    pub async fn abort(&self, id: &str) -> Reply {
+        self.call("DELETE", &format!("{UPSERTS}?upsertid={id}"), Vec::new()).await
+    }
+
+    pub async fn reload(&self, id: &str) -> Reply {
+        self.call("GET", &format!("{UPSERTS}?upsertid={id}"), Vec::new()).await
+    }
+
+    /// Writes and commits rows.
+    pub async fn write(&self, day: &str, rows: &[Row]) {
+        let id = self.session(day).await;
+        assert_eq!(self.put(&id, rows).await.status, 200);
+        assert_eq!(self.commit(&id).await.session_status(), "committed");
+    }
+
+    /// All rows of `t`: day, id, value.
+    pub async fn rows(&self) -> Vec<(String, i64, String)> {
+        let batches = self.service.query("SELECT day, id, v FROM t ORDER BY day, id").await;
+        batches.expect("a valid query").iter().flat_map(rows_of).collect()
+    }
+}
+
+fn rows_of(batch: &RecordBatch) -> Vec<(String, i64, String)> {
+    let text = |at: usize| batch.column(at).as_any().downcast_ref::<StringArray>().unwrap();
+    let ids = batch.column(1).as_any().downcast_ref::<Int64Array>().unwrap();
+    (0..batch.num_rows())
+        .map(|row| (text(0).value(row).to_owned(), ids.value(row), text(2).value(row).to_owned()))
+        .collect()
+}
+
+/// A row as `Site::rows` answers it.
+pub fn row(day: &str, id: i64, value: &str) -> (String, i64, String) {
+    (day.to_owned(), id, value.to_owned())
+}
+
+/// The bucket of a key of `t`.
+pub fn bucket(id: i64) -> u32 {
+    let value = Value::Int(id);
+    let hash = hash_values(Hasher::Default, &[(&ColumnType::BigInt, Some(&value))]).unwrap();
+    bucket_of(hash, BUCKETS).0
+}
+
+/// Rows of `t` as packs, with their number of records.
+pub fn packs(rows: &[Row]) -> BTreeMap<u32, (Vec<u8>, u32)> {
+    let mut by_bucket: BTreeMap<u32, Vec<Row>> = BTreeMap::new();
+    for row in rows {
+        by_bucket.entry(bucket(row.0)).or_default().push(*row);
+    }
+    by_bucket.into_iter().map(|(bucket, rows)| (bucket, (pack(&rows), rows.len() as u32))).collect()
+}
+
+/// Rows of `t` as one pack, whatever their buckets.
+pub fn pack(rows: &[Row]) -> Vec<u8> {
+    let values = rows.iter().map(|(id, value)| {
+        let text = value.map(|v| Value::Bytes(v.as_bytes().to_vec()));
+        let op = if value.is_some() { Op::Upsert } else { Op::Delete };
+        (vec![Some(Value::Int(*id)), text], op)
+    });
+    pack_of(&[ColumnType::BigInt, ColumnType::String], values)
+}
+
+/// Records of any columns as one pack.
+pub fn pack_of(
+    columns: &[ColumnType],
+    records: impl IntoIterator<Item = (Vec<Option<Value>>, Op)>,
+) -> Vec<u8> {
+    let (mut body, mut crcs) = (Vec::new(), Vec::new());
+    for (values, op) in records {
+        crcs.push(encode_values(columns, &values, op, &mut body));
+    }
+    pack_trailer(crcs.iter().copied(), crcs.len() as u32, &mut body);
+    body
+}
+
+pub const UPSERTS: &str = "/projects/local/tables/t/upserts";
