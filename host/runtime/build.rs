@@ -1,7 +1,8 @@
-//! Builds the component that this library embeds: `guest/component` for wasm32-unknown-unknown, then componentised.
+//! Builds the component that this library embeds: `guest/component` for wasm32-unknown-unknown,
+//! then componentised.
 //!
-//! Before `src/plugin.rs`, which embeds the result. Invariant: the bytes depend on the sources and the toolchain alone,
-//! not on directories, features or flags of the host's build.
+//! Before `src/plugin.rs`, which embeds the result. Invariant: the bytes depend on the sources and
+//! the toolchain alone, not on directories, features or flags of the host's build.
 
 use std::env;
 use std::fs;
@@ -68,12 +69,13 @@ fn is_of_outer_build(name: &str) -> bool {
     set_by_wrappers.contains(&name) || of_this_crate.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Paths are mapped away: they would otherwise differ from clone to clone. Names are stripped: nothing reads them.
+/// Paths are mapped away: they would otherwise differ from clone to clone. Names are stripped:
+/// nothing reads them.
 fn flags(workspace: &Path) -> String {
     let mut flags = String::from("-Ctarget-feature=+simd128 -Cpanic=abort -Cstrip=symbols");
-    let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
-        env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"))
-    });
+    let cargo_home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
     if let Some(cargo_home) = cargo_home {
         flags += &format!(" --remap-path-prefix={}=/cargo", cargo_home.display());
     }

@@ -130,7 +130,7 @@ impl Engine {
         if self.plan.faults.server_kills >= number {
             let network = Arc::clone(&self.network);
             let death = self.clock.after(self.chance.below(4_000));
-            tokio::spawn(async move {
+            tokio::task::spawn_local(async move {
                 death.await;
                 network.kill_server().await;
             });

@@ -5,6 +5,7 @@
 
 use anyhow::{Result, ensure};
 use tokio::runtime::Builder;
+use tokio::task::LocalSet;
 use upsert_sink::Plugin;
 
 use crate::engine::{Engine, Outcome};
@@ -17,8 +18,8 @@ fn run(seed: u64, plugin: &Plugin) -> Result<Outcome> {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build()?;
     let trace = Trace::new();
     let (plugin, world) = (plugin.clone(), trace.clone());
-    let outcome =
-        runtime.block_on(async { Engine::new(Plan::of(seed), plugin, world).await?.run().await });
+    let world = async { Engine::new(Plan::of(seed), plugin, world).await?.run().await };
+    let outcome = LocalSet::new().block_on(&runtime, world);
     print!("{}", trace.lines());
     outcome
 }

@@ -60,7 +60,7 @@ pub struct Faults {
 
 impl Faults {
     fn draw(chance: &Chance) -> Self {
-        let rate = |highest| if chance.happens(60) { chance.below(highest + 1) } else { 0 };
+        let rate = |highest: u64| if chance.happens(60) { chance.below(highest + 1) } else { 0 };
         Self {
             refused: rate(10),
             lost: rate(6),

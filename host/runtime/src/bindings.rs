@@ -1,7 +1,7 @@
 //! The contract of `wit/` as Rust types, and their translation into the core's words.
 //!
-//! Between `instance.rs` (calls of exports) and `capability/` (imports). Invariant: the only `bindgen!`; a translation
-//! is one to one and decides nothing.
+//! Between `instance.rs` (calls of exports) and `capability/` (imports). Invariant: the only
+//! `bindgen!`; a translation is one to one and decides nothing.
 
 use bytes::Bytes;
 use upsert_sink_core::error::Error;

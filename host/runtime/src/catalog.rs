@@ -1,7 +1,7 @@
 //! The catalog: what the target table looks like, and SQL on it.
 //!
-//! Used by `sink.rs` when a sink is opened, and by engines that create their tables. Invariant: reads and DDL only; no row
-//! goes this way.
+//! Used by `sink.rs` when a sink is opened, and by engines that create their tables. Invariant:
+//! reads and DDL only; no row goes this way.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
-//! What an engine stores of a sink at a checkpoint: the writers' states, whose they are, and a checksum.
+//! What an engine stores of a sink at a checkpoint: the writers' states, whose they are, and a
+//! checksum.
 //!
-//! Made by `Sink::checkpoint`, handed back to the builder's `restore`. Invariant: the bytes are versioned; damaged bytes
-//! and those of a newer version are refused, never guessed.
+//! Made by `Sink::checkpoint`, handed back to the builder's `restore`. Invariant: the bytes are
+//! versioned; damaged bytes and those of a newer version are refused, never guessed.
 
 use crate::error::Error;
 use crate::error::Result;
@@ -71,7 +72,8 @@ impl Checkpoint {
         rest.is_empty().then_some(Self { id, identity, start, states })
     }
 
-    /// The states that fall to writer `index` of `parallelism`: its own, or its share after a change of parallelism.
+    /// The states that fall to writer `index` of `parallelism`: its own, or its share after a
+    /// change of parallelism.
     pub(crate) fn states_for(&self, index: u32, parallelism: u32) -> Vec<Vec<u8>> {
         let (index, step) = (index as usize, parallelism as usize);
         self.states.iter().skip(index).step_by(step).cloned().collect()

@@ -1,7 +1,8 @@
-//! The role of the committer: what checkpoints hold goes in, what is known to be committed comes out.
+//! The role of the committer: what checkpoints hold goes in, what is known to be committed comes
+//! out.
 //!
-//! Between `sink.rs` and `wit/committer.wit`. Invariant: what it learns reaches the coordinator, in order, before it is
-//! called again.
+//! Between `sink.rs` and `wit/committer.wit`. Invariant: what it learns reaches the coordinator, in
+//! order, before it is called again.
 
 use std::convert::Infallible;
 
@@ -57,7 +58,8 @@ impl Committer {
         Ok(committer)
     }
 
-    /// The coordinator never waits for the committer, so waiting for a place in its queue cannot lock.
+    /// The coordinator never waits for the committer, so waiting for a place in its queue cannot
+    /// lock.
     async fn carry_out(&mut self, progress: Progress) -> Result<()> {
         for known in progress.known {
             let sent = self.coordinator.send(ToCoordinator::Known(known)).await;

@@ -1,7 +1,8 @@
 //! The parts of the host that a simulation replaces: clock, transport, disk and entropy.
 //!
-//! Everything below `sink.rs` reaches the outside through here. Invariant: the only file of this library that reads
-//! the time, sleeps, draws random bytes, opens a file or a socket, or starts a thread.
+//! Everything below `sink.rs` reaches the outside through here. Invariant: the only file of this
+//! library that reads the time, sleeps, draws random bytes, opens a file or a socket, or starts a
+//! thread.
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -35,7 +36,8 @@ pub trait Clock: Send + Sync {
 
 /// Sends one HTTP request, once.
 pub trait Transport: Send + Sync {
-    /// Makes one attempt. The URI is absolute; the answer is whole and bounded. Never follows a redirect.
+    /// Makes one attempt. The URI is absolute; the answer is whole and bounded. Never follows a
+    /// redirect.
     fn send(
         &self,
         request: http::Request<Bytes>,
@@ -60,15 +62,16 @@ pub trait Disk: Send + Sync {
     /// Replaces the file, or creates it and its directory, atomically and durably.
     fn replace(&self, path: &Path, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>>;
 
-    /// Opens the file, creating it and its directory, and cuts it to `length` bytes if that is given.
+    /// Opens the file, creating it and its directory, and cuts it to `length` bytes if that is
+    /// given.
     fn append(
         &self,
         path: &Path,
         length: Option<u64>,
     ) -> BoxFuture<'_, io::Result<Box<dyn AppendFile>>>;
 
-    /// Locks the file, creating it and its directory, until what is returned is dropped. None: another process, or
-    /// another sink of this one, holds the lock.
+    /// Locks the file, creating it and its directory, until what is returned is dropped. None:
+    /// another process, or another sink of this one, holds the lock.
     fn lock(&self, path: &Path) -> BoxFuture<'_, io::Result<Option<Box<dyn Send + Sync>>>>;
 }
 
@@ -260,8 +263,8 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// Calls `tick` every `period` on a thread of its own until it returns false. Epochs of the sandbox are real time, also
-/// in a simulation: a guest that hangs does so on a real processor.
+/// Calls `tick` every `period` on a thread of its own until it returns false. Epochs of the sandbox
+/// are real time, also in a simulation: a guest that hangs does so on a real processor.
 #[allow(clippy::disallowed_methods, reason = "this is the one place that starts a thread")]
 pub(crate) fn tick_every(period: Duration, mut tick: impl FnMut() -> bool + Send + 'static) {
     let ticker = std::thread::Builder::new().name(String::from("upsert-sink-epoch"));

@@ -1,7 +1,7 @@
 //! The role of the coordinator: writers' requests in, replies out.
 //!
-//! Between the writers and `wit/coordinator.wit`. Invariant: it never waits for a writer; a reply that finds a writer's
-//! queue full is lost, and the writer asks again.
+//! Between the writers and `wit/coordinator.wit`. Invariant: it never waits for a writer; a reply
+//! that finds a writer's queue full is lost, and the writer asks again.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -110,5 +110,6 @@ impl Role for Coordinator {
     }
 }
 
-/// Open requests that are remembered; the guest answers the earlier one of a writer when a later one comes.
+/// Open requests that are remembered; the guest answers the earlier one of a writer when a later
+/// one comes.
 const REQUESTS_MAX: usize = 4096;

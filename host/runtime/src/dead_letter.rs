@@ -1,6 +1,7 @@
 //! The file of refused rows: lines of JSON, as the guest wrote them.
 //!
-//! Written by `writer.rs`. Invariant: durable when `append` returns; opened only when the first row is refused.
+//! Written by `writer.rs`. Invariant: durable when `append` returns; opened only when the first row
+//! is refused.
 
 use std::path::PathBuf;
 use std::sync::Arc;

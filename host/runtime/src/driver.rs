@@ -1,7 +1,9 @@
-//! The event loop of one instance: something happens → one guest call → what it asked for is carried out.
+//! The event loop of one instance: something happens → one guest call → what it asked for is
+//! carried out.
 //!
-//! Between the queues of `sink.rs` and the guest. Invariant: the guest is called from one place, one call at a time; what
-//! happens at the same moment is taken in a fixed order (outcomes, control, timer, data), so that a simulation repeats.
+//! Between the queues of `sink.rs` and the guest. Invariant: the guest is called from one place,
+//! one call at a time; what happens at the same moment is taken in a fixed order (outcomes,
+//! control, timer, data), so that a simulation repeats.
 
 use std::sync::Arc;
 
@@ -187,7 +189,8 @@ impl Alarm {
         self.set.is_some()
     }
 
-    /// A time that has passed rings at once, but not twice in one millisecond: a guest cannot spin on its timer.
+    /// A time that has passed rings at once, but not twice in one millisecond: a guest cannot spin
+    /// on its timer.
     fn set(&mut self, deadline_ms: Option<u64>, clock: &dyn Clock) {
         let earliest = self.rang_ms.map_or(0, |rang_ms| rang_ms.saturating_add(1));
         let deadline = deadline_ms.map(|deadline_ms| deadline_ms.max(earliest));

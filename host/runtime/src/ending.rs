@@ -1,7 +1,7 @@
 //! How a sink ends: closed by its engine, or failed, with the first error kept.
 //!
-//! Shared by `sink.rs` and every driver. Invariant: a sink ends once, and the reason never changes; all of it ends
-//! together (rule 7).
+//! Shared by `sink.rs` and every driver. Invariant: a sink ends once, and the reason never changes;
+//! all of it ends together (rule 7).
 
 use tokio::sync::watch;
 

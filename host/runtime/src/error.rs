@@ -1,4 +1,5 @@
-//! Errors of this library: the kinds of the contract, which say what to do, and how a trap becomes one.
+//! Errors of this library: the kinds of the contract, which say what to do, and how a trap becomes
+//! one.
 //!
 //! Every module returns these. Invariant: no secret and no value of a row is in a message.
 
@@ -40,7 +41,8 @@ pub(crate) fn disk(path: &std::path::Path, error: &std::io::Error) -> Error {
     Error::new(ErrorKind::Retry, at, format!("{error}; {remedy}, then start again"))
 }
 
-/// Text of foreign origin, cut and made safe to print: no control characters, no escapes of terminals.
+/// Text of foreign origin, cut and made safe to print: no control characters, no escapes of
+/// terminals.
 pub(crate) fn escape(text: &str, characters_max: usize) -> String {
     let mut escaped = String::with_capacity(text.len().min(characters_max));
     for (index, character) in text.chars().enumerate() {

@@ -1,6 +1,7 @@
 //! One instance of the plugin in its own sandbox, with the calls that each role has.
 //!
-//! Between `driver.rs` and the guest. Invariant: after a trap or an error the instance is not called again.
+//! Between `driver.rs` and the guest. Invariant: after a trap or an error the instance is not
+//! called again.
 
 use upsert_sink_core::io;
 use wasmtime::Store;

@@ -5,7 +5,7 @@
 //! | step | file | what happens |
 //! |---|---|---|
 //! | 1 | `sink.rs` | an engine hands over a `RecordBatch`; opened by `open.rs` |
-//! | 2 | `batch.rs` | its Arrow buffers become the `columns` form of `wit/README.md` |
+//! | 2 | `batch/` | its Arrow buffers become the `columns` form of `wit/README.md` |
 //! | 3 | `shuffle.rs` | the guest's `route` says which writer each row belongs to |
 //! | 4 | `writer.rs`, `driver.rs` | a bounded queue, then one guest call for each batch |
 //! | 5 | `instance.rs`, `bindings.rs` | the call; the guest decides, in its `sandbox.rs` |
@@ -13,11 +13,38 @@
 //! | 7 | `tunnel/` | one attempt at it on the wire, signed; the journal around it |
 //! | 8 | `transport.rs` | bytes leave |
 //!
-//! There is one way back: the outcome of an attempt, through `driver.rs`, as a call of the guest. A checkpoint goes the same
-//! way as rows, behind them, and comes back as snapshots; `committer.rs` then commits what it holds, `coordinator.rs` hands
-//! out sessions.
+//! There is one way back: the outcome of an attempt, through `driver.rs`, as a call of the guest. A
+//! checkpoint goes the same way as rows, behind them, and comes back as snapshots; `committer.rs`
+//! then commits what it holds, `coordinator.rs` hands out sessions.
 //!
-//! Invariant: this crate decides nothing about buckets, buffers or commits. It knows where things are and who may do what.
+//! ```
+//! use upsert_sink::{Catalog, Components, Plugin, Settings, Sink};
+//! # use std::sync::Arc;
+//! # use upsert_sink::arrow_array::{ArrayRef, Int64Array, RecordBatch};
+//! # use upsert_sink_server::{Server, ServerSettings};
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?; let dir = dir.path();
+//! # let components = upsert_sink_server::Components::system();
+//! # let server = Server::start(ServerSettings::new(dir.join("data")), components).await?;
+//! # let ids = Arc::new(Int64Array::from(vec![1, 2, 3])) as ArrayRef;
+//! # let rows = RecordBatch::try_from_iter([("id", ids)])?;
+//! # let create = "CREATE TABLE t (id BIGINT PRIMARY KEY) TBLPROPERTIES ('transactional'='true')";
+//! let settings = Settings::local(server.endpoint(), "t", dir.join("journal"));
+//! Catalog::connect(&settings, &Components::system()).await?.execute(create).await?;
+//!
+//! let builder = Sink::builder(Plugin::embedded()?, settings);
+//! let sink = builder.schema(rows.schema()).restore(None).open().await?;
+//! sink.write(&rows, &[]).await?; // no row kinds: all are inserts
+//! let checkpoint = sink.checkpoint(1).await?;
+//! std::fs::write(dir.join("checkpoint"), checkpoint.to_bytes())?; // the engine's state
+//! sink.checkpoint_completed(1).await?; // now it may be committed
+//! sink.committed(1).await?; // and now it is visible
+//! sink.close().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Invariant: this crate decides nothing about buckets, buffers or commits. It knows where things
+//! are and who may do what.
 #![forbid(unsafe_code)]
 
 #[doc(hidden)]
@@ -34,17 +61,13 @@ mod dead_letter;
 mod driver;
 mod ending;
 mod error;
-mod frame;
 mod instance;
 pub mod journal;
-mod journal_record;
 mod metrics;
 mod open;
 mod plugin;
-mod row_type;
 mod sandbox;
 mod settings;
-mod settings_options;
 mod shuffle;
 mod sink;
 mod transport;

@@ -1,7 +1,7 @@
 //! What a sink has done so far: counters and histograms, by OpenTelemetry's messaging names.
 //!
-//! Fed by the drivers and the Tunnel's client, read through `Sink::metrics`. Invariant: counters only rise; nothing here
-//! changes what the sink does.
+//! Fed by the drivers and the Tunnel's client, read through `Sink::metrics`. Invariant: counters
+//! only rise; nothing here changes what the sink does.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -40,7 +40,8 @@ pub struct Metrics {
 /// Durations in milliseconds, by powers of two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
-    /// How many durations were below 1, 2, 4, … milliseconds and not below the bound before; the last has no bound.
+    /// How many durations were below 1, 2, 4, … milliseconds and not below the bound before; the
+    /// last has no bound.
     pub buckets: [u64; 24],
     /// How many there were.
     pub count: u64,
@@ -60,7 +61,8 @@ impl Histogram {
         self.max_ms = self.max_ms.max(duration_ms);
     }
 
-    /// A bound that the given part of the durations, in hundredths, does not exceed; zero if there are none.
+    /// A bound that the given part of the durations, in hundredths, does not exceed; zero if there
+    /// are none.
     pub fn percentile_ms(&self, hundredths: u64) -> u64 {
         let rank = self.count.saturating_mul(hundredths).div_ceil(100);
         let mut seen = 0;
@@ -89,7 +91,8 @@ impl Metrics {
         ]
     }
 
-    /// The histograms under the name `messaging.client.operation.duration`, by the operation's name.
+    /// The histograms under the name `messaging.client.operation.duration`, by the operation's
+    /// name.
     pub fn durations(&self) -> [(&'static str, &Histogram); 3] {
         [("buffer", &self.buffer), ("send", &self.flush), ("settle", &self.commit)]
     }

@@ -1,7 +1,9 @@
-//! Opening a sink: catalog, journal, instances, drivers, and what a restored checkpoint still has to commit.
+//! Opening a sink: catalog, journal, instances, drivers, and what a restored checkpoint still has
+//! to commit.
 //!
-//! From `Sink::builder` to a running sink. Invariant: nothing is asked of the Tunnel before the journal is locked and this
-//! start is durable in it; restored committables reach the committer before any new row.
+//! From `Sink::builder` to a running sink. Invariant: nothing is asked of the Tunnel before the
+//! journal is locked and this start is durable in it; restored committables reach the committer
+//! before any new row.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -77,7 +79,8 @@ impl SinkBuilder {
     /// Opens the sink. Needs a tokio runtime, of either kind.
     ///
     /// # Errors
-    /// `InvalidConfig` for a wrong option, schema, table or journal; `Corrupt` for damaged state; `Denied`, `Retry`.
+    /// `InvalidConfig` for a wrong option, schema, table or journal; `Corrupt` for damaged state;
+    /// `Denied`, `Retry`.
     pub async fn open(self) -> Result<Sink> {
         let Self { plugin, settings, schema, components, restore } = self;
         let schema = schema.ok_or_else(|| {
@@ -139,9 +142,11 @@ impl Opening {
         self.start_coordinator(&mut tasks, coordinator_inbox, writer_controls.clone())?;
         let dead_letters = Arc::new(self.dead_letters());
         let (mut writers, mut restored) = (Vec::new(), Vec::new());
-        for (index, (control, inbox)) in (0..).zip(writer_controls.into_iter().zip(writer_inboxes)) {
+        for (index, (control, inbox)) in (0..).zip(writer_controls.into_iter().zip(writer_inboxes))
+        {
             let parallelism = self.task.parallelism;
-            let states = restore.as_ref().map(|checkpoint| checkpoint.states_for(index, parallelism));
+            let states =
+                restore.as_ref().map(|checkpoint| checkpoint.states_for(index, parallelism));
             let task = Task { index: WriterIndex(index), ..self.task.clone() };
             let mut instance = self.instance(format!("writer {index}"), Grant::WRITER)?;
             let parts =
@@ -280,5 +285,6 @@ async fn keep_alive(shared: Arc<Shared>, idle_ms: u128) {
 
 /// Batches that wait for one writer: a few, so that back-pressure is felt soon.
 const DATA_QUEUE: usize = 4;
-/// Messages of the control plane that wait for one instance. Far more than can be under way at once.
+/// Messages of the control plane that wait for one instance. Far more than can be under way at
+/// once.
 const CONTROL_QUEUE: usize = 1024;

@@ -1,7 +1,8 @@
 //! A loaded component: checked for what it imports, compiled once, instantiated many times.
 //!
-//! First step of an embedder; `instance.rs` makes instances of it. Invariant: nothing is compiled before its imports are
-//! known to be those of `wit/`, and no foreign precompiled code is ever loaded.
+//! First step of an embedder; `instance.rs` makes instances of it. Invariant: nothing is compiled
+//! before its imports are known to be those of `wit/`, and no foreign precompiled code is ever
+//! loaded.
 
 use std::fmt::Write;
 
@@ -49,7 +50,8 @@ pub struct Inspection {
 pub struct OptionDoc {
     /// Its name, as users write it.
     pub name: String,
-    /// How its text is read: `integer`, `bytes`, `duration`, `boolean`, `text`, or the allowed words with `|` between.
+    /// How its text is read: `integer`, `bytes`, `duration`, `boolean`, `text`, or the allowed
+    /// words with `|` between.
     pub value_type: String,
     /// What holds when it is not set; empty if it then has no value.
     pub default_value: String,
@@ -71,8 +73,8 @@ impl Plugin {
     /// Loads a component.
     ///
     /// # Errors
-    /// `Corrupt` if the bytes are no component; `Denied` if it imports more than the contract, naming the import;
-    /// `InvalidConfig` if an export of the contract is missing.
+    /// `Corrupt` if the bytes are no component; `Denied` if it imports more than the contract,
+    /// naming the import; `InvalidConfig` if an export of the contract is missing.
     pub fn load(component: &[u8]) -> Result<Self> {
         let inspection = inspect(component)?;
         if let Some(import) = inspection.imports.iter().find(|name| !is_allowed(name)) {
@@ -104,7 +106,8 @@ impl Plugin {
         self.inspection.clone()
     }
 
-    /// The options of the guest, sorted by name. Those of the host are [`crate::Settings::describe`].
+    /// The options of the guest, sorted by name. Those of the host are
+    /// [`crate::Settings::describe`].
     ///
     /// # Errors
     /// `Bug` if the component traps.

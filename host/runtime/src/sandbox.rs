@@ -1,7 +1,9 @@
-//! The sandbox: what a guest may use of the machine, and the only place where wasmtime is configured.
+//! The sandbox: what a guest may use of the machine, and the only place where wasmtime is
+//! configured.
 //!
-//! Between `plugin.rs` (one engine for each plugin) and `instance.rs` (one store for each instance). Invariant: every
-//! store has all limits set; the linear memory keeps its 4 GiB reservation, so that bounds checks cost nothing.
+//! Between `plugin.rs` (one engine for each plugin) and `instance.rs` (one store for each
+//! instance). Invariant: every store has all limits set; the linear memory keeps its 4 GiB
+//! reservation, so that bounds checks cost nothing.
 
 use std::time::Duration;
 
@@ -123,7 +125,8 @@ pub(crate) trait Limited {
     fn store_limits(&mut self) -> &mut StoreLimits;
 }
 
-/// One tick of the epoch. Ten milliseconds cost no measurable time and are fine enough for a deadline of seconds.
+/// One tick of the epoch. Ten milliseconds cost no measurable time and are fine enough for a
+/// deadline of seconds.
 const TICK: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
@@ -209,7 +212,8 @@ mod tests {
 
     #[test]
     fn a_guest_that_recurses_without_end_is_stopped() {
-        let error = run(&hostile(&[wasm::Instruction::Call(0), wasm::Instruction::End]), Limits::default());
+        let error =
+            run(&hostile(&[wasm::Instruction::Call(0), wasm::Instruction::End]), Limits::default());
         assert!(error.message.contains("trapped"), "{error}");
     }
 }

@@ -1,7 +1,8 @@
-//! The shuffle of one process: which rows of a batch go to which writer, as the guest's `route` says.
+//! The shuffle of one process: which rows of a batch go to which writer, as the guest's `route`
+//! says.
 //!
-//! Between `batch.rs` and the writers' queues. Invariant: the order of rows that go to one writer stays; every row goes to
-//! exactly one.
+//! Between `batch/mod.rs` and the writers' queues. Invariant: the order of rows that go to one
+//! writer stays; every row goes to exactly one.
 
 use arrow_array::RecordBatch;
 use arrow_array::UInt32Array;
@@ -29,7 +30,9 @@ pub(crate) fn split(
         return Err(Error::bug("route", format!("writer {stray} of {writers} was named")));
     }
     // The whole batch is often one writer's: it is encoded already.
-    if let Some(first) = writer_of.first() && writer_of.iter().all(|writer| writer == first) {
+    if let Some(first) = writer_of.first()
+        && writer_of.iter().all(|writer| writer == first)
+    {
         return Ok(vec![(*first, Bytes::from(encoded))]);
     }
     let mut batches = Vec::new();

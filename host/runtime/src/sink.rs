@@ -1,8 +1,8 @@
 //! A sink: what an embedder holds. Rows and checkpoints go in; the table follows.
 //!
-//! Between the stream engine and the instances: `write` → `batch.rs` → `shuffle.rs` → a writer's queue; `checkpoint` →
-//! every writer's queue → snapshots → the committer. Invariant: the instances of one sink live and end together; after
-//! a failure every call reports the first error.
+//! Between the stream engine and the instances: `write` → `batch/mod.rs` → `shuffle.rs` → a
+//! writer's queue; `checkpoint` → every writer's queue → snapshots → the committer. Invariant: the
+//! instances of one sink live and end together; after a failure every call reports the first error.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -34,7 +34,8 @@ use crate::shuffle;
 use crate::writer::ToWriter;
 use crate::writer::WriterData;
 
-/// An open sink. Ends when it is closed or dropped; what was not committed then is found again by the next start.
+/// An open sink. Ends when it is closed or dropped; what was not committed then is found again by
+/// the next start.
 pub struct Sink {
     pub(crate) schema: SchemaRef,
     pub(crate) identity: String,
@@ -59,12 +60,14 @@ impl Sink {
         SinkBuilder::new(plugin, settings)
     }
 
-    /// Hands over rows: `kinds` holds the kind of each, and is empty if all are inserts. Waits while the writers have no
-    /// room. Returns when the rows are queued; they are safe when a checkpoint that follows has completed.
+    /// Hands over rows: `kinds` holds the kind of each, and is empty if all are inserts. Waits
+    /// while the writers have no room. Returns when the rows are queued; they are safe when a
+    /// checkpoint that follows has completed.
     ///
     /// # Errors
-    /// `InvalidConfig` if the rows have another schema than the sink; otherwise the error that ended the sink. If the
-    /// call is cancelled or fails, a part of the rows may have been queued: restart from a checkpoint.
+    /// `InvalidConfig` if the rows have another schema than the sink; otherwise the error that
+    /// ended the sink. If the call is cancelled or fails, a part of the rows may have been queued:
+    /// restart from a checkpoint.
     pub async fn write(&self, rows: &RecordBatch, kinds: &[RowKind]) -> Result<()> {
         self.shared.ending.check()?;
         self.check_schema(rows)?;
@@ -84,8 +87,9 @@ impl Sink {
         Ok(())
     }
 
-    /// Passes a barrier: every row written before it is acknowledged by the service when this returns, and what is
-    /// returned is for the engine to store durably. `id` rises from call to call. One checkpoint at a time.
+    /// Passes a barrier: every row written before it is acknowledged by the service when this
+    /// returns, and what is returned is for the engine to store durably. `id` rises from call to
+    /// call. One checkpoint at a time.
     ///
     /// # Errors
     /// The error that ended the sink; `Retry` if the checkpoint was aborted meanwhile.
@@ -108,7 +112,8 @@ impl Sink {
         Ok(Checkpoint { id, identity: self.identity.clone(), start: self.start, states })
     }
 
-    /// The engine has stored checkpoint `id` durably: what it holds may become visible. Does not wait for that.
+    /// The engine has stored checkpoint `id` durably: what it holds may become visible. Does not
+    /// wait for that.
     ///
     /// # Errors
     /// The error that ended the sink.
@@ -124,8 +129,8 @@ impl Sink {
         self.checkpoint_ended(id, CheckpointOutcome::Aborted).await
     }
 
-    /// Waits until every session of the completed checkpoint `id`, or of a later one, is known to be committed: its rows
-    /// are visible.
+    /// Waits until every session of the completed checkpoint `id`, or of a later one, is known to
+    /// be committed: its rows are visible.
     ///
     /// # Errors
     /// The error that ended the sink.
@@ -155,8 +160,8 @@ impl Sink {
         self.start
     }
 
-    /// Ends the sink, and waits until nothing of it runs any more. Rows after the last completed checkpoint are not
-    /// committed: the engine replays them.
+    /// Ends the sink, and waits until nothing of it runs any more. Rows after the last completed
+    /// checkpoint are not committed: the engine replays them.
     ///
     /// # Errors
     /// The error that had ended the sink before.
@@ -246,7 +251,8 @@ impl Drop for Sink {
     }
 }
 
-/// Rows that make about four megabytes: large enough that the call costs nothing, small enough for any sandbox.
+/// Rows that make about four megabytes: large enough that the call costs nothing, small enough for
+/// any sandbox.
 fn rows_per_batch(rows: &RecordBatch) -> usize {
     let bytes = rows.get_array_memory_size().max(1);
     let by_bytes = rows.num_rows().saturating_mul(BATCH_BYTES) / bytes;

@@ -1,7 +1,7 @@
 //! The machine's network: one HTTP/1.1 client over keep-alive connections, with or without TLS.
 //!
-//! Used by `tunnel/endpoint.rs` through `components.rs`. Invariant: one call is one attempt, and `sent: false` is told
-//! only when it is certain that no byte of the request has left.
+//! Used by `tunnel/endpoint.rs` through `components.rs`. Invariant: one call is one attempt, and
+//! `sent: false` is told only when it is certain that no byte of the request has left.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -29,7 +29,8 @@ pub struct ConnectTimeout(pub Duration);
 
 type HttpsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// HTTP over TCP and TLS, with the roots that browsers trust. Plain HTTP is for the local server and private networks.
+/// HTTP over TCP and TLS, with the roots that browsers trust. Plain HTTP is for the local server
+/// and private networks.
 #[derive(Default)]
 pub struct SystemTransport {
     // One client for each connect timeout in use: in practice one.
@@ -81,14 +82,15 @@ fn build(connect_timeout: Duration) -> HttpsClient {
         .wrap_connector(tcp);
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
-        // Shorter than what servers and middle boxes close at, so that a dead connection is rarely taken.
+        // Shorter than what servers and middle boxes close at, so that a dead connection is rarely
+        // taken.
         .pool_idle_timeout(Duration::from_secs(20))
         .http1_max_headers(HEADERS_MAX)
         .build(https)
 }
 
-/// Only two failures are certain to be before the first byte: no connection, and a connection that was found dead
-/// before the request was taken from its queue (hyper calls that cancelled).
+/// Only two failures are certain to be before the first byte: no connection, and a connection that
+/// was found dead before the request was taken from its queue (hyper calls that cancelled).
 fn not_answered(error: hyper_util::client::legacy::Error) -> TransportError {
     let mut message = error.to_string();
     let mut cancelled = false;
@@ -103,7 +105,8 @@ fn not_answered(error: hyper_util::client::legacy::Error) -> TransportError {
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADERS_MAX: usize = 100;
-/// The largest answer of a control call is a session's slots; a pack's answer is a few hundred bytes.
+/// The largest answer of a control call is a session's slots; a pack's answer is a few hundred
+/// bytes.
 const RESPONSE_BYTES_MAX: usize = 8 << 20;
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! The role of a writer: batches and barriers in the engine's order, replies and outcomes at any time.
+//! The role of a writer: batches and barriers in the engine's order, replies and outcomes at any
+//! time.
 //!
-//! Between `sink.rs` (queues) and `wit/writer.wit`. Invariant: a barrier stays behind the batches that were written before
-//! it; dead letters are durable before the snapshot that follows them is passed on.
+//! Between `sink.rs` (queues) and `wit/writer.wit`. Invariant: a barrier stays behind the batches
+//! that were written before it; dead letters are durable before the snapshot that follows them is
+//! passed on.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -107,7 +109,8 @@ impl Writer {
 
     /// A snapshot that nobody waits for belongs to a checkpoint that was given up.
     fn answer(&mut self, snapshot: Snapshot) {
-        if let Some((checkpoint, waiting)) = self.passing.take_if(|(id, _)| *id == snapshot.checkpoint)
+        if let Some((checkpoint, waiting)) =
+            self.passing.take_if(|(id, _)| *id == snapshot.checkpoint)
         {
             tracing::debug!(writer = self.index, checkpoint, "barrier passed");
             let _ = waiting.send(snapshot);
@@ -129,7 +132,8 @@ impl Writer {
         }
     }
 
-    /// An abort may overtake its barrier in the queue: the barrier is then never shown to the guest.
+    /// An abort may overtake its barrier in the queue: the barrier is then never shown to the
+    /// guest.
     fn ended(&mut self, checkpoint: u64, outcome: CheckpointOutcome) {
         if outcome == CheckpointOutcome::Aborted {
             self.passing.take_if(|(id, _)| *id == checkpoint);

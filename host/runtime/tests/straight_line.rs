@@ -1,4 +1,5 @@
-//! The straight line: rows through the real component and the real Tunnel client into the local server, and back by SQL.
+//! The straight line: rows through the real component and the real Tunnel client into the local
+//! server, and back by SQL.
 //!
 //! Invariant: nothing here is a stand-in; each test has a server, a table and a journal of its own.
 
@@ -149,9 +150,15 @@ async fn the_last_change_of_a_key_wins_over_checkpoints_and_partitions() {
     let sink = bench.open(None).await;
     sink.write(&hundred("a", "1"), &[]).await.expect("written");
     complete(&sink, 1).await;
-    let changes = rows([(1, "b", "1"), (2, "", "1"), (3, "x", "1"), (3, "y", "1"), (200, "n", "2")]);
-    let kinds =
-        [RowKind::UpdateAfter, RowKind::Delete, RowKind::Insert, RowKind::UpdateAfter, RowKind::Insert];
+    let changes =
+        rows([(1, "b", "1"), (2, "", "1"), (3, "x", "1"), (3, "y", "1"), (200, "n", "2")]);
+    let kinds = [
+        RowKind::UpdateAfter,
+        RowKind::Delete,
+        RowKind::Insert,
+        RowKind::UpdateAfter,
+        RowKind::Insert,
+    ];
     sink.write(&changes, &kinds).await.expect("written");
     complete(&sink, 2).await;
     let table = bench.table().await;

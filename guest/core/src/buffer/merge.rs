@@ -95,19 +95,35 @@ impl KeyedRecords {
         place
     }
 
-    /// Grows in steps of two, but from an eighth of the expected number of records at once to all
-    /// of it: the records of a bucket that fills again and again are then indexed once, and a
-    /// bucket that has gone quiet costs nothing.
+    #[inline]
     fn make_room(&mut self, expected: usize) {
-        let count = self.slots.len();
-        if count < self.slots.capacity() {
-            return;
+        if self.slots.len() == self.slots.capacity() {
+            self.grow(expected);
         }
-        let target = if count >= expected / 8 { expected } else { 0 };
-        let more = target.saturating_sub(count).max(count).max(4);
-        self.slots.reserve_exact(more);
+    }
+
+    /// Grows in steps of two, but from an eighth of the expected number of records at once to all of
+    /// it: the records of a bucket that fills again and again are then indexed once, and a bucket that
+    /// has gone quiet costs nothing.
+    #[cold]
+    fn grow(&mut self, expected: usize) {
+        let count = self.slots.len();
+        let at_once = if count >= expected / 8 { expected } else { 0 };
+        let target = at_once.max(2 * count).max(4);
+        self.slots.reserve_exact(target - count);
+        // Left to itself the index would grow by asking for the hashes of slots all over the memory.
+        self.index = HashTable::with_capacity(self.slots.capacity());
+        self.fill_index();
+    }
+
+    /// Puts the live records into the index, which is empty.
+    fn fill_index(&mut self) {
         let slots = &self.slots;
-        self.index.reserve(target.saturating_sub(count), |at| slots[*at as usize].hash());
+        let rehash = |at: &u32| slots[*at as usize].hash();
+        for (at, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.is_live()) {
+            let record = u32::try_from(at).expect("a buffer has fewer than 4 G records");
+            self.index.insert_unique(slot.hash(), record, rehash);
+        }
     }
 
     /// All records, dropped ones included, in the order in which they came.
@@ -123,15 +139,11 @@ impl KeyedRecords {
     /// Forgets the dropped records; `place` moves each live one and returns where it now stands.
     pub(super) fn compact(&mut self, mut place: impl FnMut(&Slot) -> usize) {
         self.slots.retain(Slot::is_live);
-        self.index.clear();
-        for at in 0..self.slots.len() {
-            let start = place(&self.slots[at]);
-            self.slots[at].start = start;
-            let record = u32::try_from(at).expect("a buffer has fewer than 4 G records");
-            let slots = &self.slots;
-            let rehash = |at: &u32| slots[*at as usize].hash();
-            self.index.insert_unique(slots[at].hash(), record, rehash);
+        for slot in &mut self.slots {
+            slot.start = place(slot);
         }
+        self.index.clear();
+        self.fill_index();
     }
 
     /// Ends the records; the chunks of the keys go back.

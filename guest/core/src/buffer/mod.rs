@@ -39,7 +39,7 @@ pub struct BucketBuffer {
     records: Records,
     live_bytes: usize,
     live_records: u32,
-    /// How many records the last pack had: a bucket that was full once will be again.
+    /// How many records the last packs had: a bucket that was full once will be again.
     expected: usize,
 }
 
@@ -189,7 +189,9 @@ impl BucketBuffer {
             }
         }
         self.bytes.release(pool);
-        *self = Self { expected: records as usize, ..Self::default() };
+        // A pack that a barrier cut short says little: half of what was expected still is.
+        let expected = (records as usize).max(self.expected / 2);
+        *self = Self { expected, ..Self::default() };
         SealedPack { body, records, bytes_freed }
     }
 

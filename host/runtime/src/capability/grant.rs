@@ -1,6 +1,8 @@
-//! Which operations of the Tunnel a role may submit. What is not granted is refused before anything is sent.
+//! Which operations of the Tunnel a role may submit. What is not granted is refused before anything
+//! is sent.
 //!
-//! Asked by `capability/tunnel.rs`. Invariant: deny by default; a grant is made once, when its instance is.
+//! Asked by `capability/tunnel.rs`. Invariant: deny by default; a grant is made once, when its
+//! instance is.
 
 use crate::tunnel::Operation;
 

@@ -1,7 +1,8 @@
-//! What a guest is lent: one file for each import of `wit/`, and the grant that decides whether it may use it.
+//! What a guest is lent: one file for each import of `wit/`, and the grant that decides whether it
+//! may use it.
 //!
-//! Between the running guest and `driver.rs`. Invariant: an import only notes what is asked; the driver carries it out
-//! after the guest has returned.
+//! Between the running guest and `driver.rs`. Invariant: an import only notes what is asked; the
+//! driver carries it out after the guest has returned.
 
 pub(crate) mod file_cache;
 pub(crate) mod grant;

@@ -1,6 +1,7 @@
 //! The import `telemetry`: log lines and counters of the guest, bounded and made safe to print.
 //!
-//! To `tracing` and `metrics.rs`. Invariant: a guest can neither flood the log nor forge a line of it.
+//! To `tracing` and `metrics.rs`. Invariant: a guest can neither flood the log nor forge a line of
+//! it.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
 //! The import `timers`: one time at which the instance wants to be called.
 //!
-//! Read by `driver.rs` after each call. Invariant: an instance has one timer; setting it replaces it.
+//! Read by `driver.rs` after each call. Invariant: an instance has one timer; setting it replaces
+//! it.
 
 use crate::bindings::timers;
 use crate::capability::Capabilities;

@@ -1,7 +1,8 @@
 //! The import `tunnel`: tickets that the guest submits, repeats and releases.
 //!
-//! Between the running guest and `driver.rs`, which takes the attempts that became due and brings back their outcomes.
-//! Invariant: at most one attempt of a ticket is under way; an outcome of a released ticket reaches nobody.
+//! Between the running guest and `driver.rs`, which takes the attempts that became due and brings
+//! back their outcomes. Invariant: at most one attempt of a ticket is under way; an outcome of a
+//! released ticket reaches nobody.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -154,7 +155,11 @@ pub(crate) fn not_granted(operation: &Operation) -> Outcome {
 }
 
 impl bindings::tunnel::Host for Capabilities {
-    fn submit(&mut self, ticket: u64, operation: bindings::tunnel::Operation) -> wasmtime::Result<()> {
+    fn submit(
+        &mut self,
+        ticket: u64,
+        operation: bindings::tunnel::Operation,
+    ) -> wasmtime::Result<()> {
         self.tickets.submit(ticket, operation.into()).map_err(wasmtime::Error::msg)
     }
 

@@ -1,7 +1,8 @@
-//! Where the service is, and how a request reaches it: addresses, common headers, signature, time limit.
+//! Where the service is, and how a request reaches it: addresses, common headers, signature, time
+//! limit.
 //!
-//! Between `tunnel/upsert.rs`, `tunnel/sql.rs`, `tunnel/table.rs` and the transport. Invariant: one exchange is one
-//! attempt; a redirect is never followed.
+//! Between `tunnel/upsert.rs`, `tunnel/sql.rs`, `tunnel/table.rs` and the transport. Invariant: one
+//! exchange is one attempt; a redirect is never followed.
 
 use std::sync::Arc;
 
@@ -108,7 +109,8 @@ impl Endpoint {
         self.exchange(&base, request).await
     }
 
-    /// Asks the catalog, once, where the Tunnel is. Until that is known nothing of the request itself was sent.
+    /// Asks the catalog, once, where the Tunnel is. Until that is known nothing of the request
+    /// itself was sent.
     async fn discover(&self) -> Result<String, TransportError> {
         let request = Request::new(Method::GET, self.project_path("/tunnel")).query("service", "");
         let request = match &self.settings.quota_name {
@@ -169,12 +171,8 @@ impl Endpoint {
         }
         headers.push(("date", http_date(self.components.clock.now_ms())));
         headers.push(("x-odps-user-agent", String::from(USER_AGENT)));
-        let signed = sign::Signed {
-            method: method.as_str(),
-            headers: &headers,
-            path: &path,
-            query: &query,
-        };
+        let signed =
+            sign::Signed { method: method.as_str(), headers: &headers, path: &path, query: &query };
         let authorization = sign::authorization(&self.settings.credentials, &signed);
         let mut builder = http::Request::builder().method(&method).uri(uri(base, &path, &query));
         for (name, value) in headers {

@@ -1,8 +1,8 @@
 //! The client of the Tunnel: what one attempt at an operation does on the wire.
 //!
-//! Between `driver.rs` and the network: operation → `upsert.rs` (the request) → `endpoint.rs` (where, signed) → the
-//! transport → `response.rs` (what it means) → `session.rs` (what it holds). Invariant: an attempt is made once; nothing
-//! here retries what may have been carried out.
+//! Between `driver.rs` and the network: operation → `upsert.rs` (the request) → `endpoint.rs`
+//! (where, signed) → the transport → `response.rs` (what it means) → `session.rs` (what it holds).
+//! Invariant: an attempt is made once; nothing here retries what may have been carried out.
 
 pub(crate) mod endpoint;
 pub(crate) mod partition;

@@ -1,6 +1,8 @@
-//! The two spellings of a partition on the wire, from the one that the guest uses: `day='2013-01-01',hour='7'`.
+//! The two spellings of a partition on the wire, from the one that the guest uses:
+//! `day='2013-01-01',hour='7'`.
 //!
-//! Used by `tunnel/upsert.rs`. Invariant: what does not follow the grammar exactly goes into no request and no SQL.
+//! Used by `tunnel/upsert.rs`. Invariant: what does not follow the grammar exactly goes into no
+//! request and no SQL.
 
 /// As the Tunnel's query wants it: without quotes.
 pub(crate) fn for_query(spec: &str) -> Option<String> {
@@ -49,9 +51,20 @@ mod tests {
 
     #[test]
     fn nothing_gets_out_of_its_quotes() {
-        for spec in ["", "day", "day=1", "day='1", "day='1''", "day='a' ) ; drop", "d-y='1'",
-            "day='a\n'", "day='a\\'", "day=''", "day='1',", "day='x/y'"]
-        {
+        for spec in [
+            "",
+            "day",
+            "day=1",
+            "day='1",
+            "day='1''",
+            "day='a' ) ; drop",
+            "d-y='1'",
+            "day='a\n'",
+            "day='a\\'",
+            "day=''",
+            "day='1',",
+            "day='x/y'",
+        ] {
             assert_eq!(for_sql(spec), None, "{spec}");
         }
     }

@@ -1,8 +1,8 @@
 //! What an answer of the service means: done, refused, or in doubt. Rule 4, in one place.
 //!
-//! Between `tunnel/endpoint.rs` and `tunnel/upsert.rs`. Invariant: only a 200 with the service's request id is done, only
-//! a refusal that the service has coded, or that never left, is refused; everything else is in doubt. The only file that
-//! looks at the texts of the service.
+//! Between `tunnel/endpoint.rs` and `tunnel/upsert.rs`. Invariant: only a 200 with the service's
+//! request id is done, only a refusal that the service has coded, or that never left, is refused;
+//! everything else is in doubt. The only file that looks at the texts of the service.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -64,7 +64,8 @@ pub(crate) fn moved_to(headers: &HeaderMap) -> Option<String> {
 
 /// Whether the text may go into the header that routes a request: `host:port`, nothing else.
 pub(crate) fn is_worker(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':' | b'-' | b'_');
+    let allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':' | b'-' | b'_');
     !text.is_empty() && text.len() <= 255 && text.bytes().all(allowed)
 }
 
@@ -133,7 +134,8 @@ fn from_xml(text: &str) -> Option<Complaint> {
     Some(Complaint { code, message, request_id, hold_ms: 0 })
 }
 
-/// A coded 4xx or 308 had no effect. So had a request for which no slot was free, whatever the status says.
+/// A coded 4xx or 308 had no effect. So had a request for which no slot was free, whatever the
+/// status says.
 fn is_definite(status: StatusCode, complaint: &Complaint) -> bool {
     let timed_out = status == StatusCode::REQUEST_TIMEOUT;
     let refused = status.is_client_error() && !timed_out;
@@ -157,7 +159,9 @@ fn kind(status: StatusCode, code: &str) -> RefusalKind {
             RefusalKind::NoSuchSession
         }
         "NoSuchPartition" => RefusalKind::NoSuchPartition,
-        "Unauthorized" | "AccessDenied" | "NoPermission" | "SignatureNotMatch" => RefusalKind::Denied,
+        "Unauthorized" | "AccessDenied" | "NoPermission" | "SignatureNotMatch" => {
+            RefusalKind::Denied
+        }
         _ => match status {
             StatusCode::TOO_MANY_REQUESTS => RefusalKind::SlowDown,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => RefusalKind::Denied,
@@ -216,7 +220,8 @@ mod tests {
     fn every_answer_has_its_verdict() {
         let id = [(REQUEST_ID, "r1")];
         let worker = [(ROUTED_SERVER, "10.0.0.1:80")];
-        let xml = "<?xml version=\"1.0\"?><Error><Code>NoSuchTable</Code><Message>m</Message></Error>";
+        let xml =
+            "<?xml version=\"1.0\"?><Error><Code>NoSuchTable</Code><Message>m</Message></Error>";
         let table = [
             (answer(200, &id, "{}"), "done"),
             (answer(201, &id, ""), "done"),

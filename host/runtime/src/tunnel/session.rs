@@ -1,7 +1,8 @@
-//! Upsert sessions as the service describes them: JSON in, a checked description and the map of slots out.
+//! Upsert sessions as the service describes them: JSON in, a checked description and the map of
+//! slots out.
 //!
-//! Between `tunnel/response.rs` and `tunnel/upsert.rs`. Invariant: what is kept of the service's answer is safe to put
-//! into a request again, and the slots cover every bucket exactly once.
+//! Between `tunnel/response.rs` and `tunnel/upsert.rs`. Invariant: what is kept of the service's
+//! answer is safe to put into a request again, and the slots cover every bucket exactly once.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -31,7 +32,8 @@ pub(crate) struct Route {
     pub(crate) worker: String,
 }
 
-/// The sessions in use: their slots, and when the service last heard of them. Shared by all instances of a sink.
+/// The sessions in use: their slots, and when the service last heard of them. Shared by all
+/// instances of a sink.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     known: Mutex<BTreeMap<String, Known>>,
@@ -154,7 +156,8 @@ pub(crate) fn parse(body: &[u8]) -> Result<(SessionInfo, SlotMap), String> {
 
 /// Whether the text can be the id of a session: what goes into queries, journals and log lines.
 pub(crate) fn is_id(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
+    let allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
     !text.is_empty() && text.len() <= 128 && text.bytes().all(allowed)
 }
 

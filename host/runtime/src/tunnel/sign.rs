@@ -1,6 +1,7 @@
 //! Signatures of requests, as the service checks them (version 2: HMAC-SHA1 over a canonical text).
 //!
-//! Used by `tunnel/endpoint.rs` for every request. Invariant: the secret is read here and goes nowhere else.
+//! Used by `tunnel/endpoint.rs` for every request. Invariant: the secret is read here and goes
+//! nowhere else.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -31,7 +32,8 @@ pub(crate) fn authorization(credentials: &Credentials, signed: &Signed<'_>) -> S
     format!("ODPS {}:{signature}", credentials.access_id)
 }
 
-/// The text that is signed: method, three headers by value, the service's own by name and value, the resource.
+/// The text that is signed: method, three headers by value, the service's own by name and value,
+/// the resource.
 fn canonical(signed: &Signed<'_>) -> String {
     let mut entries: Vec<(String, String)> = Vec::new();
     for name in ["content-md5", "content-type", "date"] {
@@ -107,7 +109,8 @@ mod tests {
         (canonical(&signed), authorization(credentials, &signed))
     }
 
-    /// Recorded from both SDKs; those of version 4 have the date and the region in the authorization.
+    /// Recorded from both SDKs; those of version 4 have the date and the region in the
+    /// authorization.
     #[test]
     fn every_recorded_request_of_version_2_is_signed_alike() {
         let fixtures = include_str!("../../../../tests/fixtures/signature_vectors.json");
@@ -118,7 +121,8 @@ mod tests {
             sts_token: None,
         };
         let vectors = fixtures["vectors"].as_array().expect("a list");
-        let of_version_2 = vectors.iter().filter(|v| !text(v, "authorization").contains("aliyun_v4"));
+        let of_version_2 =
+            vectors.iter().filter(|v| !text(v, "authorization").contains("aliyun_v4"));
         let mut with_token = 0;
         for (index, vector) in of_version_2.enumerate() {
             let (canonical, authorization) = sign(vector, &credentials);

@@ -1,7 +1,7 @@
 //! SQL through an instance: post it, ask until it has ended, learn how.
 //!
-//! Used by `tunnel/upsert.rs` for partitions and by `catalog.rs`. Invariant: only a statement that the service reports as
-//! successful is done.
+//! Used by `tunnel/upsert.rs` for partitions and by `catalog.rs`. Invariant: only a statement that
+//! the service reports as successful is done.
 
 use bytes::Bytes;
 use http::Method;

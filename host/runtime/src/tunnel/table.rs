@@ -1,6 +1,7 @@
 //! The target table as the catalog describes it: XML around JSON, with JSON inside.
 //!
-//! Used by `catalog.rs`. Invariant: a table that cannot take upserts is refused here, before anything is written.
+//! Used by `catalog.rs`. Invariant: a table that cannot take upserts is refused here, before
+//! anything is written.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -91,7 +92,9 @@ mod tests {
             "partitionKeys": [{"name": "day", "type": "string"}],
             "Reserved": reserved,
         });
-        let text = format!("<Table format=\"Json\"><Name>t</Name><Schema><![CDATA[{json}]]></Schema></Table>");
+        let text = format!(
+            "<Table format=\"Json\"><Name>t</Name><Schema><![CDATA[{json}]]></Schema></Table>"
+        );
         parse(text.as_bytes(), "p.t")
     }
 

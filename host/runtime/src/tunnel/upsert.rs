@@ -1,7 +1,8 @@
 //! The six operations on the wire, each one attempt, with the journal around them.
 //!
-//! Between `driver.rs`, which runs attempts, and `tunnel/endpoint.rs`. Invariant: a session's id is journalled before the
-//! outcome is told, an abort before its request leaves, a commit before anybody learns of it.
+//! Between `driver.rs`, which runs attempts, and `tunnel/endpoint.rs`. Invariant: a session's id is
+//! journalled before the outcome is told, an abort before its request leaves, a commit before
+//! anybody learns of it.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! XML as the catalog writes it, as a tree of names and texts.
 //!
-//! Used by `tunnel/response.rs`, `tunnel/sql.rs` and `tunnel/table.rs`. Invariant: depth and nodes are bounded; no
-//! external entity is ever resolved.
+//! Used by `tunnel/response.rs`, `tunnel/sql.rs` and `tunnel/table.rs`. Invariant: depth and nodes
+//! are bounded; no external entity is ever resolved.
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn texts_sections_and_entities_are_read() {
-        let root = parse("<?xml version=\"1.0\"?>\n<a><b>x &amp; &#65;</b><c><![CDATA[{<}]]></c><d/></a>");
+        let root =
+            parse("<?xml version=\"1.0\"?>\n<a><b>x &amp; &#65;</b><c><![CDATA[{<}]]></c><d/></a>");
         let root = root.expect("well-formed");
         assert_eq!(root.child("b").map(|node| node.text.as_str()), Some("x&A"));
         assert_eq!(root.find("c").map(|node| node.text.as_str()), Some("{<}"));

@@ -25,54 +25,54 @@ use upsert_sink_server::components::simulated;
 use upsert_sink_server::components::simulated::ManualClock;
 use upsert_sink_server::components::simulated::SimulatedDisk;
 
-pub const BUCKETS: u32 = 4;
-pub const HOUR: Millis = Millis(3_600_000);
-pub const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS t (id BIGINT PRIMARY KEY, v STRING) \
+pub(crate) const BUCKETS: u32 = 4;
+pub(crate) const HOUR: Millis = Millis(3_600_000);
+pub(crate) const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS t (id BIGINT PRIMARY KEY, v STRING) \
      PARTITIONED BY (day STRING) TBLPROPERTIES ('transactional'='true','write.bucket.num'='4')";
 
 /// A row of table `t`; without a value it is a delete.
-pub type Row = (i64, Option<&'static str>);
+pub(crate) type Row = (i64, Option<&'static str>);
 
 /// A service and what it stands on.
-pub struct Site {
-    pub clock: Arc<ManualClock>,
-    pub disk: Arc<SimulatedDisk>,
-    pub service: Arc<Service>,
+pub(crate) struct Site {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) disk: Arc<SimulatedDisk>,
+    pub(crate) service: Arc<Service>,
 }
 
 /// What was answered.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub location: String,
-    pub body: String,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) location: String,
+    pub(crate) body: String,
 }
 
 impl Reply {
-    pub fn json(&self) -> Json {
+    pub(crate) fn json(&self) -> Json {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
     /// The vendor's code of an error.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         self.json()["Code"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The status of a session.
-    pub fn session_status(&self) -> String {
+    pub(crate) fn session_status(&self) -> String {
         self.json()["status"].as_str().unwrap_or_default().to_owned()
     }
 }
 
 impl Site {
     /// A service on an empty disk.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let clock = Arc::new(ManualClock::new(Millis(1_700_000_000_000)));
         Self::on(clock, SimulatedDisk::new()).await.expect("an empty disk can be served")
     }
 
     /// A service on a disk. Segments are small, so that they roll.
-    pub async fn on(clock: Arc<ManualClock>, disk: Arc<SimulatedDisk>) -> Result<Self, Error> {
+    pub(crate) async fn on(clock: Arc<ManualClock>, disk: Arc<SimulatedDisk>) -> Result<Self, Error> {
         let components = simulated::components(clock.clone(), disk.clone(), disk.syncs() + 7);
         let settings =
             ServerSettings { segment_bytes: 400, ..ServerSettings::new("/simulated") };
@@ -81,7 +81,7 @@ impl Site {
     }
 
     /// A service with table `t` and these partitions.
-    pub async fn with_days(days: &[&str]) -> Self {
+    pub(crate) async fn with_days(days: &[&str]) -> Self {
         let site = Self::new().await;
         site.sql(CREATE_TABLE).await.expect("created");
         for day in days {
@@ -91,7 +91,7 @@ impl Site {
         site
     }
 
-    pub async fn call(&self, method: &str, path: &str, body: Vec<u8>) -> Reply {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Vec<u8>) -> Reply {
         let request = http::Request::builder().method(method).uri(path).header("host", "h:1");
         let request = request.body(Bytes::from(body)).expect("a valid request");
         let response = self.service.respond(request).await;
@@ -104,7 +104,7 @@ impl Site {
         }
     }
 
-    pub async fn sql(&self, text: &str) -> Result<(), String> {
+    pub(crate) async fn sql(&self, text: &str) -> Result<(), String> {
         let job = format!(
             "<Instance><Job><Tasks><SQL><Name>n</Name><Query><![CDATA[{text};]]></Query></SQL>\
              </Tasks></Job></Instance>"
@@ -121,19 +121,19 @@ impl Site {
         }
     }
 
-    pub async fn create(&self, day: &str) -> Reply {
+    pub(crate) async fn create(&self, day: &str) -> Reply {
         let path = format!("{UPSERTS}?slotnum=1&partition=day%3D{day}");
         self.call("POST", &path, Vec::new()).await
     }
 
     /// A new session's id.
-    pub async fn session(&self, day: &str) -> String {
+    pub(crate) async fn session(&self, day: &str) -> String {
         let reply = self.create(day).await;
         reply.json()["id"].as_str().unwrap_or_else(|| panic!("{reply:?}")).to_owned()
     }
 
     /// Puts rows as one pack a bucket; answers the first reply that is no success, or the last.
-    pub async fn put(&self, id: &str, rows: &[Row]) -> Reply {
+    pub(crate) async fn put(&self, id: &str, rows: &[Row]) -> Reply {
         let mut last = None;
         for (bucket, (pack, count)) in packs(rows) {
             let reply = self.put_pack(id, bucket, count, pack).await;
@@ -145,33 +145,33 @@ impl Site {
         last.expect("there are rows")
     }
 
-    pub async fn put_pack(&self, id: &str, bucket: u32, count: u32, pack: Vec<u8>) -> Reply {
+    pub(crate) async fn put_pack(&self, id: &str, bucket: u32, count: u32, pack: Vec<u8>) -> Reply {
         let path =
             format!("{UPSERTS}?upsertid={id}&bucketid={bucket}&slotid=0&record_count={count}");
         self.call("PUT", &path, pack).await
     }
 
-    pub async fn commit(&self, id: &str) -> Reply {
+    pub(crate) async fn commit(&self, id: &str) -> Reply {
         self.call("POST", &format!("{UPSERTS}?upsertid={id}"), Vec::new()).await
     }
 
-    pub async fn abort(&self, id: &str) -> Reply {
+    pub(crate) async fn abort(&self, id: &str) -> Reply {
         self.call("DELETE", &format!("{UPSERTS}?upsertid={id}"), Vec::new()).await
     }
 
-    pub async fn reload(&self, id: &str) -> Reply {
+    pub(crate) async fn reload(&self, id: &str) -> Reply {
         self.call("GET", &format!("{UPSERTS}?upsertid={id}"), Vec::new()).await
     }
 
     /// Writes and commits rows.
-    pub async fn write(&self, day: &str, rows: &[Row]) {
+    pub(crate) async fn write(&self, day: &str, rows: &[Row]) {
         let id = self.session(day).await;
         assert_eq!(self.put(&id, rows).await.status, 200);
         assert_eq!(self.commit(&id).await.session_status(), "committed");
     }
 
     /// All rows of `t`: day, id, value.
-    pub async fn rows(&self) -> Vec<(String, i64, String)> {
+    pub(crate) async fn rows(&self) -> Vec<(String, i64, String)> {
         let batches = self.service.query("SELECT day, id, v FROM t ORDER BY day, id").await;
         batches.expect("a valid query").iter().flat_map(rows_of).collect()
     }
@@ -186,19 +186,19 @@ fn rows_of(batch: &RecordBatch) -> Vec<(String, i64, String)> {
 }
 
 /// A row as `Site::rows` answers it.
-pub fn row(day: &str, id: i64, value: &str) -> (String, i64, String) {
+pub(crate) fn row(day: &str, id: i64, value: &str) -> (String, i64, String) {
     (day.to_owned(), id, value.to_owned())
 }
 
 /// The bucket of a key of `t`.
-pub fn bucket(id: i64) -> u32 {
+pub(crate) fn bucket(id: i64) -> u32 {
     let value = Value::Int(id);
     let hash = hash_values(Hasher::Default, &[(&ColumnType::BigInt, Some(&value))]).unwrap();
     bucket_of(hash, BUCKETS).0
 }
 
 /// Rows of `t` as packs, with their number of records.
-pub fn packs(rows: &[Row]) -> BTreeMap<u32, (Vec<u8>, u32)> {
+pub(crate) fn packs(rows: &[Row]) -> BTreeMap<u32, (Vec<u8>, u32)> {
     let mut by_bucket: BTreeMap<u32, Vec<Row>> = BTreeMap::new();
     for row in rows {
         by_bucket.entry(bucket(row.0)).or_default().push(*row);
@@ -207,7 +207,7 @@ pub fn packs(rows: &[Row]) -> BTreeMap<u32, (Vec<u8>, u32)> {
 }
 
 /// Rows of `t` as one pack, whatever their buckets.
-pub fn pack(rows: &[Row]) -> Vec<u8> {
+pub(crate) fn pack(rows: &[Row]) -> Vec<u8> {
     let values = rows.iter().map(|(id, value)| {
         let text = value.map(|v| Value::Bytes(v.as_bytes().to_vec()));
         let op = if value.is_some() { Op::Upsert } else { Op::Delete };
@@ -217,7 +217,7 @@ pub fn pack(rows: &[Row]) -> Vec<u8> {
 }
 
 /// Records of any columns as one pack.
-pub fn pack_of(
+pub(crate) fn pack_of(
     columns: &[ColumnType],
     records: impl IntoIterator<Item = (Vec<Option<Value>>, Op)>,
 ) -> Vec<u8> {
@@ -229,4 +229,4 @@ pub fn pack_of(
     body
 }
 
-pub const UPSERTS: &str = "/projects/local/tables/t/upserts";
+pub(crate) const UPSERTS: &str = "/projects/local/tables/t/upserts";

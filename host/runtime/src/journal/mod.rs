@@ -1,8 +1,14 @@
 //! The journal of a sink: which sessions it has created, and what is known to have become of them.
 //!
-//! Between `tunnel/upsert.rs`, which records, and the roles' `open`, which are told. Rule 6: a session's id is durable
-//! before a writer gets it, an abort before it is sent, a commit once it is known. Invariant: what `record` has returned
-//! from survives a crash; a torn tail is cut off, any other damage is an error and never repaired silently.
+//! Between `tunnel/upsert.rs`, which records, and the roles' `open`, which are told. Rule 6: a
+//! session's id is durable before a writer gets it, an abort before it is sent, a commit once it is
+//! known. Invariant: what `record` has returned from survives a crash; a torn tail is cut off, any
+//! other damage is an error and never repaired silently.
+
+mod frame;
+mod record;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,15 +29,15 @@ use crate::error;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
-use crate::frame;
 
-pub use crate::journal_record::Record;
-pub use crate::journal_record::SessionState;
+pub use record::Record;
+pub use record::SessionState;
 
 /// What a journal holds, folded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// The sink's lasting name: 128 random bits, in hexadecimal. Empty in a journal that has not begun.
+    /// The sink's lasting name: 128 random bits, in hexadecimal. Empty in a journal that has not
+    /// begun.
     pub identity: String,
     /// The table that it writes to.
     pub table: String,
@@ -75,10 +81,12 @@ struct Queue {
 }
 
 impl Journal {
-    /// Opens the journal in `directory` for a sink to `table`, or begins one, and begins the next start.
+    /// Opens the journal in `directory` for a sink to `table`, or begins one, and begins the next
+    /// start.
     ///
     /// # Errors
-    /// `InvalidConfig` if another sink holds it or it belongs to another table; `Corrupt` if it is damaged.
+    /// `InvalidConfig` if another sink holds it or it belongs to another table; `Corrupt` if it is
+    /// damaged.
     pub(crate) async fn open(
         directory: &Path,
         table: &str,
@@ -134,7 +142,8 @@ impl Journal {
         self.nonce
     }
 
-    /// Records, durably when it returns. Records of callers that wait at the same time share one sync.
+    /// Records, durably when it returns. Records of callers that wait at the same time share one
+    /// sync.
     pub(crate) async fn record(&self, record: Record) -> Result<()> {
         let mine = {
             let mut queue = self.queue();
@@ -169,12 +178,14 @@ impl Journal {
         Ok(())
     }
 
-    /// The sessions as the coordinator is told them: those that it may still have to retire, and known commits.
+    /// The sessions as the coordinator is told them: those that it may still have to retire, and
+    /// known commits.
     pub(crate) fn for_coordinator(&self) -> Vec<JournalSession> {
         self.sessions(|session| session.state != SessionState::Aborted)
     }
 
-    /// The sessions as the committer is told them: also those that are aborted, which it must never take for committed.
+    /// The sessions as the committer is told them: also those that are aborted, which it must never
+    /// take for committed.
     pub(crate) fn for_committer(&self) -> Vec<JournalSession> {
         self.sessions(|_| true)
     }
@@ -204,7 +215,8 @@ impl Journal {
     }
 }
 
-/// Reads the journal in `directory` without locking it: for people, also while a sink runs. None if there is none.
+/// Reads the journal in `directory` without locking it: for people, also while a sink runs. None if
+/// there is none.
 ///
 /// # Errors
 /// `Corrupt` if it is damaged, `Retry` if it cannot be read.
@@ -241,7 +253,8 @@ impl Contents {
         }
     }
 
-    /// Drops what no start can ask about any more: outcomes older than any session's life, of starts before the last.
+    /// Drops what no start can ask about any more: outcomes older than any session's life, of
+    /// starts before the last.
     fn forget_old(&mut self, now_ms: u64) {
         let (start, keep_ms) = (self.start, KEEP_OUTCOME_MS);
         self.sessions.retain(|_, session| {
@@ -335,9 +348,6 @@ const FILE: &str = "sink.journal";
 const LOCK: &str = "sink.lock";
 /// The format and its version.
 const MAGIC: &[u8] = b"USJRNL01";
-/// Twice the longest life of a session: after that the service has dropped it, whatever became of it.
+/// Twice the longest life of a session: after that the service has dropped it, whatever became of
+/// it.
 const KEEP_OUTCOME_MS: u64 = 48 * 3_600_000;
-
-#[cfg(test)]
-#[path = "journal_tests.rs"]
-mod tests;

@@ -1,8 +1,13 @@
-//! Rows of an Arrow `RecordBatch` as the `columns` form of `wit/README.md`, and their types as row types.
+//! Rows of an Arrow `RecordBatch` as the `columns` form of `wit/README.md`, and their types as row
+//! types.
 //!
-//! First step of a row in this library: `sink.rs` → here → `shuffle.rs` → a writer's queue. Invariant: every buffer of the
-//! result begins at a multiple of 8 and every offset at 0, whatever slice the rows were; no value is changed but by a
-//! lossless cast.
+//! First step of a row in this library: `sink.rs` → here → `shuffle.rs` → a writer's queue.
+//! Invariant: every buffer of the result begins at a multiple of 8 and every offset at 0, whatever
+//! slice the rows were; no value is changed but by a lossless cast.
+
+mod row_type;
+#[cfg(test)]
+mod tests;
 
 use arrow_array::Array;
 use arrow_array::ArrayRef;
@@ -18,7 +23,6 @@ use arrow_schema::Schema;
 
 use crate::error::Error;
 use crate::error::Result;
-use crate::row_type;
 
 /// What happened to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +103,14 @@ impl Encoder {
         let first_buffer = self.buffers.len();
         let children = children(array);
         let values = array.len();
-        self.nodes.push(Node { layout, unit, scale, children: children.len(), values, first_buffer });
+        self.nodes.push(Node {
+            layout,
+            unit,
+            scale,
+            children: children.len(),
+            values,
+            first_buffer,
+        });
         self.buffers.push(validity(array));
         self.values(array)?;
         children.iter().try_for_each(|child| self.node(child))
@@ -134,12 +145,17 @@ impl Encoder {
     fn offsets(&mut self, offsets: &[i32]) {
         let first = offsets.first().copied().unwrap_or_default();
         let moved: Vec<i32> = offsets.iter().map(|offset| offset - first).collect();
-        self.buffers.push(if moved.is_empty() { Buffer::from_vec(vec![0_i32]) } else { Buffer::from_vec(moved) });
+        self.buffers.push(if moved.is_empty() {
+            Buffer::from_vec(vec![0_i32])
+        } else {
+            Buffer::from_vec(moved)
+        });
     }
 
     fn finish(self, rows: &RecordBatch, kinds: &[RowKind]) -> Result<Vec<u8>> {
         let kinds: Vec<u8> = kinds.iter().map(|kind| *kind as u8).collect();
-        let tables = HEADER_BYTES + self.nodes.len() * NODE_BYTES + self.buffers.len() * BUFFER_BYTES;
+        let tables =
+            HEADER_BYTES + self.nodes.len() * NODE_BYTES + self.buffers.len() * BUFFER_BYTES;
         let bodies = self.buffers.iter().map(Buffer::len).chain([kinds.len()]);
         let total: usize = tables + bodies.map(|length| length.next_multiple_of(8)).sum::<usize>();
         if u32::try_from(total).is_err() {
@@ -265,7 +281,3 @@ const FORM_COLUMNS: u16 = 1;
 const HEADER_BYTES: usize = 40;
 const NODE_BYTES: usize = 16;
 const BUFFER_BYTES: usize = 8;
-
-#[cfg(test)]
-#[path = "batch_tests.rs"]
-mod tests;

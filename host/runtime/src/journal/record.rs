@@ -1,6 +1,7 @@
 //! One record of the journal, as JSON: the file can be read by people.
 //!
-//! Written and folded by `journal.rs`. Invariant: records are only ever added to; an unknown one is an error.
+//! Written and folded by `journal/mod.rs`. Invariant: records are only ever added to; an unknown
+//! one is an error.
 
 use serde::Deserialize;
 use serde::Serialize;

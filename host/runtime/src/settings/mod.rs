@@ -1,7 +1,10 @@
-//! The host's options, parsed once into valid types: where the service is, who asks, where files go, what the sandbox may
-//! use. Everything else is the guest's, and goes to it unread.
+//! The host's options, parsed once into valid types: where the service is, who asks, where files
+//! go, what the sandbox may use. Everything else is the guest's, and goes to it unread.
 //!
-//! Read by `sink.rs` and `tunnel/endpoint.rs`. Invariant: an option has one owner; a secret is never printed.
+//! Read by `sink.rs` and `tunnel/endpoint.rs`. Invariant: an option has one owner; a secret is
+//! never printed.
+
+mod options;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,13 +15,14 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::plugin::OptionDoc;
 use crate::sandbox::Limits;
-use crate::settings_options::OPTIONS;
-use crate::settings_options::Options;
+use crate::settings::options::OPTIONS;
+use crate::settings::options::Options;
 
 /// What a sink is opened with.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The service, such as `http://service.cn.maxcompute.aliyun.com/api`; the local server prints its own.
+    /// The service, such as `http://service.cn.maxcompute.aliyun.com/api`; the local server prints
+    /// its own.
     pub endpoint: String,
     /// The Tunnel; asked from the service if it is not set.
     pub tunnel_endpoint: Option<String>,
@@ -32,13 +36,15 @@ pub struct Settings {
     pub credentials: Credentials,
     /// The quota that pays for the Tunnel's slots.
     pub quota_name: Option<String>,
-    /// The number of writers.
+    /// The number of writers. Read from the guest's `sink.parallelism`, which the guest checks
+    /// against the buckets.
     pub parallelism: u32,
     /// Where this sink's journal is. One directory for each sink, kept across restarts.
     pub journal_dir: PathBuf,
     /// Where refused rows go, as lines of JSON, if `sink.invalid-row = dead-letter`.
     pub dead_letter_file: Option<PathBuf>,
-    /// The engine's checkpoint interval, as far as it is known; zero if it is not. Told by the engine, not by an option.
+    /// The engine's checkpoint interval, as far as it is known; zero if it is not. Told by the
+    /// engine, not by an option.
     pub checkpoint_interval: Duration,
     /// How long connecting may take.
     pub connect_timeout: Duration,
@@ -86,7 +92,8 @@ impl fmt::Debug for Secret {
 }
 
 impl Settings {
-    /// Takes the host's options out of what the user wrote, by name or by alias; the rest becomes `guest_options`.
+    /// Takes the host's options out of what the user wrote, by name or by alias; the rest becomes
+    /// `guest_options`.
     ///
     /// # Errors
     /// `InvalidConfig` naming the option, its value, the rule and what to set.
@@ -109,7 +116,7 @@ impl Settings {
                 sts_token: options.optional("stsToken").map(Secret::new),
             },
             quota_name: options.optional_name("quotaName")?,
-            parallelism: options.count("sink.parallelism", 1, 1024)?,
+            parallelism: options.parallelism()?,
             journal_dir: options.path("sink.journal-dir")?,
             dead_letter_file: options.optional("sink.dead-letter-file").map(PathBuf::from),
             checkpoint_interval: Duration::ZERO,
@@ -138,7 +145,8 @@ impl Settings {
         }
     }
 
-    /// Whether the endpoint is on this machine: that is a local server, which asks for no pause between commits.
+    /// Whether the endpoint is on this machine: that is a local server, which asks for no pause
+    /// between commits.
     pub fn is_local(&self) -> bool {
         let Some((_, rest)) = self.endpoint.split_once("://") else { return false };
         let authority = rest.split('/').next().unwrap_or_default();
@@ -153,8 +161,9 @@ impl Settings {
     /// Rules between settings that an embedder may have filled in by hand.
     pub(crate) fn check(&self) -> Result<()> {
         let names = [("project", &self.project), ("tableName", &self.table)];
-        for (option, name) in names.into_iter().chain(self.schema.iter().map(|s| ("schemaName", s))) {
-            crate::settings_options::check_name(option, name)?;
+        for (option, name) in names.into_iter().chain(self.schema.iter().map(|s| ("schemaName", s)))
+        {
+            crate::settings::options::check_name(option, name)?;
         }
         if self.parallelism == 0 {
             let message = "sink.parallelism = 0: at least 1 writer is needed; set it to 1 or more";
@@ -166,7 +175,8 @@ impl Settings {
 
 /// What an embedder has to say, with the defaults for the rest.
 impl Settings {
-    /// The settings of a sink to `table` of the local server at `endpoint`, with its journal in `journal_dir`.
+    /// The settings of a sink to `table` of the local server at `endpoint`, with its journal in
+    /// `journal_dir`.
     pub fn local(
         endpoint: impl Into<String>,
         table: impl Into<String>,
@@ -221,6 +231,14 @@ mod tests {
     }
 
     #[test]
+    fn the_guest_keeps_the_parallelism_that_the_host_reads() {
+        let settings = Settings::from_options(options(&[("sink.parallelism", "4")]));
+        let settings = settings.expect("valid");
+        assert_eq!(settings.parallelism, 4);
+        assert_eq!(settings.guest_options, [("sink.parallelism".into(), "4".into())]);
+    }
+
+    #[test]
     fn a_secret_is_never_printed() {
         let written = options(&[("accessKey", "hush"), ("stsToken", "quiet")]);
         let settings = Settings::from_options(written).expect("valid");
@@ -234,7 +252,7 @@ mod tests {
         assert!(error(&[("connect.timeout", "soon")]).contains("connect.timeout = soon"));
         assert!(error(&[("endpoint", "ftp://x")]).contains("http"));
         assert!(error(&[("tableName", "t; drop")]).contains("tableName"));
-        assert!(error(&[("sink.parallelism", "0")]).contains("sink.parallelism = 0"));
+        assert!(error(&[("sink.parallelism", "5000")]).contains("sink.parallelism = 5000"));
         assert!(error(&[("sandbox.memory-limit", "1kb")]).contains("sandbox.memory-limit"));
     }
 

@@ -1,7 +1,8 @@
-//! Frames of an append-only file: length and checksum of the header, checksum of the payload, payload.
+//! Frames of an append-only file: length and checksum of the header, checksum of the payload,
+//! payload.
 //!
-//! Used by `journal.rs`. Invariant: a write that was cut off by a crash is told from damage: only a last frame can be
-//! torn.
+//! Used by `journal/mod.rs`. Invariant: a write that was cut off by a crash is told from damage:
+//! only a last frame can be torn.
 
 /// What is wrong with a file.
 pub(crate) type Damage = &'static str;
@@ -18,7 +19,8 @@ pub(crate) fn encode(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The first payload, and what follows it. None at the end of the file, or where its last frame is torn.
+/// The first payload, and what follows it. None at the end of the file, or where its last frame is
+/// torn.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, Damage> {
     let Some((header, rest)) = bytes.split_at_checked(HEADER_BYTES) else { return Ok(None) };
     // Space that a file system had reserved, but not yet written when it lost power.

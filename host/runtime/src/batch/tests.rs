@@ -1,5 +1,5 @@
-//! Every Arrow type, sliced and with nulls, goes through the form and is read by the core. Invariant: what the core reads
-//! is what Arrow holds.
+//! Every Arrow type, sliced and with nulls, goes through the form and is read by the core.
+//! Invariant: what the core reads is what Arrow holds.
 
 use super::*;
 
@@ -121,7 +121,10 @@ fn nested_values_are_read_by_the_core() {
     accepted(array(large), "ARRAY<INT>", "array<int>");
     let fields = vec![
         (Arc::new(Field::new("x", DataType::Int64, true)), array(Int64Array::from(vec![1, 2, 3]))),
-        (Arc::new(Field::new("y z", DataType::Utf8, true)), array(StringArray::from(vec![Some("a"), None, Some("c")]))),
+        (
+            Arc::new(Field::new("y z", DataType::Utf8, true)),
+            array(StringArray::from(vec![Some("a"), None, Some("c")])),
+        ),
     ];
     let row = StructArray::from(fields);
     let nulls = NullBuffer::from(vec![true, false, true]);

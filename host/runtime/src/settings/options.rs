@@ -1,7 +1,7 @@
 //! The table of the host's options, and how their texts are read.
 //!
-//! Used by `settings.rs`. Invariant: every option that is read is in the table, and every one in the table is read; a
-//! message names the option, the value, the rule and what to set.
+//! Used by `settings/mod.rs`. Invariant: every option that is read is in the table, and every one
+//! in the table is read; a message names the option, the value, the rule and what to set.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,42 +52,108 @@ macro_rules! option {
 
 /// All of them, in the order of [`super::Settings`].
 pub(crate) const OPTIONS: &[HostOption] = &[
-    option!("endpoint" / "odps.end.point", "text" = "", "an http or https URL; required",
-        "The service."),
-    option!("tunnelEndpoint" / "odps.tunnel.end.point", "text" = "", "an http or https URL",
-        "The Tunnel. Asked from the service if it is not set."),
-    option!("project" / "odps.project.name", "text" = "", "letters, digits and _; required",
-        "The project of the table."),
-    option!("schemaName" / "odps.namespace.schema", "text" = "", "letters, digits and _",
-        "The schema of the table, in projects that have schemas."),
-    option!("tableName" / "table-name", "text" = "", "letters, digits and _; required",
-        "The table. It must be a Delta table with a primary key."),
-    option!("accessId" / "odps.access.id", "text" = "", "",
-        "The id of the key that signs requests. The local server takes any."),
-    option!("accessKey" / "odps.access.key", "text" = "", "",
-        "The key that signs requests. Never logged, and never given to the guest."),
-    option!("stsToken" / "odps.access.sts-token", "text" = "", "",
-        "The security token of a temporary key."),
-    option!("quotaName" / "odps.tunnel.quota.name", "text" = "", "letters, digits, _ and -",
-        "The quota group whose Tunnel slots are used."),
-    option!("compressAlgorithm" / "odps.compress.algorithm", "text" = "raw", "raw",
-        "How packs are compressed on the wire."),
-    option!("sink.parallelism", "integer" = "1", "1 to 1024",
-        "The number of writers. The buckets of the table must be an integral multiple of it."),
-    option!("sink.journal-dir", "text" = "", "a directory; required",
-        "Where the sink's journal is kept across restarts: one directory for each sink."),
-    option!("sink.dead-letter-file", "text" = "", "a file",
-        "Where refused rows go, as lines of JSON, if `sink.invalid-row` is `dead-letter`."),
-    option!("sink.session.keep-alive", "duration" = "30 s", "1 s to 1 h",
-        "After how long without contact an open session is asked for its status."),
-    option!("connect.timeout", "duration" = "10 s", "10 ms to 1 h",
-        "How long connecting to the service may take."),
-    option!("request.timeout", "duration" = "120 s", "10 ms to 1 h",
-        "How long one request may take. After that its outcome is in doubt."),
-    option!("sandbox.memory-limit", "bytes" = "256 mb", "16 mb to 4 gb",
-        "The memory that each instance of the guest may use. More than `sink.memory.budget` needs."),
-    option!("sandbox.call-timeout", "duration" = "10 s", "10 ms to 1 h",
-        "How long one call of the guest may run before it is interrupted."),
+    option!(
+        "endpoint" / "odps.end.point",
+        "text" = "",
+        "an http or https URL; required",
+        "The service."
+    ),
+    option!(
+        "tunnelEndpoint" / "odps.tunnel.end.point",
+        "text" = "",
+        "an http or https URL",
+        "The Tunnel. Asked from the service if it is not set."
+    ),
+    option!(
+        "project" / "odps.project.name",
+        "text" = "",
+        "letters, digits and _; required",
+        "The project of the table."
+    ),
+    option!(
+        "schemaName" / "odps.namespace.schema",
+        "text" = "",
+        "letters, digits and _",
+        "The schema of the table, in projects that have schemas."
+    ),
+    option!(
+        "tableName" / "table-name",
+        "text" = "",
+        "letters, digits and _; required",
+        "The table. It must be a Delta table with a primary key."
+    ),
+    option!(
+        "accessId" / "odps.access.id",
+        "text" = "",
+        "",
+        "The id of the key that signs requests. The local server takes any."
+    ),
+    option!(
+        "accessKey" / "odps.access.key",
+        "text" = "",
+        "",
+        "The key that signs requests. Never logged, and never given to the guest."
+    ),
+    option!(
+        "stsToken" / "odps.access.sts-token",
+        "text" = "",
+        "",
+        "The security token of a temporary key."
+    ),
+    option!(
+        "quotaName" / "odps.tunnel.quota.name",
+        "text" = "",
+        "letters, digits, _ and -",
+        "The quota group whose Tunnel slots are used."
+    ),
+    option!(
+        "compressAlgorithm" / "odps.compress.algorithm",
+        "text" = "raw",
+        "raw",
+        "How packs are compressed on the wire."
+    ),
+    option!(
+        "sink.journal-dir",
+        "text" = "",
+        "a directory; required",
+        "Where the sink's journal is kept across restarts: one directory for each sink."
+    ),
+    option!(
+        "sink.dead-letter-file",
+        "text" = "",
+        "a file",
+        "Where refused rows go, as lines of JSON, if `sink.invalid-row` is `dead-letter`."
+    ),
+    option!(
+        "sink.session.keep-alive",
+        "duration" = "30 s",
+        "1 s to 1 h",
+        "After how long without contact an open session is asked for its status."
+    ),
+    option!(
+        "connect.timeout",
+        "duration" = "10 s",
+        "10 ms to 1 h",
+        "How long connecting to the service may take."
+    ),
+    option!(
+        "request.timeout",
+        "duration" = "120 s",
+        "10 ms to 1 h",
+        "How long one request may take. After that its outcome is in doubt."
+    ),
+    option!(
+        "sandbox.memory-limit",
+        "bytes" = "256 mb",
+        "16 mb to 4 gb",
+        "The memory that each instance of the guest may use. More than `sink.memory.budget` needs."
+    ),
+    option!(
+        "sandbox.call-timeout",
+        "duration" = "10 s",
+        "10 ms to 1 h",
+        "How long one call of the guest may run before it is interrupted."
+    ),
 ];
 
 /// What the user wrote, while the host's part of it is taken out.
@@ -146,10 +212,21 @@ impl Options {
         value.map(|value| check_name(name, &value).map(|()| value)).transpose()
     }
 
-    pub(crate) fn count(&mut self, name: &str, minimum: u32, maximum: u32) -> Result<u32> {
-        let value = self.text(name);
-        let parsed = value.parse().ok().filter(|count| (minimum..=maximum).contains(count));
-        parsed.ok_or_else(|| wrong(name, &value))
+    /// The guest's option, which it also checks: the host must know it before there is a guest.
+    pub(crate) fn parallelism(&self) -> Result<u32> {
+        let Some(value) = self.written.get(PARALLELISM) else { return Ok(1) };
+        match value.trim().parse() {
+            Ok(writers) if writers > WRITERS_MAX => {
+                let message = format!(
+                    "{PARALLELISM} = {writers}: at most {WRITERS_MAX} writers run in one process; \
+                     lower it"
+                );
+                Err(Error::config(PARALLELISM, message))
+            }
+            Ok(writers) => Ok(u32::max(writers, 1)),
+            // The guest refuses it, in its own words.
+            Err(_) => Ok(1),
+        }
     }
 
     pub(crate) fn duration(&mut self, name: &str) -> Result<Duration> {
@@ -182,9 +259,8 @@ impl Options {
     }
 
     fn required(&mut self, name: &str) -> Result<String> {
-        self.optional(name).ok_or_else(|| {
-            Error::config(name, format!("`{name}` is required and not set; set it"))
-        })
+        self.optional(name)
+            .ok_or_else(|| Error::config(name, format!("`{name}` is required and not set; set it")))
     }
 }
 
@@ -226,3 +302,6 @@ fn wrong(name: &str, value: &str) -> Error {
     let value = crate::error::escape(value, 100);
     Error::config(name, format!("{name} = {value}: it must be {kind}, {rule}; {remedy}"))
 }
+
+const PARALLELISM: &str = "sink.parallelism";
+const WRITERS_MAX: u32 = 1024;

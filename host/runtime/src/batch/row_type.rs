@@ -1,6 +1,8 @@
-//! Arrow types and the row types of `wit/README.md`: text, layout, and the plain type that others are cast to.
+//! Arrow types and the row types of `wit/README.md`: text, layout, and the plain type that others
+//! are cast to.
 //!
-//! Used by `batch.rs`. Invariant: every Arrow type either has exactly one row type, or is refused with a reason.
+//! Used by `batch/mod.rs`. Invariant: every Arrow type either has exactly one row type, or is
+//! refused with a reason.
 
 use std::sync::Arc;
 
