@@ -36,7 +36,8 @@ pub(crate) fn journal(sessions: Vec<types::JournalSession>) -> Vec<io::JournalSe
         id: SessionId(session.id),
         partition: session.partition,
         start: session.start,
-        state: same!(session.state, types::JournalState => io::JournalState: Aborting, Committed, Open),
+        state: same!(session.state, types::JournalState => io::JournalState:
+            Aborting, Committed, Open),
     };
     sessions.into_iter().map(session).collect()
 }

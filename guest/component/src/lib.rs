@@ -1,8 +1,8 @@
 //! The component's shell: one machine of `upsert-sink-core` behind the exports of `wit/`.
 //!
-//! A row enters here as bytes from the host and leaves as a pack through an import; everything between is the core's.
-//! Invariant: the shell decides nothing. It turns a call into an input, drains the machine's outputs into imports and
-//! progress, and sets the timer to the machine's deadline. Built for anything but WebAssembly it is empty.
+//! A row enters here as bytes and leaves as a pack through an import; all between is the core's.
+//! Invariant: the shell decides nothing. It turns a call into an input, drains the outputs into
+//! imports and progress, and sets the timer. Built for anything but WebAssembly it is empty.
 
 #![cfg(target_arch = "wasm32")]
 
@@ -19,8 +19,8 @@ macro_rules! same {
 
 /// Exports that only turn a call into an input: one line an export.
 macro_rules! exports {
-    ($call:ident -> $progress:path: $($name:ident($($given:ident: $kind:ty),*) => $input:expr;)+) => {
-        $(fn $name(now: u64, $($given: $kind),*) -> Result<$progress, Error> {
+    ($call:ident -> $to:path: $($name:ident($($given:ident: $kind:ty),*) => $input:expr;)+) => {
+        $(fn $name(now: u64, $($given: $kind),*) -> Result<$to, Error> {
             $call(now, $input)
         })+
     };

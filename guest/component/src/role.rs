@@ -1,6 +1,6 @@
 //! The one machine that this instance holds.
 //!
-//! Invariant: `open` fills the role once; a call for a role that is not open is a bug of the host and says so.
+//! Invariant: `open` fills the role once; a call for a role that is not open is the host's bug.
 
 use std::cell::RefCell;
 
@@ -22,10 +22,10 @@ thread_local! {
 }
 
 pub(crate) fn begin(role: Role) -> Result<(), Error> {
-    ROLE.with_borrow_mut(|slot| match slot.replace(role) {
+    match ROLE.replace(Some(role)) {
         None => Ok(()),
         Some(_) => Err(Error::bug("host", "an instance holds one role: open each in its own")),
-    })
+    }
 }
 
 macro_rules! access {

@@ -1,12 +1,13 @@
 //! One writer's part in the stream engine's checkpoints: from the barrier to the snapshot.
 //!
-//! Between rows and commits: while a barrier is being passed, everything before it is flushed. Invariant: a snapshot is
-//! taken only when nothing is buffered and every pack is acknowledged; barriers rise.
+//! Between rows and commits: while a barrier is being passed, everything before it is flushed.
+//! Invariant: a snapshot is taken only when nothing is buffered and every pack is acknowledged;
+//! barriers rise.
 //!
 //! | state | `BarrierArrived(n)` | `Drained` | `Ended(n, Aborted)` | `Ended(n, Completed)` |
 //! |---|---|---|---|---|
 //! | `Running { passed }` | n > passed: → `Draining` | nothing | n > passed: skips n | noted |
-//! | `Draining { barrier }` | refused | → `Running { barrier }`, snapshot | n = barrier: skips it | noted |
+//! | `Draining { barrier }` | refused | → `Running`, snapshot | n = barrier: skips it | noted |
 
 use alloc::format;
 
@@ -122,8 +123,8 @@ mod tests {
     use super::*;
     use alloc::vec::Vec;
 
-    /// Every state × event, at barriers around the state's own: what is not decided here does not compile, and what is
-    /// decided otherwise fails.
+    /// Every state × event, at barriers around the state's own: what is not decided here does not
+    /// compile, and what is decided otherwise fails.
     #[test]
     fn every_pair_of_state_and_event_is_decided_as_the_table_says() {
         use CheckpointEffect as E;

@@ -1,14 +1,18 @@
-//! The committer: commits the sessions that a checkpoint holds, in the order of their names, and knows what became of each.
+//! The committer: commits the sessions that a checkpoint holds, in the order of their names, and
+//! knows what became of each.
 //!
-//! The end of a row's way: after the commit the row is visible. Invariant: of one partition, a commit is sent only when the
-//! outcome of the one before is known; nothing is sent before `sink.delivery-guarantee` allows it; a commit is known only
-//! with evidence.
+//! The end of a row's way: after the commit the row is visible. Invariant: of one partition, a
+//! commit is sent only when the outcome of the one before is known; nothing is sent before
+//! `sink.delivery-guarantee` allows it; a commit is known only with evidence.
 //!
-//! | state of a session | `Prepared` again | checkpoint completed | its turn | committed | still committing | in doubt, refused for now | lost |
-//! |---|---|---|---|---|---|---|---|
-//! | `Held` | ignored | → `Released` | – | – | – | – | – |
-//! | `Released` | ignored | stays | → `Committing` | – | – | – | – |
-//! | `Committing` | ignored | stays | – | known | repeats | repeats | fails, or is skipped |
+//! | state of a session | what happens | what follows |
+//! |---|---|---|
+//! | `Held` | its checkpoint completes | → `Released` |
+//! | `Released` | its turn comes | commit, → `Committing` |
+//! | `Committing` | committed | known |
+//! | `Committing` | still committing, in doubt, refused for now | repeats |
+//! | `Committing` | lost | fails, or is skipped |
+//! | any | prepared again | ignored |
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
@@ -103,8 +107,9 @@ impl Committer {
 
     /// Takes one input. Drain `poll_output` before the next.
     ///
-    /// Errors: `SessionLost` if a session that a checkpoint holds can no longer be committed; `Retry` if the service gave
-    /// no clear word within `upsert.commit.timeout`; `Corrupt` or `Bug` for a committable that is damaged or foreign.
+    /// Errors: `SessionLost` if a session that a checkpoint holds can no longer be committed;
+    /// `Retry` if the service gave no clear word within `upsert.commit.timeout`; `Corrupt` or `Bug`
+    /// for a committable that is damaged or foreign.
     pub fn handle_input(&mut self, now: Millis, input: CommitterInput) -> Result<(), Error> {
         match input {
             CommitterInput::CheckpointEnded(checkpoint, outcome) => self.end(checkpoint, outcome),
@@ -159,9 +164,11 @@ impl Committer {
         Ok(())
     }
 
-    /// A committable must be of this sink and, if of this start, of a barrier before the checkpoint (rule 0).
+    /// A committable must be of this sink and, if of this start, of a barrier before the checkpoint
+    /// (rule 0).
     fn check(&self, checkpoint: CheckpointId, committable: &Committable) -> Result<(), Error> {
-        let at = format!("session {}, partition {}", committable.session, committable.name.partition);
+        let at =
+            format!("session {}, partition {}", committable.session, committable.name.partition);
         if committable.identity != self.identity {
             let message = format!(
                 "the checkpoint is of sink {}, this is sink {}: restore it with the journal \
@@ -241,7 +248,8 @@ impl Committer {
             .filter(|(_, pending)| pending.committable.moved_out == 0)
             .map(|(_, pending)| pending.checkpoint)
             .collect();
-        // Of a row that moved, two copies for a moment are better than none: partitions that only receive go first.
+        // Of a row that moved, two copies for a moment are better than none: partitions that only
+        // receive go first.
         let ready: Vec<SessionName> = heads
             .into_iter()
             .filter(|(_, pending)| {
@@ -341,7 +349,9 @@ impl Committer {
                         self.finish(ticket, name, evidence);
                         Ok(())
                     }
-                    Err(why) => self.lose_under_way(ticket, name, &format!("it is gone, and {why}")),
+                    Err(why) => {
+                        self.lose_under_way(ticket, name, &format!("it is gone, and {why}"))
+                    }
                 }
             }
             RefusalKind::Invalid if attempts.made() < self.attempts_most => {

@@ -1,13 +1,14 @@
-//! The coordinator: hands out upsert sessions by name, and retires those that no attempt needs any more.
+//! The coordinator: hands out upsert sessions by name, and retires those that no attempt needs any
+//! more.
 //!
-//! Beside a row's way: a writer that wants to flush asks here. Invariant: a session named after a barrier is created only
-//! when every writer has passed that barrier, and none before the sessions of dead attempts are gone and every restored
-//! commit is known.
+//! Beside a row's way: a writer that wants to flush asks here. Invariant: a session named after a
+//! barrier is created only when every writer has passed that barrier, and none before the sessions
+//! of dead attempts are gone and every restored commit is known.
 //!
 //! | phase | ends when |
 //! |---|---|
 //! | `Gathering` | every writer has sent a request, which names its restored sessions |
-//! | `Recovering` | those are known to be committed, and the journal's other open sessions are known to be gone |
+//! | `Recovering` | those are known to be committed, and the other open sessions to be gone |
 //! | `Serving` | – |
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -113,11 +114,7 @@ impl Coordinator {
     /// Takes one input. Drain `poll_output` before the next.
     ///
     /// Errors end the attempt; their kind says what to do.
-    pub fn handle_input(
-        &mut self,
-        now: Millis,
-        input: CoordinatorInput<'_>,
-    ) -> Result<(), Error> {
+    pub fn handle_input(&mut self, now: Millis, input: CoordinatorInput<'_>) -> Result<(), Error> {
         match input {
             CoordinatorInput::Completed(completion) => self.complete(now, completion)?,
             CoordinatorInput::KnownCommits(bytes) => self.learn(&Known::from_bytes(bytes)?),
@@ -213,7 +210,8 @@ impl Coordinator {
         }
     }
 
-    /// Every writer has reported: what the journal calls open and no writer restored is of a dead attempt.
+    /// Every writer has reported: what the journal calls open and no writer restored is of a dead
+    /// attempt.
     fn begin_recovery(&mut self, now: Millis) {
         let restored: BTreeSet<SessionId> =
             self.writers.iter().flat_map(|view| view.pending.iter().cloned()).collect();
@@ -245,8 +243,8 @@ impl Coordinator {
         }
     }
 
-    /// A session of a barrier that all have left, and that none holds rows in, is of no further use: its commit is known,
-    /// or nobody wrote to it.
+    /// A session of a barrier that all have left, and that none holds rows in, is of no further
+    /// use: its commit is known, or nobody wrote to it.
     fn retire_unused(&mut self, now: Millis) {
         let passed_by_all = self.writers.iter().map(|view| view.passed).min().unwrap_or_default();
         let held: BTreeSet<&SessionId> =
@@ -332,8 +330,8 @@ impl Coordinator {
         match outcome {
             Outcome::Done(answer) => self.done(now, ticket, purpose, answer),
             Outcome::InDoubt(doubt) => {
-                // Repeating is harmless for all four: a session that was created without our learning its id holds
-                // nothing, and its lifecycle ends it.
+                // Repeating is harmless for all four: a session that was created without our
+                // learning its id holds nothing, and its lifecycle ends it.
                 let wait = held.attempts.after_doubt();
                 self.put_off(now, ticket, wait, &doubt)
             }

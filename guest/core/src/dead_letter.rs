@@ -1,10 +1,12 @@
 //! A refused row as a line of JSON, for `sink.invalid-row = dead-letter`.
 //!
-//! Off a row's way: a row that breaks a rule leaves here instead of being buffered. Invariant: one line a row, with the
-//! rule it broke and every value the engine handed over, so that it can be corrected and replayed.
+//! Off a row's way: a row that breaks a rule leaves here instead of being buffered. Invariant: one
+//! line a row, with the rule it broke and every value the engine handed over, so that it can be
+//! corrected and replayed.
 //!
-//! Numbers are JSON numbers; decimals are texts; bytes are hexadecimal; dates are days, times are counts of their column's
-//! unit since 1970-01-01 UTC; maps are lists of pairs; floats that JSON cannot hold are texts.
+//! Numbers are JSON numbers; decimals are texts; bytes are hexadecimal; dates are days, times are
+//! counts of their column's unit since 1970-01-01 UTC; maps are lists of pairs; floats that JSON
+//! cannot hold are texts.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -96,7 +98,9 @@ fn nested(json: &mut String, column: &Column<'_>, row: usize) {
                 json.push(']');
             });
         }
-        Values::Struct(fields) => list(json, 0..fields.len(), |json, at| value(json, &fields[at], row)),
+        Values::Struct(fields) => {
+            list(json, 0..fields.len(), |json, at| value(json, &fields[at], row))
+        }
         _ => unreachable!("only nested columns come here"),
     }
 }

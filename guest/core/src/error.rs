@@ -1,7 +1,8 @@
 //! What went wrong, where, and what the receiver does next.
 //!
-//! Errors leave the core through the return value of a machine's input; the host acts on the kind and shows the message.
-//! Invariant: a message names the option, row or session, its value, the rule and the remedy, and never holds a secret.
+//! Errors leave the core through the return value of a machine's input; the host acts on the kind
+//! and shows the message. Invariant: a message names the option, row or session, its value, the
+//! rule and the remedy, and never holds a secret.
 
 use alloc::string::String;
 use core::fmt;
@@ -9,13 +10,15 @@ use core::fmt;
 /// What the receiver of an error does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// Bytes are not what their checksum or format says: get them again, or restore an older checkpoint.
+    /// Bytes are not what their checksum or format says: get them again, or restore an older
+    /// checkpoint.
     Corrupt,
     /// The service or the host refuses: correct credentials, grants or quotas, then start again.
     Denied,
     /// A rule of the contract between host and guest was broken: report it.
     Bug,
-    /// An option, a schema or a combination of them is wrong: correct it; starting again will not help.
+    /// An option, a schema or a combination of them is wrong: correct it; starting again will not
+    /// help.
     InvalidConfig,
     /// A row breaks a rule of the table: correct it, or set `sink.invalid-row = dead-letter`.
     InvalidRow,
@@ -32,7 +35,8 @@ pub enum ErrorKind {
 pub struct Error {
     /// What to do.
     pub kind: ErrorKind,
-    /// Where: option, column, row, partition, bucket, session, as far as they are known. May be empty.
+    /// Where: option, column, row, partition, bucket, session, as far as they are known. May be
+    /// empty.
     pub at: String,
     /// What happened, the rule, and the remedy.
     pub message: String,

@@ -1,7 +1,7 @@
 //! What counts as knowing that a session is committed.
 //!
-//! Under the committer. Invariant: a commit is known only with evidence; "not found" alone is none, because an expired
-//! session answers the same (rule 5).
+//! Under the committer. Invariant: a commit is known only with evidence; "not found" alone is none,
+//! because an expired session answers the same (rule 5).
 
 use alloc::format;
 use alloc::string::String;
@@ -15,8 +15,9 @@ use crate::session::Committable;
 pub enum Evidence {
     /// The journal has it: an earlier attempt saw the service say so.
     Journal,
-    /// The service no longer knows the session, which is too young to have expired, was never aborted by this sink, and
-    /// was never left alone for too long: only a commit can have ended it.
+    /// The service no longer knows the session, which is too young to have expired, was never
+    /// aborted by this sink, and was never left alone for too long: only a commit can have ended
+    /// it.
     NotFoundYoung,
     /// The service said so.
     Said,

@@ -1,8 +1,8 @@
 //! What writers, coordinator and committer tell each other.
 //!
-//! Beside the row's way. A request carries all that a writer stands for, a reply all that the coordinator knows for it, so
-//! that any of them may be lost, repeated or reordered: the newest one tells everything. Invariant: a message of another
-//! start of the sink is recognised as such.
+//! Beside the row's way. A request carries all that a writer stands for, a reply all that the
+//! coordinator knows for it, so that any of them may be lost, repeated or reordered: the newest one
+//! tells everything. Invariant: a message of another start of the sink is recognised as such.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -26,7 +26,8 @@ pub struct Request {
     pub number: u64,
     /// The last barrier it has passed in this start, or was told to skip.
     pub passed: CheckpointId,
-    /// Sessions with rows of it whose commit it does not know of. In its first request: the restored ones.
+    /// Sessions with rows of it whose commit it does not know of. In its first request: the
+    /// restored ones.
     pub pending: Vec<SessionId>,
     /// Sessions it wants to write to.
     pub wanted: Vec<SessionName>,

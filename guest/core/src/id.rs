@@ -1,6 +1,7 @@
 //! Newtypes for ids and units, so that two numbers of different meaning cannot be exchanged.
 //!
-//! Used on every step of a row's way. Invariant: a value of one of these types is what its name says, nothing else.
+//! Used on every step of a row's way. Invariant: a value of one of these types is what its name
+//! says, nothing else.
 
 use alloc::string::String;
 use core::fmt;

@@ -1,7 +1,8 @@
 //! Inputs that change nothing, each with its reason.
 //!
-//! Beside the row's way. Late, repeated and foreign messages are normal: they are counted under the reason and dropped.
-//! Invariant: a machine that ignores an input names one of these; there is no silent arm.
+//! Beside the row's way. Late, repeated and foreign messages are normal: they are counted under the
+//! reason and dropped. Invariant: a machine that ignores an input names one of these; there is no
+//! silent arm.
 
 /// Why an input changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,7 +1,8 @@
 //! Everything that enters and leaves the machines, on one page.
 //!
-//! Between `wit/` and the machines: the component's shell turns calls into inputs and outputs into calls, one to one.
-//! Invariant: inputs are past facts, outputs are imperatives; what must be durable or sent together is one value.
+//! Between `wit/` and the machines: the component's shell turns calls into inputs and outputs into
+//! calls, one to one. Invariant: inputs are past facts, outputs are imperatives; what must be
+//! durable or sent together is one value.
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -1,14 +1,17 @@
 //! The whole logic of upsert-sink: pure, `no_std`, the same natively and in the sandbox.
 //!
-//! **Contract.** Three machines, [`writer::Writer`], [`coordinator::Coordinator`] and [`committer::Committer`]: give one input
-//! with `handle_input(now, input)`, then take every output with `poll_output()` until it is empty, then ask `deadline()` when
-//! to call with `TimerFired`. Time and random seeds come in with inputs; effects go out as values; nothing waits, nothing
-//! does I/O. An error from `handle_input` ends the attempt: drop the machine, and open another from the last checkpoint.
+//! **Contract.** Three machines, [`writer::Writer`], [`coordinator::Coordinator`] and
+//! [`committer::Committer`]: give one input with `handle_input(now, input)`, then take every output
+//! with `poll_output()` until it is empty, then ask `deadline()` when to call with `TimerFired`.
+//! Time and random seeds come in with inputs; effects go out as values; nothing waits, nothing does
+//! I/O. An error from `handle_input` ends the attempt: drop the machine, and open another from the
+//! last checkpoint.
 //!
-//! **A row's way** is the order of the modules below: a batch is parsed (`batch`), each row finds its partition
-//! (`partition`), the hash of its key (`hash`), its bucket (`bucket`), becomes a record (`record`) in a buffer (`buffer`),
-//! is flushed (`flush`) as an operation (`operation`) into its partition's session (`session`), passes a barrier
-//! (`checkpoint`) in its writer (`writer`), whose session the coordinator had handed out (`coordinator`) and the committer
+//! **A row's way** is the order of the modules below: a batch is parsed (`batch`), each row finds
+//! its partition (`partition`), the hash of its key (`hash`), its bucket (`bucket`), becomes a
+//! record (`record`) in a buffer (`buffer`), is flushed (`flush`) as an operation (`operation`)
+//! into its partition's session (`session`), passes a barrier (`checkpoint`) in its writer
+//! (`writer`), whose session the coordinator had handed out (`coordinator`) and the committer
 //! commits (`committer`).
 //!
 //! **Panics** are our bugs. Input, of whatever kind, never panics.
@@ -29,19 +32,19 @@ pub mod open;
 pub mod schema;
 
 pub mod batch;
-pub mod partition;
-pub mod hash;
 pub mod bucket;
-pub mod record;
 pub mod buffer;
-pub mod flush;
-pub mod operation;
-pub mod session;
 pub mod checkpoint;
+pub mod flush;
+pub mod hash;
+pub mod operation;
+pub mod partition;
+pub mod record;
+pub mod session;
 pub mod writer;
 
-pub mod coordinator;
 pub mod committer;
+pub mod coordinator;
 
 mod dead_letter;
 pub mod evidence;

@@ -1,7 +1,8 @@
-//! What every role learns from its task before it begins: the table, the options, and how rows fall onto the table.
+//! What every role learns from its task before it begins: the table, the options, and how rows fall
+//! onto the table.
 //!
-//! Before a row's way begins. Invariant: whatever is wrong with options, schema or their combination is found here, once,
-//! by every role alike.
+//! Before a row's way begins. Invariant: whatever is wrong with options, schema or their
+//! combination is found here, once, by every role alike.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -35,8 +36,7 @@ impl Opened {
             local: task.local,
             checkpoint_interval: task.checkpoint_interval,
         };
-        let (config, warnings) =
-            SinkConfig::parse(&task.options, &schema, &task.columns, &facts)?;
+        let (config, warnings) = SinkConfig::parse(&task.options, &schema, &task.columns, &facts)?;
         let plan = RowPlan::new(&schema, &task.columns, &config.static_partition())?;
         Ok(Self { schema, config, plan, warnings })
     }

@@ -1,7 +1,8 @@
 //! Operations that were submitted to the Tunnel and have no final outcome yet.
 //!
-//! After `flush` in a row's way, and under the coordinator and the committer. Invariant: a ticket is used once; it is either
-//! under way or waiting for its next attempt; an outcome for anything else is late.
+//! After `flush` in a row's way, and under the coordinator and the committer. Invariant: a ticket
+//! is used once; it is either under way or waiting for its next attempt; an outcome for anything
+//! else is late.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

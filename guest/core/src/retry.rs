@@ -1,15 +1,16 @@
 //! When to make the next attempt, as a function of the attempt and a seed.
 //!
-//! Beside the row's way: every machine that submits operations asks here. Invariant: no clock and no randomness; the same
-//! ticket and attempt always wait equally long, and two sinks do not wait in step because their nonces differ.
+//! Beside the row's way: every machine that submits operations asks here. Invariant: no clock and
+//! no randomness; the same ticket and attempt always wait equally long, and two sinks do not wait
+//! in step because their nonces differ.
 
 use crate::id::{Millis, Ticket};
 use crate::io::{Refusal, RefusalKind};
 
 /// Waits after attempts that may have been carried out, or that never left.
 ///
-/// Java's client waits 1, 2, 4 … 64 s; half of each wait is drawn here, so that buckets that failed together do not
-/// come back together.
+/// Java's client waits 1, 2, 4 … 64 s; half of each wait is drawn here, so that buckets that failed
+/// together do not come back together.
 const DOUBT: Backoff = Backoff { first: 500, most: 20_000 };
 
 /// Waits after the service asked for less. 64 s is where the vendor's clients stop doubling.

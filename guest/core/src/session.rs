@@ -1,8 +1,10 @@
-//! Upsert sessions as a writer sees them: their names, their place in a partition's life, and the committable left behind.
+//! Upsert sessions as a writer sees them: their names, their place in a partition's life, and the
+//! committable left behind.
 //!
-//! After `flush` in a row's way: a pack goes into the session that its partition has open. Invariant: a session is named by
-//! (start, barrier, rollover) and names of one partition are ordered as their rows must become visible; a session with a
-//! pack in doubt takes no further pack of this writer.
+//! After `flush` in a row's way: a pack goes into the session that its partition has open.
+//! Invariant: a session is named by (start, barrier, rollover) and names of one partition are
+//! ordered as their rows must become visible; a session with a pack in doubt takes no further pack
+//! of this writer.
 
 use alloc::format;
 use alloc::string::String;
@@ -45,7 +47,8 @@ impl SessionName {
     }
 }
 
-/// A session with acknowledged rows of one writer, to be committed when a checkpoint that holds it completes.
+/// A session with acknowledged rows of one writer, to be committed when a checkpoint that holds it
+/// completes.
 ///
 /// It lives in its writer's state until its commit is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,7 +212,8 @@ impl PartitionSession {
         }
     }
 
-    /// A pack of this session is in doubt: it takes no further pack. False if it is not the open one.
+    /// A pack of this session is in doubt: it takes no further pack. False if it is not the open
+    /// one.
     pub fn doubt(&mut self, session: &SessionId) -> bool {
         match &self.state {
             SessionState::Open(open) if open.id == *session => {

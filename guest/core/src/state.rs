@@ -1,10 +1,11 @@
 //! Versioned, checksummed bytes: what is kept in checkpoints and what roles send each other.
 //!
-//! Beside the row's way: the writer's snapshot, committables, requests and replies are all written here. Invariant: what was
-//! written is read back equal or refused; bytes of a newer version are refused by name, never guessed at.
+//! Beside the row's way: the writer's snapshot, committables, requests and replies are all written
+//! here. Invariant: what was written is read back equal or refused; bytes of a newer version are
+//! refused by name, never guessed at.
 //!
-//! Layout: the letters `USST`, u8 kind, u8 version, the fields, u32 CRC32C of everything before it. Numbers are
-//! little-endian; texts and byte strings carry a u32 length; lists a u32 count.
+//! Layout: the letters `USST`, u8 kind, u8 version, the fields, u32 CRC32C of everything before it.
+//! Numbers are little-endian; texts and byte strings carry a u32 length; lists a u32 count.
 
 use alloc::format;
 use alloc::string::String;
@@ -104,7 +105,8 @@ impl Sealer {
     }
 }
 
-/// Lengths of what is held in memory fit 32 bits on every target the core runs on with bounded buffers.
+/// Lengths of what is held in memory fit 32 bits on every target the core runs on with bounded
+/// buffers.
 fn count(length: usize) -> u32 {
     u32::try_from(length).expect("bounded buffers keep every list and text below 4 GiB")
 }
@@ -119,7 +121,8 @@ pub struct Opener<'a> {
 impl<'a> Opener<'a> {
     /// Checks kind, version and checksum.
     ///
-    /// Errors: `Corrupt` if the bytes are not what was written, `InvalidConfig` if they are of a newer version.
+    /// Errors: `Corrupt` if the bytes are not what was written, `InvalidConfig` if they are of a
+    /// newer version.
     pub fn open(kind: Kind, bytes: &'a [u8]) -> Result<Self, Error> {
         if bytes.len() < HEADER + TRAILER || bytes[..4] != MAGIC || bytes[4] != kind as u8 {
             return Err(damaged(kind, "it does not begin as one"));
@@ -186,8 +189,10 @@ impl<'a> Opener<'a> {
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
-        let (taken, rest) =
-            self.rest.split_at_checked(length).ok_or_else(|| damaged(self.kind, "it ends early"))?;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or_else(|| damaged(self.kind, "it ends early"))?;
         self.rest = rest;
         Ok(taken)
     }

@@ -1,7 +1,7 @@
 //! The machines against scripts: `testdata/*.txt` hold commands, `----`, and what must follow.
 //!
-//! A script begins with the promise it keeps. `UPDATE_SCRIPTS=1 cargo test -p upsert-sink-core --test machines` writes what
-//! follows now into the files, for review.
+//! A script begins with the promise it keeps. `UPDATE_SCRIPTS=1 cargo test -p upsert-sink-core
+//! --test machines` writes what follows now into the files, for review.
 //!
 //! | command | what it does |
 //! |---|---|
@@ -9,9 +9,9 @@
 //! | `open N [from C]` | starts the sink with N writers, restoring checkpoint C |
 //! | `write W DAY 1=a -2 …` | rows for writer W |
 //! | `barrier C [W]` | to all writers, or to one |
-//! | `prepared C`, `complete C`, `abort C`, `notify-lost C` | the engine; `notify-lost` completes without telling anyone |
+//! | `prepared C`, `complete C`, `abort C` | the engine: all have answered, it is durable, it is not |
 //! | `deliver`, `lose` | messages between the roles |
-//! | `ok PREFIX`, `ok` | carries out the operation under way whose label begins so, or all, and says so |
+//! | `ok PREFIX`, `ok` | carries out the operation under way whose label begins so, or all |
 //! | `doubt PREFIX` | no answer; the effect may come by `late PREFIX` |
 //! | `applied PREFIX` | carried out, but the answer is lost |
 //! | `late N` | carries out the Nth doubted operation now |
@@ -75,7 +75,8 @@ impl Script {
             "barrier" => {
                 let barrier = CheckpointId(number(0));
                 let only = words.get(1).map(|writer| writer.parse::<usize>().unwrap());
-                for writer in (0..self.writers as usize).filter(|at| only.is_none_or(|o| o == *at)) {
+                for writer in (0..self.writers as usize).filter(|at| only.is_none_or(|o| o == *at))
+                {
                     self.world.writer(writer, WriterInput::BarrierArrived(barrier))?;
                 }
             }
@@ -101,7 +102,13 @@ impl Script {
             "status" => return Ok(vec![self.world.status()]),
             "under-way" => return Ok(self.world.labels()),
             "open-sessions" => {
-                return Ok(self.world.tunnel.open_sessions().into_iter().map(String::from).collect());
+                return Ok(self
+                    .world
+                    .tunnel
+                    .open_sessions()
+                    .into_iter()
+                    .map(String::from)
+                    .collect());
             }
             other => self.answer(other, words)?,
         }

@@ -1,8 +1,10 @@
-//! The machines under random schedules: messages, operations, barriers, completions and crashes in any order, with late
-//! copies of packs, commits and aborts.
+//! The machines under random schedules: messages, operations, barriers, completions and crashes in
+//! any order, with late copies of packs, commits and aborts.
 //!
-//! Checked after every step: nothing is visible beyond the last completed checkpoint, no key goes back, and the table is the
-//! fold of the input up to a checkpoint once all of that checkpoint is committed. Checked at the end, when faults have stopped: the table is the fold of the input. A failing seed is printed; `SEED=n` runs one alone.
+//! Checked after every step: nothing is visible beyond the last completed checkpoint, no key goes
+//! back, and the table is the fold of the input up to a checkpoint once all of that checkpoint is
+//! committed. Checked at the end, when faults have stopped: the table is the fold of the input. A
+//! failing seed is printed; `SEED=n` runs one alone.
 
 #[allow(dead_code, reason = "two suites share it, and each uses a part")]
 #[path = "script/tunnel.rs"]
@@ -17,7 +19,9 @@ use upsert_sink_core::error::{Error, ErrorKind};
 use upsert_sink_core::hash::{Hasher, bucket_of, hash_values};
 use upsert_sink_core::id::CheckpointId;
 use upsert_sink_core::ignored::Ignored;
-use upsert_sink_core::io::{CheckpointOutcome, CommitterInput, Operation, Outcome, RefusalKind, WriterInput};
+use upsert_sink_core::io::{
+    CheckpointOutcome, CommitterInput, Operation, Outcome, RefusalKind, WriterInput,
+};
 use upsert_sink_core::record::Value;
 use upsert_sink_core::schema::ColumnType;
 use world::World;
@@ -51,7 +55,8 @@ enum Event {
 struct Engine {
     world: World,
     dice: Dice,
-    /// Partition, key; the value of a row is its position, so that every copy of it can be told apart.
+    /// Partition, key; the value of a row is its position, so that every copy of it can be told
+    /// apart.
     log: Vec<(&'static str, i64)>,
     read: usize,
     queues: Vec<VecDeque<Event>>,
@@ -241,8 +246,8 @@ impl Engine {
                     self.world.complete(at.0, at.1, Outcome::InDoubt("the answer is lost".into()))
                 }
                 2 => {
-                    // Applied and answered, and once more later: of packs, no intermediary may do that on its own
-                    // (assumption e).
+                    // Applied and answered, and once more later: of packs, no intermediary may do
+                    // that on its own (assumption e).
                     if !matches!(operation, Operation::PutPack { .. }) {
                         self.late.push(operation.clone());
                     }
@@ -271,10 +276,13 @@ impl Engine {
     fn check(&mut self) {
         let bound = self.completed.map_or(0, |(_, position)| position);
         for line in self.world.tunnel.table() {
-            let (key, value) = line.split_once('=').and_then(|(day, rest)| {
-                let (key, value) = rest.split_once('=')?;
-                Some((format!("{day}={key}"), value.parse::<usize>().unwrap()))
-            }).unwrap();
+            let (key, value) = line
+                .split_once('=')
+                .and_then(|(day, rest)| {
+                    let (key, value) = rest.split_once('=')?;
+                    Some((format!("{day}={key}"), value.parse::<usize>().unwrap()))
+                })
+                .unwrap();
             assert!(value < bound, "{line} is visible before its checkpoint ({bound}) is complete");
             let seen = self.seen.entry(key).or_insert(value);
             assert!(*seen <= value, "{line} went back from {seen}");

@@ -1,8 +1,9 @@
 //! A stream engine of one process: reads events, hands them to the sink, and takes checkpoints.
 //!
-//! `command/run.rs` and `command/demo.rs` start it with a source and an open sink. It decides nothing about buckets, buffers
-//! or commits. Invariant: the state of a checkpoint is durable before the sink is told that it is complete, and holds exactly
-//! the events that were handed over before its barrier.
+//! `command/run.rs` and `command/demo.rs` start it with a source and an open sink. It decides
+//! nothing about buckets, buffers or commits. Invariant: the state of a checkpoint is durable
+//! before the sink is told that it is complete, and holds exactly the events that were handed over
+//! before its barrier.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -117,7 +118,8 @@ impl Engine {
         Self { progress, ..self }
     }
 
-    /// Runs until the input ends or a signal stops it; either way everything handed over is committed when it returns.
+    /// Runs until the input ends or a signal stops it; either way everything handed over is
+    /// committed when it returns.
     pub(crate) async fn run(mut self, source: Box<dyn Source>) -> anyhow::Result<(Outcome, Sink)> {
         let started_ms = self.components.clock.now_ms();
         let ran = self.feed(source).await;

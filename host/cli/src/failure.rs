@@ -1,7 +1,8 @@
 //! What ends a command early, and the exit code each kind of failure has.
 //!
-//! Every other file returns `anyhow::Error`; `main.rs` asks here which code that is. Invariant: a script can tell the
-//! three causes apart by the code alone: the world failed (1), what was asked is wrong (2), the result is wrong (3).
+//! Every other file returns `anyhow::Error`; `main.rs` asks here which code that is. Invariant: a
+//! script can tell the three causes apart by the code alone: the world failed (1), what was asked
+//! is wrong (2), the result is wrong (3).
 
 use std::fmt;
 use std::process::ExitCode;

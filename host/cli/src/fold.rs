@@ -1,7 +1,9 @@
-//! What a table must hold: a feed folded by key, independently of everything that the sink and the server do.
+//! What a table must hold: a feed folded by key, independently of everything that the sink and the
+//! server do.
 //!
-//! The demo and `run --verify` compare the table read back by a query with it. Invariant: nothing here comes from the other
-//! crates of this project, only Parquet and Arrow's own readers and a hash map: a mistake there cannot hide here.
+//! The demo and `run --verify` compare the table read back by a query with it. Invariant: nothing
+//! here comes from the other crates of this project, only Parquet and Arrow's own readers and a
+//! hash map: a mistake there cannot hide here.
 
 use std::collections::HashMap;
 use std::fmt::Write;

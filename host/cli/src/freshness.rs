@@ -1,7 +1,8 @@
 //! How long rows take from being handed to the sink until they are visible.
 //!
-//! `engine.rs` adds one sample per batch when the commit of its checkpoint is known; `report.rs` prints the percentiles.
-//! Invariant: memory does not grow with the run; a percentile is never below the true one and at most 1/16 above it.
+//! `engine.rs` adds one sample per batch when the commit of its checkpoint is known; `report.rs`
+//! prints the percentiles. Invariant: memory does not grow with the run; a percentile is never
+//! below the true one and at most 1/16 above it.
 
 /// Buckets of a power of two; each is 1/16 of that power wide.
 const STEPS: usize = 16;

@@ -1,7 +1,7 @@
 //! A job file: what to read, which table it is, and the options of the sink.
 //!
-//! `command/run.rs` reads one. Invariant: a `Job` is complete and consistent in itself; everything that is wrong with the
-//! file is an error that names the file, the key and the remedy.
+//! `command/run.rs` reads one. Invariant: a `Job` is complete and consistent in itself; everything
+//! that is wrong with the file is an error that names the file, the key and the remedy.
 
 use std::collections::BTreeMap;
 use std::path::Path;

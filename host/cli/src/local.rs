@@ -1,7 +1,9 @@
-//! The embedded server as a job sees it: started on a directory, with its table created, and read back by queries.
+//! The embedded server as a job sees it: started on a directory, with its table created, and read
+//! back by queries.
 //!
-//! `command/run.rs` and `command/demo.rs` use it when the job names no endpoint. Invariant: the sink talks to it over TCP like
-//! to any other endpoint; only reading back takes the short way over the files.
+//! `command/run.rs` and `command/demo.rs` use it when the job names no endpoint. Invariant: the
+//! sink talks to it over TCP like to any other endpoint; only reading back takes the short way over
+//! the files.
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,7 +1,8 @@
 //! The command line: a stream engine of one process around the sink, and windows onto its parts.
 //!
-//! Rows start here: `command/run.rs` → `source/` → `engine.rs` → the `upsert_sink` library. This file parses arguments and
-//! picks the command. Invariant: the exit code says what kind of failure it was, and there is no other way out.
+//! Rows start here: `command/run.rs` → `source/` → `engine.rs` → the `upsert_sink` library. This
+//! file parses arguments and picks the command. Invariant: the exit code says what kind of failure
+//! it was, and there is no other way out.
 
 mod command;
 mod engine;

@@ -1,7 +1,8 @@
-//! What is told on standard error while a job runs: a live bar on a terminal, plain lines elsewhere.
+//! What is told on standard error while a job runs: a live bar on a terminal, plain lines
+//! elsewhere.
 //!
-//! `engine.rs` reports every step here. Invariant: standard output stays free for the report, and the lines that scripts
-//! read (`checkpoint N: …`) are whole lines in the order of what happened.
+//! `engine.rs` reports every step here. Invariant: standard output stays free for the report, and
+//! the lines that scripts read (`checkpoint N: …`) are whole lines in the order of what happened.
 
 use std::io::IsTerminal;
 
@@ -58,7 +59,8 @@ impl Progress {
     pub(crate) fn events(&self, events: u64, total: u64) {
         match &self.bar {
             Some(bar) => bar.inc(events),
-            // One line each time another step is reached: often enough to see where a job was when it died.
+            // One line each time another step is reached: often enough to see where a job was when
+            // it died.
             None if (total - events) / LINE_EVENTS < total / LINE_EVENTS => {
                 eprintln!("handed over: event {total}");
             }

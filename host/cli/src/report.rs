@@ -1,6 +1,7 @@
 //! What a command did, as one JSON document or for people.
 //!
-//! The last thing a command prints. Invariant: keys are only ever added; a figure that is not known is null, never a guess.
+//! The last thing a command prints. Invariant: keys are only ever added; a figure that is not known
+//! is null, never a guess.
 
 use std::time::Duration;
 

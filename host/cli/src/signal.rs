@@ -1,7 +1,7 @@
 //! The wish to stop: Ctrl-C and SIGTERM.
 //!
-//! `engine.rs` and `command/serve.rs` wait for it. Invariant: the first signal asks for a clean stop, the second ends the
-//! process at once.
+//! `engine.rs` and `command/serve.rs` wait for it. Invariant: the first signal asks for a clean
+//! stop, the second ends the process at once.
 
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;

@@ -1,7 +1,7 @@
 //! How this engine opens the library's sink: options to settings, catalog, and types.
 //!
-//! Between `command/` and the `upsert_sink` library. Invariant: no option has a meaning or a default here; names go to the
-//! library as the job wrote them.
+//! Between `command/` and the `upsert_sink` library. Invariant: no option has a meaning or a
+//! default here; names go to the library as the job wrote them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +22,8 @@ use crate::failure::bad_input;
 /// Options as a job writes them, by name.
 pub(crate) type Options = BTreeMap<String, String>;
 
-/// An option that this engine fills in if the job does not: its name, and the connector's other name for it.
+/// An option that this engine fills in if the job does not: its name, and the connector's other
+/// name for it.
 pub(crate) type Names = (&'static str, &'static str);
 
 pub(crate) const ENDPOINT: Names = ("endpoint", "odps.end.point");

@@ -1,8 +1,9 @@
-//! What survives the process: one file per completed checkpoint, with the position of the input and the sink's own state.
+//! What survives the process: one file per completed checkpoint, with the position of the input and
+//! the sink's own state.
 //!
-//! `engine.rs` saves between the sink's flush and the completion of the checkpoint; `command/run.rs` loads at the start.
-//! Invariant: a file appears whole and durable or not at all, the newest ones are kept, and one process at a time has the
-//! directory.
+//! `engine.rs` saves between the sink's flush and the completion of the checkpoint;
+//! `command/run.rs` loads at the start. Invariant: a file appears whole and durable or not at all,
+//! the newest ones are kept, and one process at a time has the directory.
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -23,7 +24,8 @@ use crate::failure::bad_input;
 use crate::source::position::InputFile;
 use crate::source::position::Offset;
 
-/// Checkpoints kept: the newest, and two before it to go back to if a session of the newest is lost.
+/// Checkpoints kept: the newest, and two before it to go back to if a session of the newest is
+/// lost.
 pub(crate) const RETAINED: usize = 3;
 
 const MAGIC: &[u8; 4] = b"USEN";

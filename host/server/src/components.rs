@@ -1,8 +1,9 @@
 //! What the server cannot decide for itself: time, chance, and a directory on disk.
 //!
-//! Stands below every other file: `spool.rs` and `table/log.rs` write through a [`Directory`], `session.rs` asks the
-//! [`Clock`]. Invariant: nothing else in this crate reads a clock, draws a random number, starts a thread or opens
-//! a file, so that with [`simulated`] parts the whole server runs in virtual time on one thread.
+//! Stands below every other file: `spool.rs` and `table/log.rs` write through a [`Directory`],
+//! `session.rs` asks the [`Clock`]. Invariant: nothing else in this crate reads a clock, draws a
+//! random number, starts a thread or opens a file, so that with [`simulated`] parts the whole
+//! server runs in virtual time on one thread.
 
 pub mod simulated;
 mod system;
@@ -76,20 +77,22 @@ pub enum Access {
 pub trait Disk: Send + Sync {
     /// Opens a directory.
     ///
-    /// Errors: `WouldBlock` if another server has it, `NotFound` for [`Access::Read`] of a missing one, and whatever
-    /// the file system says.
+    /// Errors: `WouldBlock` if another server has it, `NotFound` for [`Access::Read`] of a missing
+    /// one, and whatever the file system says.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Directory>>;
 }
 
 /// One open directory. Names are relative, with `/` between their parts.
 ///
-/// Files that grow (the spool) are written here; files that appear whole (the log, the tables) through
-/// [`Directory::objects`]. Nothing of either is durable before [`Directory::sync`] of that name.
+/// Files that grow (the spool) are written here; files that appear whole (the log, the tables)
+/// through [`Directory::objects`]. Nothing of either is durable before [`Directory::sync`] of that
+/// name.
 pub trait Directory: Send + Sync {
     /// Access to whole files.
     fn objects(&self) -> Arc<dyn ObjectStore>;
 
-    /// Appends to a file, which begins with its first append; answers the offset where the bytes begin.
+    /// Appends to a file, which begins with its first append; answers the offset where the bytes
+    /// begin.
     fn append(&self, name: &str, bytes: Bytes) -> BoxFuture<'_, io::Result<u64>>;
 
     /// Reads `length` bytes of a file from `offset`; fewer are an `UnexpectedEof`.

@@ -1,7 +1,8 @@
 //! What goes wrong: before a server can answer (`Error`), and as its answer (`Refusal`).
 //!
-//! Every route ends here when it does not succeed; `service.rs` renders a refusal as JSON on the Tunnel's plane and as XML
-//! on the other. Invariant: a refusal's code is one of the vendor's, and its message names what, the rule and the remedy.
+//! Every route ends here when it does not succeed; `service.rs` renders a refusal as JSON on the
+//! Tunnel's plane and as XML on the other. Invariant: a refusal's code is one of the vendor's, and
+//! its message names what, the rule and the remedy.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,7 +32,9 @@ pub enum Error {
         source: io::Error,
     },
     /// There is nothing to read.
-    #[error("data directory {path}: there are no tables here; name the directory that a server was started with")]
+    #[error(
+        "data directory {path}: there are no tables here; name the directory that a server was started with"
+    )]
     NoTables {
         /// The directory.
         path: PathBuf,
@@ -53,7 +56,9 @@ pub enum Error {
         message: String,
     },
     /// The directory was written by a newer version.
-    #[error("{file}: format {found} is newer than {known}, which this version reads; use the newer version")]
+    #[error(
+        "{file}: format {found} is newer than {known}, which this version reads; use the newer version"
+    )]
     TooNew {
         /// The file, within the data directory.
         file: String,

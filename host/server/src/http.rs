@@ -1,7 +1,8 @@
 //! The listener: connections, their limits, and their end.
 //!
-//! The outermost part of a server; hands whole requests to `service.rs`. Invariant: connections, header sizes, and bytes of
-//! bodies in memory are bounded, and a shutdown answers what it has read before it closes.
+//! The outermost part of a server; hands whole requests to `service.rs`. Invariant: connections,
+//! header sizes, and bytes of bodies in memory are bounded, and a shutdown answers what it has read
+//! before it closes.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -1,14 +1,17 @@
 //! The embedded local Tunnel server with its Delta tables: READ FIRST.
 //!
-//! It speaks MaxCompute's own upsert protocol on one port of this machine, so that a sink, and MaxCompute's clients, work
-//! without an account. **A pack's way**, file by file: `http` takes it from the network, `service` finds its route,
-//! `route/upsert` verifies it (`route/upsert/pack`) and appends it to the `spool`, where it is durable. **A commit's
-//! way**: `route/upsert` closes the session, `table/commit` writes its rows to a Parquet file (`table/delta`) and puts it,
-//! together with other commits that wait, into one record of the commit log (`table/log`). **A query's way**: `sql/select`
-//! plans it over `table/provider`, which streams the merged rows of each partition (`table/merge`).
+//! It speaks MaxCompute's own upsert protocol on one port of this machine, so that a sink, and
+//! MaxCompute's clients, work without an account. **A pack's way**, file by file: `http` takes it
+//! from the network, `service` finds its route, `route/upsert` verifies it (`route/upsert/pack`)
+//! and appends it to the `spool`, where it is durable. **A commit's way**: `route/upsert` closes
+//! the session, `table/commit` writes its rows to a Parquet file (`table/delta`) and puts it,
+//! together with other commits that wait, into one record of the commit log (`table/log`). **A
+//! query's way**: `sql/select` plans it over `table/provider`, which streams the merged rows of
+//! each partition (`table/merge`).
 //!
-//! Invariant: what was acknowledged survives any crash; rows are visible when their commit's log record is durable, and
-//! not before. Time, chance and disk come in through [`components`], so the same server runs in virtual time.
+//! Invariant: what was acknowledged survives any crash; rows are visible when their commit's log
+//! record is durable, and not before. Time, chance and disk come in through [`components`], so the
+//! same server runs in virtual time.
 //!
 //! ```
 //! use upsert_sink_server::{Components, Server, ServerSettings, query};

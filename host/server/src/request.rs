@@ -1,7 +1,7 @@
 //! One request, taken apart: the parts of its path, its parameters, its body.
 //!
-//! `service.rs` makes it of what `http.rs` or a simulation brings; routes read it. Invariant: names and values are decoded
-//! once, here.
+//! `service.rs` makes it of what `http.rs` or a simulation brings; routes read it. Invariant: names
+//! and values are decoded once, here.
 
 use bytes::Bytes;
 use http::HeaderMap;

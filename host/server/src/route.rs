@@ -1,6 +1,7 @@
 //! One file for each kind of resource: parse, call, render.
 //!
-//! Between `service.rs`, which finds the route, and sessions, spool and tables. Invariant: a route holds no state.
+//! Between `service.rs`, which finds the route, and sessions, spool and tables. Invariant: a route
+//! holds no state.
 
 pub(crate) mod capabilities;
 pub(crate) mod instance;

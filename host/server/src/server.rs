@@ -1,7 +1,7 @@
 //! A running server, and what can be read of its directory without one.
 //!
-//! What users of the crate hold; made of `http.rs` and `service.rs`. Invariant: reading a directory changes nothing in
-//! it, whether or not a server runs on it.
+//! What users of the crate hold; made of `http.rs` and `service.rs`. Invariant: reading a directory
+//! changes nothing in it, whether or not a server runs on it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,7 +29,8 @@ use crate::stats::Stats;
 use crate::table::catalog::Catalog;
 use crate::table::log;
 
-/// A server that listens. Dropping it stops it at once; [`Server::shutdown`] answers first what was asked.
+/// A server that listens. Dropping it stops it at once; [`Server::shutdown`] answers first what was
+/// asked.
 #[derive(Debug)]
 pub struct Server {
     service: Arc<Service>,
@@ -40,8 +41,9 @@ pub struct Server {
 impl Server {
     /// Starts a server on its directory and address, and recovers what was acknowledged.
     ///
-    /// Errors: `Listen` if the address is taken, `InUse` if the directory has a server, `Directory` if it cannot be
-    /// written to, `Damaged` or `TooNew` if what is in it cannot be trusted or read.
+    /// Errors: `Listen` if the address is taken, `InUse` if the directory has a server, `Directory`
+    /// if it cannot be written to, `Damaged` or `TooNew` if what is in it cannot be trusted or
+    /// read.
     pub async fn start(settings: ServerSettings, components: Components) -> Result<Self, Error> {
         let (listener, address) = http::bind(settings.listen).await?;
         let settings = ServerSettings { listen: address, ..settings };
@@ -82,11 +84,11 @@ impl Server {
     }
 }
 
-/// Runs one SELECT over the tables of a directory: what is committed, last writer of a key wins. There is at least one
-/// batch, so that the columns are known.
+/// Runs one SELECT over the tables of a directory: what is committed, last writer of a key wins.
+/// There is at least one batch, so that the columns are known.
 ///
-/// Errors: `Directory` or `NoTables` if there is nothing to read, `Query` for SQL that is wrong or no SELECT, `Damaged` or
-/// `TooNew` if the log cannot be trusted or read.
+/// Errors: `Directory` or `NoTables` if there is nothing to read, `Query` for SQL that is wrong or
+/// no SELECT, `Damaged` or `TooNew` if the log cannot be trusted or read.
 pub async fn query(dir: &Path, sql: &str) -> Result<Vec<RecordBatch>, Error> {
     let components = Components::system();
     let (directory, catalog) = read(dir, &*components.disk).await?;
@@ -125,8 +127,7 @@ async fn open_sessions(
     clock: &dyn Clock,
 ) -> Result<Vec<OpenSession>, Error> {
     let now = clock.now().0;
-    let is_over =
-        |facts: &SessionFacts| catalog.is_committed(&facts.id) || facts.ends_ms() <= now;
+    let is_over = |facts: &SessionFacts| catalog.is_committed(&facts.id) || facts.ends_ms() <= now;
     let sessions = spool::recover(directory, &is_over).await?.sessions;
     let open = sessions.into_values().filter(|session| {
         !session.aborted && catalog.table_by_id(&session.facts.table_id).is_some()

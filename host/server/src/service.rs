@@ -1,7 +1,8 @@
 //! Everything but the listener: a request comes in, an answer goes out.
 //!
-//! `http.rs` brings requests over TCP, a simulation calls `respond` itself; routes do the work. Invariant: every answer has
-//! an `x-odps-request-id`, and a request that was begun is carried to its end even if nobody waits for the answer.
+//! `http.rs` brings requests over TCP, a simulation calls `respond` itself; routes do the work.
+//! Invariant: every answer has an `x-odps-request-id`, and a request that was begun is carried to
+//! its end even if nobody waits for the answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -114,12 +115,8 @@ impl Service {
         let spool = Arc::new(spool);
         delete_orphans(&directory, &log).await?;
         let ids = SessionIds::new(&log.catalog().identity);
-        let commits = GroupCommit::new(
-            Arc::clone(&directory),
-            clock,
-            Arc::clone(&spool),
-            Arc::clone(&log),
-        );
+        let commits =
+            GroupCommit::new(Arc::clone(&directory), clock, Arc::clone(&spool), Arc::clone(&log));
         let inner = Inner {
             settings: settings.clone(),
             components: components.clone(),
@@ -205,7 +202,9 @@ impl Inner {
     async fn route(&self, request: &Request, path: &[&str]) -> Result<Answer, Refusal> {
         if request.body.len() > self.settings.body_bytes_max {
             let max = self.settings.body_bytes_max;
-            return Err(Refusal::too_large(format!("a body may have {max} bytes; send less at once")));
+            return Err(Refusal::too_large(format!(
+                "a body may have {max} bytes; send less at once"
+            )));
         }
         match (&request.method, path) {
             (&Method::GET, ["healthz" | "readyz"]) => Ok(Answer::text("ok")),
@@ -232,9 +231,7 @@ impl Inner {
         match (&request.method, path) {
             (&Method::GET, ["tables"]) => Ok(route::table::list(self)),
             (&Method::GET, ["tables", table]) => route::table::show(self, request, table),
-            (_, ["tables", table, "upserts"]) => {
-                route::upsert::respond(self, request, table).await
-            }
+            (_, ["tables", table, "upserts"]) => route::upsert::respond(self, request, table).await,
             (_, path) => Err(unknown(request, path)),
         }
     }
@@ -318,9 +315,8 @@ async fn recover(
     now: Millis,
 ) -> Result<(Spool, BTreeMap<String, Arc<Session>>), Error> {
     let catalog = log.catalog().clone();
-    let is_over = |facts: &SessionFacts| {
-        catalog.is_committed(&facts.id) || facts.ends_ms() <= now.0
-    };
+    let is_over =
+        |facts: &SessionFacts| catalog.is_committed(&facts.id) || facts.ends_ms() <= now.0;
     let mut recovered = spool::recover(&**directory, &is_over).await?;
     let mut sessions = BTreeMap::new();
     for (id, session) in std::mem::take(&mut recovered.sessions) {

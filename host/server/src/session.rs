@@ -1,7 +1,8 @@
 //! Upsert sessions: their ids, their states, and where their packs lie.
 //!
-//! `route/upsert.rs` opens and ends them, `spool.rs` keeps them over a restart, `table/delta.rs` reads their packs at a
-//! commit. Invariant: a pack is in `packs` only when it is durable, and once a commit has begun no pack is added.
+//! `route/upsert.rs` opens and ends them, `spool.rs` keeps them over a restart, `table/delta.rs`
+//! reads their packs at a commit. Invariant: a pack is in `packs` only when it is durable, and once
+//! a commit has begun no pack is added.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -125,8 +126,9 @@ impl Session {
         Ok(Admission { session: Arc::clone(self), range: None })
     }
 
-    /// Closes the session to packs, waits for those that were admitted, and answers all of them by bucket, each
-    /// bucket's in order of arrival. Answers none if another commit of it is under way, or it has ended.
+    /// Closes the session to packs, waits for those that were admitted, and answers all of them by
+    /// bucket, each bucket's in order of arrival. Answers none if another commit of it is under
+    /// way, or it has ended.
     pub(crate) async fn begin_commit(&self, now: Millis) -> Result<PacksByBucket, Status> {
         let status = self.status(now);
         {
@@ -160,7 +162,8 @@ impl Session {
         }
     }
 
-    /// Aborts; answers the state before. A session that is being committed, or was, is left as it is.
+    /// Aborts; answers the state before. A session that is being committed, or was, is left as it
+    /// is.
     pub(crate) fn abort(&self, now: Millis) -> Status {
         let before = self.status(now);
         if before == Status::Normal {
@@ -199,7 +202,8 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// The pack is durable. Answers whether it counts: it does not if the session was aborted meanwhile.
+    /// The pack is durable. Answers whether it counts: it does not if the session was aborted
+    /// meanwhile.
     pub(crate) fn keep(mut self, range: PackRange) -> Kept {
         self.range = Some(range);
         match self.session.progress().status {
@@ -230,8 +234,9 @@ impl Drop for Admission {
 
 /// Makes and recognises session ids.
 ///
-/// An id carries the mark of the server's directory. So an id that the directory made, and of which neither log nor
-/// spool knows anything any more, is known to be of a session that ended without a commit: the log never forgets those.
+/// An id carries the mark of the server's directory. So an id that the directory made, and of which
+/// neither log nor spool knows anything any more, is known to be of a session that ended without a
+/// commit: the log never forgets those.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionIds {
     identity: String,

@@ -1,6 +1,7 @@
 //! How a server is set up.
 //!
-//! Given to `Server::start` or `Service::open`. Invariant: the default needs nothing but a directory.
+//! Given to `Server::start` or `Service::open`. Invariant: the default needs nothing but a
+//! directory.
 
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;

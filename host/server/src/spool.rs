@@ -1,8 +1,9 @@
-//! Packs of open sessions on disk: one append-only log of framed, checksummed records that all sessions share.
+//! Packs of open sessions on disk: one append-only log of framed, checksummed records that all
+//! sessions share.
 //!
-//! `route/upsert.rs` appends verified packs, `table/delta.rs` reads them back at a commit. Many packs wait for one
-//! sync. Invariant: what `append` has answered is durable, and a segment is deleted only when every session with a
-//! pack in it has ended.
+//! `route/upsert.rs` appends verified packs, `table/delta.rs` reads them back at a commit. Many
+//! packs wait for one sync. Invariant: what `append` has answered is durable, and a segment is
+//! deleted only when every session with a pack in it has ended.
 
 mod frame;
 mod recover;
@@ -109,7 +110,8 @@ impl Spool {
         Ok((writer.segment, offset))
     }
 
-    /// Removes what a failed append may have left behind, so that the next one follows a whole frame.
+    /// Removes what a failed append may have left behind, so that the next one follows a whole
+    /// frame.
     async fn take_back(&self, name: &str, length: u64, error: &std::io::Error) -> Error {
         match self.directory.truncate(name, length).await {
             Ok(()) => Error::disk(name, error),
@@ -138,7 +140,8 @@ impl Spool {
         read.map_err(|error| Error::disk(name, error))
     }
 
-    /// Forgets the packs of sessions that have ended, and deletes the segments that nobody needs any more.
+    /// Forgets the packs of sessions that have ended, and deletes the segments that nobody needs
+    /// any more.
     pub(crate) async fn retire(&self, sessions: &[String], now: Millis) -> Result<(), Error> {
         let current = self.writer.lock().await.segment;
         let idle = {

@@ -56,9 +56,8 @@ pub struct OpenSession {
 impl OpenSession {
     pub(crate) fn new(facts: &SessionFacts, packs: usize, catalog: &Catalog) -> Self {
         let table = catalog.table_by_id(&facts.table_id);
-        let display = |t: &crate::table::catalog::Table| {
-            partition::display(&t.schema, &facts.partition)
-        };
+        let display =
+            |t: &crate::table::catalog::Table| partition::display(&t.schema, &facts.partition);
         Self {
             id: facts.id.clone(),
             table: facts.table.clone(),

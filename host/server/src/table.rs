@@ -1,7 +1,9 @@
-//! Delta tables: a catalog folded from a commit log, Parquet files by commit, and their merged view.
+//! Delta tables: a catalog folded from a commit log, Parquet files by commit, and their merged
+//! view.
 //!
-//! Rows come from the spool through `delta`, become part of the table in `commit`, and are read through `merge` and
-//! `provider`. Invariant: what a query sees is exactly the fold of a prefix of the log.
+//! Rows come from the spool through `delta`, become part of the table in `commit`, and are read
+//! through `merge` and `provider`. Invariant: what a query sees is exactly the fold of a prefix of
+//! the log.
 
 pub(crate) mod catalog;
 pub(crate) mod commit;

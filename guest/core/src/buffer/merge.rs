@@ -102,16 +102,17 @@ impl KeyedRecords {
         }
     }
 
-    /// Grows in steps of two, but from an eighth of the expected number of records at once to all of
-    /// it: the records of a bucket that fills again and again are then indexed once, and a bucket that
-    /// has gone quiet costs nothing.
+    /// Grows in steps of two, but from an eighth of the expected number of records at once to all
+    /// of it: the records of a bucket that fills again and again are then indexed once, and a
+    /// bucket that has gone quiet costs nothing.
     #[cold]
     fn grow(&mut self, expected: usize) {
         let count = self.slots.len();
         let at_once = if count >= expected / 8 { expected } else { 0 };
         let target = at_once.max(2 * count).max(4);
         self.slots.reserve_exact(target - count);
-        // Left to itself the index would grow by asking for the hashes of slots all over the memory.
+        // Left to itself the index would grow by asking for the hashes of slots all over the
+        // memory.
         self.index = HashTable::with_capacity(self.slots.capacity());
         self.fill_index();
     }

@@ -12,8 +12,9 @@ use crate::schema::ColumnType;
 pub(super) const TEXT_BYTES_MAX: usize = 255;
 
 /// The rule of partition values, for messages.
-pub(super) const RULE: &str = "a partition value has 1 to 255 bytes, and no quote, slash, backslash, \
-     comma, equals sign or control character, because it becomes part of a partition's name";
+pub(super) const RULE: &str = "a partition value has 1 to 255 bytes, and no quote, slash, \
+     backslash, comma, equals sign or control character, because it becomes part of a \
+     partition's name";
 
 /// Whether the text may name a partition. The error is the rule.
 pub(crate) fn check_value(text: &str) -> Result<(), &'static str> {

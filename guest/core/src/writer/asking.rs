@@ -1,7 +1,8 @@
 //! How a writer keeps the coordinator told, and learns of sessions and commits.
 //!
-//! Beside a row's way. Invariant: as long as a session is wanted, a commit is not known or a passed barrier was not
-//! confirmed, a request is under way or will be after a pause; a reply to anything but the newest request changes nothing.
+//! Beside a row's way. Invariant: as long as a session is wanted, a commit is not known or a passed
+//! barrier was not confirmed, a request is under way or will be after a pause; a reply to anything
+//! but the newest request changes nothing.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -14,8 +15,8 @@ use crate::io::{Task, WriterOutput};
 use crate::session::{SessionName, check_fit};
 use crate::writer::Writer;
 
-/// After this long without a reply the writer asks again. The coordinator holds a request until it has news, so this only
-/// matters for requests and replies that were lost.
+/// After this long without a reply the writer asks again. The coordinator holds a request until it
+/// has news, so this only matters for requests and replies that were lost.
 const ASK_AGAIN: Millis = Millis(5_000);
 
 /// Where the exchange with the coordinator stands.
@@ -32,7 +33,8 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
-    /// Nothing was asked yet; the first request is due at once, for the coordinator waits for every writer's.
+    /// Nothing was asked yet; the first request is due at once, for the coordinator waits for every
+    /// writer's.
     pub(crate) fn new(task: &Task) -> Self {
         Self {
             start: task.start,
@@ -106,7 +108,8 @@ impl Writer {
                 return Err(Error::bug("coordinator", message));
             }
         }
-        // What is still open is asked for again at once: the coordinator holds the request until it knows more.
+        // What is still open is asked for again at once: the coordinator holds the request until it
+        // knows more.
         if !self.committables.is_empty() || !self.wanted().is_empty() {
             self.asking.changed = true;
         }

@@ -1,8 +1,9 @@
 //! The writer: one sink task, from rows and barriers to packs and snapshots.
 //!
-//! A row's way inside the core begins in `rows` (batch → partition → hash → bucket → record → buffer) and goes on in `packs`
-//! (flush → submit → acknowledgement); `asking` keeps the coordinator told. Invariant: a row that was taken is buffered, in a
-//! pack that is not acknowledged, or in a committable; a snapshot holds every committable whose commit is not known.
+//! A row's way inside the core begins in `rows` (batch → partition → hash → bucket → record →
+//! buffer) and goes on in `packs` (flush → submit → acknowledgement); `asking` keeps the
+//! coordinator told. Invariant: a row that was taken is buffered, in a pack that is not
+//! acknowledged, or in a committable; a snapshot holds every committable whose commit is not known.
 //!
 //! Order of calls: one `handle_input`, then `poll_output` until it is empty, then `deadline`.
 
@@ -56,7 +57,8 @@ pub struct Writer {
 impl Writer {
     /// Begins a writer, from the states of the checkpoint to resume from; none at the first start.
     ///
-    /// Errors: `InvalidConfig` for options, schema or a state of another sink; `Corrupt` for a damaged state.
+    /// Errors: `InvalidConfig` for options, schema or a state of another sink; `Corrupt` for a
+    /// damaged state.
     pub fn open(now: Millis, task: &Task, states: &[Vec<u8>]) -> Result<Self, Error> {
         let Opened { schema, config, plan, warnings } = Opened::of(task)?;
         let mut writer = Self {
@@ -160,7 +162,8 @@ impl Writer {
         Ok(())
     }
 
-    /// After a barrier nothing is held of any partition: each begins anew, so that they cannot pile up.
+    /// After a barrier nothing is held of any partition: each begins anew, so that they cannot pile
+    /// up.
     fn forget_partitions(&mut self) {
         self.partitions.clear();
         self.path.forget_partitions();
@@ -201,7 +204,8 @@ impl Writer {
                     );
                     return Err(Error::config("state", message));
                 }
-                // After a change of parallelism, one writer may take up what several put into one session.
+                // After a change of parallelism, one writer may take up what several put into one
+                // session.
                 self.committables
                     .entry(committable.name.clone())
                     .and_modify(|held| held.join(&committable))

@@ -1,7 +1,8 @@
 //! Packs on their way: from the flush queue to the acknowledgement.
 //!
-//! After `rows`. Invariant: of a bucket at most one pack is under way, and its later rows wait; a pack is kept, by its
-//! ticket, until the service has acknowledged exactly it; a session with a pack in doubt takes no further pack.
+//! After `rows`. Invariant: of a bucket at most one pack is under way, and its later rows wait; a
+//! pack is kept, by its ticket, until the service has acknowledged exactly it; a session with a
+//! pack in doubt takes no further pack.
 
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -104,7 +105,8 @@ impl Writer {
         slot.sealed.push_back((pack, moved_out));
     }
 
-    /// Seals a full buffer, so that no pack grows beyond `upsert.writer.bucket.buffer-size`, and makes it due.
+    /// Seals a full buffer, so that no pack grows beyond `upsert.writer.bucket.buffer-size`, and
+    /// makes it due.
     pub(crate) fn seal_full(&mut self, index: PartitionIndex, bucket: BucketId) {
         self.seal(index, bucket);
         self.queue_bucket(index, bucket);
@@ -273,8 +275,8 @@ impl Writer {
         partition.slot(pack.bucket).under_way = false;
     }
 
-    /// The pack may have been applied, or may be at any later time: after its acknowledgement nothing more may go into
-    /// this session, lest the late copy come after newer rows.
+    /// The pack may have been applied, or may be at any later time: after its acknowledgement
+    /// nothing more may go into this session, lest the late copy come after newer rows.
     fn doubt(&mut self, ticket: Ticket, doubt: &str) -> Result<(), Error> {
         let pack = &self.packs.under_way(ticket).expect("looked up by the caller").purpose;
         let (partition, session) = (pack.partition, pack.session_id.clone());
@@ -323,7 +325,8 @@ impl Writer {
         Err(Error::new(kind, at, message))
     }
 
-    /// Makes another attempt later, with the same bytes, as often as `upsert.writer.max-retries` allows.
+    /// Makes another attempt later, with the same bytes, as often as `upsert.writer.max-retries`
+    /// allows.
     fn put_off(
         &mut self,
         now: Millis,

@@ -1,7 +1,8 @@
 //! Rows into buffers: the straight line of a row inside the core.
 //!
-//! batch → partition → hash → bucket → record → buffer; what is full goes to the flush queue (`packs`). Invariant: a row is
-//! buffered exactly once, in the bucket that its key hashes to, or refused by name.
+//! batch → partition → hash → bucket → record → buffer; what is full goes to the flush queue
+//! (`packs`). Invariant: a row is buffered exactly once, in the bucket that its key hashes to, or
+//! refused by name.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -92,8 +93,9 @@ impl RowPath {
 impl Writer {
     /// Takes a batch: every row is buffered or refused.
     ///
-    /// Errors: `Corrupt` for a malformed batch, `InvalidRow` for a refused row unless `sink.invalid-row` is
-    /// `dead-letter`, `InvalidConfig` for too many partitions, `Bug` if no rows are accepted now.
+    /// Errors: `Corrupt` for a malformed batch, `InvalidRow` for a refused row unless
+    /// `sink.invalid-row` is `dead-letter`, `InvalidConfig` for too many partitions, `Bug` if no
+    /// rows are accepted now.
     pub(crate) fn take_rows(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if matches!(self.checkpoint, crate::checkpoint::CheckpointState::Draining { .. }) {
             return Err(Error::bug("host", "rows came while a barrier was being passed"));
@@ -170,8 +172,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether the after-image of this before-image is the next row, of the same key and partition: then the pair is an
-    /// update in place, and no row moves.
+    /// Whether the after-image of this before-image is the next row, of the same key and partition:
+    /// then the pair is an update in place, and no row moves.
     fn followed_by_after(
         &self,
         batch: &RowBatch<'_>,

@@ -1,4 +1,5 @@
-//! A Tunnel that does what the script says: operations wait until they are answered, and their effects may come late.
+//! A Tunnel that does what the script says: operations wait until they are answered, and their
+//! effects may come late.
 //!
 //! Invariant: rows are visible only by a commit, and of one session the last row of a key wins.
 
@@ -6,8 +7,7 @@ use std::collections::BTreeMap;
 
 use upsert_sink_core::id::SessionId;
 use upsert_sink_core::io::{
-    Answer, ColumnDescription, Operation, Outcome, Refusal, RefusalKind, SessionInfo,
-    SessionStatus,
+    Answer, ColumnDescription, Operation, Outcome, Refusal, RefusalKind, SessionInfo, SessionStatus,
 };
 use upsert_sink_core::record::{Op, Value, decode_pack};
 use upsert_sink_core::schema::ColumnType;

@@ -1,6 +1,8 @@
-//! A sink of pure machines: writers, a coordinator, a committer, the Tunnel and an engine that obeys the script.
+//! A sink of pure machines: writers, a coordinator, a committer, the Tunnel and an engine that
+//! obeys the script.
 //!
-//! Invariant: messages move and operations are answered only when a command says so; all that happens is told in lines.
+//! Invariant: messages move and operations are answered only when a command says so; all that
+//! happens is told in lines.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -268,8 +270,13 @@ impl World {
         under_way.map(|((owner, _), held)| label(*owner, &held.operation)).collect()
     }
 
-    /// The first operation under way whose label begins so, carried out if `effect`, and what that gave.
-    pub(crate) fn take(&mut self, prefix: &str, effect: bool) -> Option<(Owner, Ticket, Option<Outcome>)> {
+    /// The first operation under way whose label begins so, carried out if `effect`, and what that
+    /// gave.
+    pub(crate) fn take(
+        &mut self,
+        prefix: &str,
+        effect: bool,
+    ) -> Option<(Owner, Ticket, Option<Outcome>)> {
         let found = self.submitted.iter().find(|((owner, _), held)| {
             held.under_way && label(*owner, &held.operation).starts_with(prefix)
         });
@@ -316,7 +323,8 @@ impl World {
         self.submitted.clear();
     }
 
-    /// Carries an operation out without anybody learning of it: the host journals only what it hears.
+    /// Carries an operation out without anybody learning of it: the host journals only what it
+    /// hears.
     pub(crate) fn apply_unheard(&mut self, operation: &Operation) {
         self.tunnel.apply(operation);
     }
@@ -347,7 +355,12 @@ impl World {
     }
 
     /// Tells the owner what became of an attempt.
-    pub(crate) fn complete(&mut self, owner: Owner, ticket: Ticket, outcome: Outcome) -> Result<(), Error> {
+    pub(crate) fn complete(
+        &mut self,
+        owner: Owner,
+        ticket: Ticket,
+        outcome: Outcome,
+    ) -> Result<(), Error> {
         if let Some(held) = self.submitted.get_mut(&(owner, ticket)) {
             held.under_way = false;
         }
@@ -380,7 +393,8 @@ impl World {
         while let Some(output) = self.sink.as_mut().unwrap().writers[index].poll_output() {
             match output {
                 WriterOutput::DeadLetter(line) => {
-                    self.told.push(format!("w{index} dead letter {}", String::from_utf8_lossy(&line)));
+                    self.told
+                        .push(format!("w{index} dead letter {}", String::from_utf8_lossy(&line)));
                 }
                 WriterOutput::Request(body) => {
                     self.asked += 1;

@@ -1,7 +1,8 @@
 //! `demo`: a month of real flights through everything, checked against an independent fold.
 //!
-//! The same way that `run` takes, with the sample feed inside the program. Invariant: it succeeds only if the table equals the
-//! fold, and the client's requests equal those that the server counted.
+//! The same way that `run` takes, with the sample feed inside the program. Invariant: it succeeds
+//! only if the table equals the fold, and the client's requests equal those that the server
+//! counted.
 
 use std::path::Path;
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! `inspect`: what a plugin is, before anyone runs it.
 //!
-//! Invariant: what is told is read from the component itself; a component that imports more than it may is refused.
+//! Invariant: what is told is read from the component itself; a component that imports more than it
+//! may is refused.
 
 use std::path::PathBuf;
 

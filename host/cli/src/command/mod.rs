@@ -1,7 +1,7 @@
 //! One file per command.
 //!
-//! `main.rs` parses the arguments that each of them declares, and calls its `run`. Invariant: with `--report json` a command
-//! writes one document to standard output and nothing else.
+//! `main.rs` parses the arguments that each of them declares, and calls its `run`. Invariant: with
+//! `--report json` a command writes one document to standard output and nothing else.
 
 pub(crate) mod demo;
 pub(crate) mod inspect;

@@ -1,7 +1,8 @@
 //! `options`: every option of the sink, from the two that own them.
 //!
-//! The guest's come from its own `describe`, the host's from its settings. Invariant: the two sets have no name in common, and
-//! a job's options are checked against both, so that a misspelt one is told its nearest name whoever owns that.
+//! The guest's come from its own `describe`, the host's from its settings. Invariant: the two sets
+//! have no name in common, and a job's options are checked against both, so that a misspelt one is
+//! told its nearest name whoever owns that.
 
 use serde::Serialize;
 use upsert_sink::OptionDoc;
@@ -96,7 +97,8 @@ pub(crate) fn check_names<'n>(
     Ok(())
 }
 
-/// Edits (insert, delete, replace a character) from one name to the other, upper and lower case alike.
+/// Edits (insert, delete, replace a character) from one name to the other, upper and lower case
+/// alike.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.to_lowercase().chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

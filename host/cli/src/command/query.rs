@@ -1,6 +1,7 @@
 //! `query`: one SELECT over the tables of a data directory.
 //!
-//! Reads the files beside a running server or without one. Invariant: numbers are numbers in JSON, exact to the last digit.
+//! Reads the files beside a running server or without one. Invariant: numbers are numbers in JSON,
+//! exact to the last digit.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,7 +1,9 @@
-//! `run JOB.toml`: from files or standard input into a table, exactly once across any number of starts.
+//! `run JOB.toml`: from files or standard input into a table, exactly once across any number of
+//! starts.
 //!
-//! Reads the job, opens what it needs in order (state, server, catalog, source, sink), and starts the engine. Invariant:
-//! nothing is opened for writing before everything the user gave has been checked.
+//! Reads the job, opens what it needs in order (state, server, catalog, source, sink), and starts
+//! the engine. Invariant: nothing is opened for writing before everything the user gave has been
+//! checked.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -299,7 +301,8 @@ impl Opened {
         Ok(Place { key: table.primary_key.clone(), partition })
     }
 
-    /// Completes the report with what the table says now, checks it if that was asked for, and prints it.
+    /// Completes the report with what the table says now, checks it if that was asked for, and
+    /// prints it.
     async fn report(self, mut report: JobReport) -> anyhow::Result<()> {
         let mut examples = Vec::new();
         if let (Some(server), Some(table)) = (&self.server, &self.job.table) {

@@ -1,6 +1,7 @@
 //! `serve`: the local server alone, for other processes to write to.
 //!
-//! Invariant: the endpoint is printed once the server answers, and Ctrl-C lets requests end that were begun.
+//! Invariant: the endpoint is printed once the server answers, and Ctrl-C lets requests end that
+//! were begun.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

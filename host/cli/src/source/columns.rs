@@ -1,7 +1,7 @@
 //! JSON values as Arrow arrays of the declared types.
 //!
-//! `json.rs` and `debezium.rs` call it once per column and batch. Invariant: a value is converted exactly or refused; a
-//! fault names the row, the column, the value and the type.
+//! `json.rs` and `debezium.rs` call it once per column and batch. Invariant: a value is converted
+//! exactly or refused; a fault names the row, the column, the value and the type.
 
 use std::sync::Arc;
 
@@ -247,7 +247,8 @@ fn timestamps(unit: TimeUnit, data_type: &DataType, values: Values<'_, '_>) -> B
     }
 }
 
-/// Text without a zone is UTC; a number counts the type's own unit since 1970, as Debezium writes it.
+/// Text without a zone is UTC; a number counts the type's own unit since 1970, as Debezium writes
+/// it.
 fn timestamp(value: &Json<'_>, unit: TimeUnit) -> Option<i64> {
     let text = match value {
         Json::Number(_) => return integer(value),

@@ -1,8 +1,9 @@
-//! Debezium change events: an envelope with `op`, `before` and `after`, one per line, with or without its schema.
+//! Debezium change events: an envelope with `op`, `before` and `after`, one per line, with or
+//! without its schema.
 //!
-//! `lines.rs` gives the lines, `json.rs` parses them, `columns.rs` builds the rows. Invariant: a change that moves a row to
-//! another key or partition is a delete of the old row and an upsert of the new one; a change that cannot be told exactly
-//! is refused with its line.
+//! `lines.rs` gives the lines, `json.rs` parses them, `columns.rs` builds the rows. Invariant: a
+//! change that moves a row to another key or partition is a delete of the old row and an upsert of
+//! the new one; a change that cannot be told exactly is refused with its line.
 
 use arrow_schema::SchemaRef;
 use upsert_sink::RowKind;

@@ -1,7 +1,8 @@
 //! From the paths of a job to the list of files it reads.
 //!
-//! `command/run.rs` resolves once per start, and gives the list to a source and to the state. Invariant: files that a
-//! checkpoint knows come first, in its order, and unchanged; new ones follow in the order of their names.
+//! `command/run.rs` resolves once per start, and gives the list to a source and to the state.
+//! Invariant: files that a checkpoint knows come first, in its order, and unchanged; new ones
+//! follow in the order of their names.
 
 use std::path::PathBuf;
 
@@ -41,7 +42,8 @@ pub(crate) fn expand(
 
 /// Finds the files of expanded paths: globs are matched and sorted, `-` is standard input.
 ///
-/// Errors: a pattern without a file, a file that is missing, too many files, standard input beside files.
+/// Errors: a pattern without a file, a file that is missing, too many files, standard input beside
+/// files.
 pub(crate) fn resolve(paths: &[String]) -> anyhow::Result<Vec<InputFile>> {
     let mut files = Vec::new();
     for path in paths {

@@ -1,7 +1,8 @@
 //! Newline-delimited JSON: one object per line, its columns declared by the job.
 //!
-//! `lines.rs` gives the lines, `value.rs` parses each, `columns.rs` builds the batch. Invariant: every line is one event;
-//! an empty line is an event without rows, and a line that cannot be used stops the job with its number.
+//! `lines.rs` gives the lines, `value.rs` parses each, `columns.rs` builds the batch. Invariant:
+//! every line is one event; an empty line is an event without rows, and a line that cannot be used
+//! stops the job with its number.
 
 use arrow_array::StringArray;
 use arrow_schema::SchemaRef;
@@ -24,7 +25,8 @@ pub(crate) struct JsonSource {
 }
 
 impl JsonSource {
-    /// Reads rows of `schema`, of which every field is nullable. Without an op column all rows are inserts.
+    /// Reads rows of `schema`, of which every field is nullable. Without an op column all rows are
+    /// inserts.
     pub(crate) fn new(reader: LineReader, schema: SchemaRef, op: Option<OpColumn>) -> Self {
         Self { reader, schema, op }
     }

@@ -1,6 +1,7 @@
 //! The op column: which of its values insert, update or delete.
 //!
-//! `parquet.rs` and `json.rs` translate with it. Invariant: a value that nobody declared is an error, never a guess.
+//! `parquet.rs` and `json.rs` translate with it. Invariant: a value that nobody declared is an
+//! error, never a guess.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +35,8 @@ impl OpColumn {
         Self { name: String::from(name), kinds }
     }
 
-    /// A column with values of its own, each mapped to `insert`, `update`, `update-before` or `delete`.
+    /// A column with values of its own, each mapped to `insert`, `update`, `update-before` or
+    /// `delete`.
     ///
     /// Errors: the name of a kind that there is not, as text.
     pub(crate) fn with_values(

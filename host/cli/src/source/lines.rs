@@ -1,7 +1,7 @@
 //! Lines of text files and of standard input, a batch at a time.
 //!
-//! `json.rs` and `debezium.rs` parse what comes from here. Invariant: a batch never spans two files, is bounded in lines and
-//! bytes, and knows the number of each of its lines.
+//! `json.rs` and `debezium.rs` parse what comes from here. Invariant: a batch never spans two
+//! files, is bounded in lines and bytes, and knows the number of each of its lines.
 
 use std::io::BufRead;
 use std::io::BufReader;

@@ -1,7 +1,8 @@
 //! Where rows come from: Parquet, newline-delimited JSON, and Debezium envelopes.
 //!
-//! `job.rs` says which one, `engine.rs` reads batches and hands them to the sink. Invariant: a batch ends at the end of an
-//! event, and its `end` is where reading goes on if everything before it is committed.
+//! `job.rs` says which one, `engine.rs` reads batches and hands them to the sink. Invariant: a
+//! batch ends at the end of an event, and its `end` is where reading goes on if everything before
+//! it is committed.
 
 pub(crate) mod columns;
 pub(crate) mod debezium;

@@ -1,7 +1,8 @@
 //! Parquet files, row by row in their order.
 //!
-//! `files.rs` names the files; the demo's sample is read from memory the same way. Invariant: one row is one event, memory
-//! is bounded by a batch and the pages it lies on, and every file has the columns of the first one.
+//! `files.rs` names the files; the demo's sample is read from memory the same way. Invariant: one
+//! row is one event, memory is bounded by a batch and the pages it lies on, and every file has the
+//! columns of the first one.
 
 use std::path::PathBuf;
 use std::sync::Arc;

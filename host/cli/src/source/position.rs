@@ -1,7 +1,8 @@
-//! What a checkpoint remembers about the input: which files, that they are still the same, and how far they were read.
+//! What a checkpoint remembers about the input: which files, that they are still the same, and how
+//! far they were read.
 //!
-//! `state.rs` stores it; `files.rs` makes it. Invariant: reading from an offset gives exactly the events that followed it,
-//! because a file whose size or fingerprint changed is refused.
+//! `state.rs` stores it; `files.rs` makes it. Invariant: reading from an offset gives exactly the
+//! events that followed it, because a file whose size or fingerprint changed is refused.
 
 use std::fs::File;
 use std::io::Read;

@@ -1,7 +1,8 @@
 //! Column definitions in job files: `name TYPE [NOT NULL]`, in Flink's words, as Arrow types.
 //!
-//! `job.rs` parses with it; `columns.rs` builds arrays of these types, and the sink maps them onto the table's.
-//! Invariant: every type that parses can be built from JSON; one that cannot be is refused here, by name.
+//! `job.rs` parses with it; `columns.rs` builds arrays of these types, and the sink maps them onto
+//! the table's. Invariant: every type that parses can be built from JSON; one that cannot be is
+//! refused here, by name.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
 //! One line of JSON as a tree that keeps numbers as they were written.
 //!
-//! `lines.rs` reads lines, `columns.rs` turns trees into arrays. Own code, because a decimal must not pass through a binary
-//! float. Invariant: no text makes it panic, recursion is bounded, and a fault says at which character it is.
+//! `lines.rs` reads lines, `columns.rs` turns trees into arrays. Own code, because a decimal must
+//! not pass through a binary float. Invariant: no text makes it panic, recursion is bounded, and a
+//! fault says at which character it is.
 
 use std::borrow::Cow;
 

@@ -1,6 +1,7 @@
 //! Runs the built binary in a directory of its own.
 //!
-//! Shared by the suites beside it. Invariant: nothing is read from or left outside of that directory.
+//! Shared by the suites beside it. Invariant: nothing is read from or left outside of that
+//! directory.
 
 #![allow(dead_code, reason = "not every suite needs all of it")]
 
@@ -89,7 +90,8 @@ pub fn report(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("one JSON document")
 }
 
-/// Asserts that a command failed with this code, in words that include all of these, without a panic.
+/// Asserts that a command failed with this code, in words that include all of these, without a
+/// panic.
 pub fn assert_refused(output: &Output, code: i32, parts: &[&str]) {
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{message}");

@@ -38,7 +38,8 @@ impl From<&HostOption> for OptionDoc {
 }
 
 macro_rules! option {
-    ($name:literal $(/ $alias:literal)?, $value_type:literal = $default:literal, $bounds:literal, $doc:literal) => {
+    ($name:literal $(/ $alias:literal)?, $value_type:literal = $default:literal, $bounds:literal,
+        $doc:literal) => {
         HostOption {
             name: $name,
             alias: concat!($($alias)?),

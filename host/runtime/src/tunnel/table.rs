@@ -88,7 +88,10 @@ mod tests {
 
     fn table(reserved: &str) -> Result<TableDescription, Error> {
         let json = serde_json::json!({
-            "columns": [{"name": "id", "type": "bigint", "isNullable": false}, {"name": "v", "type": "string"}],
+            "columns": [
+                {"name": "id", "type": "bigint", "isNullable": false},
+                {"name": "v", "type": "string"},
+            ],
             "partitionKeys": [{"name": "day", "type": "string"}],
             "Reserved": reserved,
         });

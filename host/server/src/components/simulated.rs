@@ -1,7 +1,8 @@
 //! A clock of virtual time, seeded chance, and a disk in memory that loses what was never synced.
 //!
-//! Chosen by tests and by the simulation. Invariant: no thread is started and no real time is read; a crashed disk holds
-//! exactly what had been synced, or that and some of the rest, as the crash says.
+//! Chosen by tests and by the simulation. Invariant: no thread is started and no real time is read;
+//! a crashed disk holds exactly what had been synced, or that and some of the rest, as the crash
+//! says.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,7 +40,8 @@ pub fn components(clock: Arc<dyn Clock>, disk: Arc<SimulatedDisk>, seed: u64) ->
     Components { clock, disk, entropy: Arc::new(SeededEntropy::new(seed)) }
 }
 
-/// A clock that stands still until it is set forward. Its sleeps end at once, after another task had its turn.
+/// A clock that stands still until it is set forward. Its sleeps end at once, after another task
+/// had its turn.
 #[derive(Debug)]
 pub struct ManualClock(AtomicU64);
 
@@ -193,7 +195,8 @@ struct SimulatedDirectory {
 #[derive(Default)]
 struct Files {
     growing: BTreeMap<String, BytesMut>,
-    /// What a loss of power leaves: whole files, and growing files as long as they were when they were synced.
+    /// What a loss of power leaves: whole files, and growing files as long as they were when they
+    /// were synced.
     durable: BTreeMap<String, Bytes>,
 }
 
@@ -216,9 +219,8 @@ impl SimulatedDirectory {
             Unsynced::Lost => {}
             Unsynced::Kept => {
                 survivors = objects.iter().cloned().collect();
-                survivors.extend(
-                    files.growing.iter().map(|(n, b)| (n.clone(), b.clone().freeze())),
-                );
+                survivors
+                    .extend(files.growing.iter().map(|(n, b)| (n.clone(), b.clone().freeze())));
             }
             Unsynced::Torn => {
                 for (name, bytes) in &files.growing {

@@ -1,7 +1,8 @@
 //! The machine's own clock, random numbers and file system.
 //!
-//! Chosen by `Components::system`. Invariant: a name is durable once `sync` returns: the file's bytes, the folder's
-//! entry for it, and the entries of the folders above, up to the served directory.
+//! Chosen by `Components::system`. Invariant: a name is durable once `sync` returns: the file's
+//! bytes, the folder's entry for it, and the entries of the folders above, up to the served
+//! directory.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -52,7 +53,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// Keyed by the operating system's random numbers, which the standard library draws for its hash maps.
+/// Keyed by the operating system's random numbers, which the standard library draws for its hash
+/// maps.
 #[derive(Default)]
 pub(super) struct SystemEntropy {
     keys: RandomState,
@@ -78,14 +80,19 @@ impl Disk for SystemDisk {
         let root = path.canonicalize()?;
         let objects = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
         Ok(Arc::new(SystemDirectory {
-            files: Arc::new(OpenFiles { root, growing: Mutex::default(), rooted: Mutex::default() }),
+            files: Arc::new(OpenFiles {
+                root,
+                growing: Mutex::default(),
+                rooted: Mutex::default(),
+            }),
             objects: Arc::new(objects),
             _lock: lock,
         }))
     }
 }
 
-/// Takes the directory for this process; the operating system gives it back when the process ends, however it ends.
+/// Takes the directory for this process; the operating system gives it back when the process ends,
+/// however it ends.
 fn lock(path: &Path) -> io::Result<File> {
     std::fs::create_dir_all(path)?;
     let file =
@@ -104,7 +111,8 @@ struct SystemDirectory {
 }
 
 impl SystemDirectory {
-    /// Runs a blocking call apart from the runtime's workers; a dropped future does not cut it short.
+    /// Runs a blocking call apart from the runtime's workers; a dropped future does not cut it
+    /// short.
     fn blocking<T: Send + 'static>(
         &self,
         name: &str,
@@ -239,7 +247,8 @@ impl OpenFiles {
     }
 }
 
-/// Runs a future to its end on a thread and runtime of its own, for callers that cannot wait otherwise.
+/// Runs a future to its end on a thread and runtime of its own, for callers that cannot wait
+/// otherwise.
 #[expect(clippy::disallowed_methods, reason = "threads are started here")]
 pub(crate) fn run_apart<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,

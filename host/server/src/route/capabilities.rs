@@ -1,4 +1,5 @@
-//! What this server supports, and what it upholds of the assumptions that the sink makes about the service.
+//! What this server supports, and what it upholds of the assumptions that the sink makes about the
+//! service.
 //!
 //! Asked by `doctor` and by tests. Invariant: each value is what the server's own tests show.
 

@@ -1,7 +1,8 @@
 //! SQL jobs, which the vendor calls instances: post a statement, then ask what became of it.
 //!
-//! The way in which tables and partitions are created. Invariant: a statement has been carried out, durably, or has
-//! failed before its job is answered; a job is remembered until [`REMEMBERED_MAX`] others came after it.
+//! The way in which tables and partitions are created. Invariant: a statement has been carried out,
+//! durably, or has failed before its job is answered; a job is remembered until [`REMEMBERED_MAX`]
+//! others came after it.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -87,7 +88,10 @@ pub(crate) fn show(server: &Inner, request: &Request, id: &str) -> Result<Answer
             cdata(text)
         )
     } else if request.parameter("source").is_some() {
-        format!("<Instance><Job><Tasks><SQL>{name}<Query>{}</Query></SQL></Tasks></Job></Instance>", cdata(&job.query))
+        format!(
+            "<Instance><Job><Tasks><SQL>{name}<Query>{}</Query></SQL></Tasks></Job></Instance>",
+            cdata(&job.query)
+        )
     } else {
         "<Instance><Status>Terminated</Status></Instance>".to_owned()
     };
@@ -107,7 +111,8 @@ impl SqlInstances {
 }
 
 fn location_of(server: &Inner, request: &Request) -> String {
-    let host = request.header("host").map_or_else(|| server.settings.listen.to_string(), str::to_owned);
+    let host =
+        request.header("host").map_or_else(|| server.settings.listen.to_string(), str::to_owned);
     format!("http://{host}/api/projects/{}/instances", server.settings.project)
 }
 
@@ -175,7 +180,10 @@ async fn run_one(server: &Inner, statement: ddl::Statement) -> Result<(), String
         | ddl::Statement::DropTable { table, .. } => table,
     };
     if let Some(project) = table.project.as_ref().filter(|p| **p != server.settings.project) {
-        return Err(format!("there is no project {project} here, only {}", server.settings.project));
+        return Err(format!(
+            "there is no project {project} here, only {}",
+            server.settings.project
+        ));
     }
     if let Some(schema) = &table.schema {
         crate::service::check_schema(schema).map_err(|refusal| refusal.message)?;
@@ -190,7 +198,9 @@ async fn run_one(server: &Inner, statement: ddl::Statement) -> Result<(), String
     match server.log.change(|catalog| decide(catalog, statement, id)).await {
         Ok(_) => {}
         Err(NotWritten::Decided(message)) => return Err(message),
-        Err(NotWritten::Failed(error) | NotWritten::InDoubt(error)) => return Err(error.to_string()),
+        Err(NotWritten::Failed(error) | NotWritten::InDoubt(error)) => {
+            return Err(error.to_string());
+        }
     }
     match dropped {
         Some(id) => super::upsert::abort_all(server, &id).await.map_err(|error| error.to_string()),
@@ -242,7 +252,8 @@ fn add_partitions(
         let mut values = Vec::with_capacity(columns.len());
         for column in columns {
             let at = named.iter().position(|(name, _)| *name == column.name);
-            let at = at.ok_or_else(|| format!("the partition column {} is missing", column.name))?;
+            let at =
+                at.ok_or_else(|| format!("the partition column {} is missing", column.name))?;
             values.push(partition::check_value(column, named.swap_remove(at).1)?);
         }
         if let Some((name, _)) = named.first() {
@@ -253,7 +264,9 @@ fn add_partitions(
             false if columns.is_empty() => return Err(format!("table {name} has no partitions")),
             false => partitions.push(values),
             true if if_not_exists => {}
-            true => return Err(format!("partition {spec} exists; write ADD IF NOT EXISTS PARTITION")),
+            true => {
+                return Err(format!("partition {spec} exists; write ADD IF NOT EXISTS PARTITION"));
+            }
         }
     }
     let table_id = table.definition.id.clone();

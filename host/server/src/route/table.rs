@@ -1,6 +1,7 @@
 //! Tables and partitions as clients want them described.
 //!
-//! Asked before a session is created. Invariant: lists are never null, and a Delta table says so in `Reserved`.
+//! Asked before a session is created. Invariant: lists are never null, and a Delta table says so in
+//! `Reserved`.
 
 use quick_xml::escape::escape;
 use serde_json::Value;
@@ -22,7 +23,8 @@ pub(crate) fn list(server: &Inner) -> Answer {
     Answer::xml(format!("<Tables><Marker></Marker><MaxItems>1000</MaxItems>{tables}</Tables>"))
 }
 
-/// Answers `GET …/tables/{table}`: the table, with `partition=` whether there is this one, with `partitions` all.
+/// Answers `GET …/tables/{table}`: the table, with `partition=` whether there is this one, with
+/// `partitions` all.
 pub(crate) fn show(server: &Inner, request: &Request, name: &str) -> Result<Answer, Refusal> {
     let catalog = server.log.catalog();
     let table = catalog.table(name)?;

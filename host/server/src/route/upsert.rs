@@ -1,8 +1,8 @@
 //! Upsert sessions on the wire: create, reload, put, commit, abort.
 //!
-//! A pack comes here from the network and goes into the spool; a commit takes the session's packs from there into the
-//! table. Invariant: a pack is answered after it was verified row by row and is durable; a session that was created and
-//! not committed is never answered as not found.
+//! A pack comes here from the network and goes into the spool; a commit takes the session's packs
+//! from there into the table. Invariant: a pack is answered after it was verified row by row and is
+//! durable; a session that was created and not committed is never answered as not found.
 
 mod pack;
 
@@ -281,8 +281,9 @@ fn session_answer(server: &Inner, table: &Table, id: &str, slots: u32, status: S
         _ => format!("127.0.0.1:{port}"),
     };
     let slot = |slot: u32| {
-        let buckets: Vec<u32> =
-            (0..definition.buckets).filter(|bucket| pack::slot_of(*bucket, slots) == slot).collect();
+        let buckets: Vec<u32> = (0..definition.buckets)
+            .filter(|bucket| pack::slot_of(*bucket, slots) == slot)
+            .collect();
         json!({ "slot_id": slot.to_string(), "buckets": buckets, "worker_addr": address })
     };
     let body = json!({

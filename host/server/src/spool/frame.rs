@@ -1,7 +1,7 @@
 //! One record of the spool as bytes: length, CRC32C, and what it tells of a session.
 //!
-//! `spool.rs` writes them, `spool/recover.rs` reads them at a start. Invariant: a frame that decodes is one that was
-//! written whole.
+//! `spool.rs` writes them, `spool/recover.rs` reads them at a start. Invariant: a frame that
+//! decodes is one that was written whole.
 
 use std::ops::Range;
 

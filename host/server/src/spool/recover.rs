@@ -1,7 +1,8 @@
 //! Reads the spool at a start: which sessions are open, and where their packs lie.
 //!
-//! Between the last server's `spool.rs` and this one's. Invariant: every frame that was ever answered is found again; the
-//! only bytes that are dropped are those after the last whole frame of the last segment, of which nobody was told.
+//! Between the last server's `spool.rs` and this one's. Invariant: every frame that was ever
+//! answered is found again; the only bytes that are dropped are those after the last whole frame of
+//! the last segment, of which nobody was told.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! CREATE TABLE, ALTER TABLE … ADD PARTITION and DROP TABLE, as MaxCompute writes them.
 //!
-//! Between `route/instance.rs`, which takes the text out of a job, and `service.rs`, which carries the statement out.
-//! Invariant: a statement that is parsed is supported whole; any clause that is not is refused by its name.
+//! Between `route/instance.rs`, which takes the text out of a job, and `service.rs`, which carries
+//! the statement out. Invariant: a statement that is parsed is supported whole; any clause that is
+//! not is refused by its name.
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
@@ -14,9 +15,20 @@ use crate::table::catalog::TableDefinition;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Statement {
     /// Partitions as columns and values, in the order in which they were written.
-    AddPartitions { table: TableName, if_not_exists: bool, partitions: Vec<NamedValues> },
-    CreateTable { table: TableName, if_not_exists: bool, definition: TableDefinition },
-    DropTable { table: TableName, if_exists: bool },
+    AddPartitions {
+        table: TableName,
+        if_not_exists: bool,
+        partitions: Vec<NamedValues>,
+    },
+    CreateTable {
+        table: TableName,
+        if_not_exists: bool,
+        definition: TableDefinition,
+    },
+    DropTable {
+        table: TableName,
+        if_exists: bool,
+    },
 }
 
 /// A partition's columns with their values.
@@ -307,8 +319,11 @@ mod tests {
             c == ',' && depth == 0
         });
         let types: Vec<&str> = split.collect();
-        let columns: Vec<String> =
-            types.iter().enumerate().map(|(at, t)| format!("`c{at}` {}", t.to_uppercase())).collect();
+        let columns: Vec<String> = types
+            .iter()
+            .enumerate()
+            .map(|(at, t)| format!("`c{at}` {}", t.to_uppercase()))
+            .collect();
         let text = format!(
             "CREATE TABLE IF NOT EXISTS `local`.`t` ({}, PRIMARY KEY(`c0`)) \
              TBLPROPERTIES('transactional'='true',\"write.bucket.num\"='4');",
@@ -322,7 +337,8 @@ mod tests {
 
     #[test]
     fn the_primary_key_is_never_null_however_it_is_declared() {
-        for columns in ["id BIGINT PRIMARY KEY, v STRING", "id BIGINT, v STRING, PRIMARY KEY (ID)"] {
+        for columns in ["id BIGINT PRIMARY KEY, v STRING", "id BIGINT, v STRING, PRIMARY KEY (ID)"]
+        {
             let text = format!(
                 "create table T ({columns}) partitioned by (day string comment 'd') \
                  tblproperties ('transactional'='true')"

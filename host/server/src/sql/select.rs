@@ -1,7 +1,7 @@
 //! Queries over the merged tables of one version of the log.
 //!
-//! Reached from the public `query` and `Service::query`; reads through `table/provider.rs`. Invariant: a query changes
-//! nothing: only SELECT is planned.
+//! Reached from the public `query` and `Service::query`; reads through `table/provider.rs`.
+//! Invariant: a query changes nothing: only SELECT is planned.
 
 use std::sync::Arc;
 
@@ -27,10 +27,8 @@ pub(crate) async fn run(
 ) -> Result<Vec<RecordBatch>, Error> {
     check_is_query(sql)?;
     let context = context(catalog, &objects).map_err(wrong)?;
-    let options = SQLOptions::new()
-        .with_allow_ddl(false)
-        .with_allow_dml(false)
-        .with_allow_statements(false);
+    let options =
+        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     let frame = context.sql_with_options(sql, options).await.map_err(wrong)?;
     let schema = Arc::clone(frame.schema().inner());
     let mut batches = frame.collect().await.map_err(wrong)?;

@@ -1,7 +1,7 @@
 //! The words of a statement, one after another.
 //!
-//! Under `sql/ddl.rs`; the tokens are those of DataFusion's SQL parser. Invariant: an error names the statement's words
-//! where it was found and what was expected.
+//! Under `sql/ddl.rs`; the tokens are those of DataFusion's SQL parser. Invariant: an error names
+//! the statement's words where it was found and what was expected.
 
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::tokenizer::Token;

@@ -1,7 +1,9 @@
-//! Which tables and partitions there are, and which files hold their rows: the fold of the commit log.
+//! Which tables and partitions there are, and which files hold their rows: the fold of the commit
+//! log.
 //!
-//! `table/log.rs` applies each durable record to it; routes and queries read it. Invariant: equal to what folding the log
-//! from its first record gives; nothing is changed here before its record is durable.
+//! `table/log.rs` applies each durable record to it; routes and queries read it. Invariant: equal
+//! to what folding the log from its first record gives; nothing is changed here before its record
+//! is durable.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -122,7 +124,8 @@ pub(crate) struct Table {
     pub(crate) schema: Arc<TableSchema>,
     pub(crate) created_ms: u64,
     pub(crate) changed_ms: u64,
-    /// Each partition's files, oldest first. A table without partition columns has one, named by no values.
+    /// Each partition's files, oldest first. A table without partition columns has one, named by no
+    /// values.
     pub(crate) partitions: BTreeMap<Vec<String>, Vec<Arc<DeltaFile>>>,
 }
 
@@ -216,8 +219,7 @@ impl Catalog {
             Change::Commit(commits) => {
                 for commit in commits {
                     let id = commit.table_id.clone();
-                    self.apply_commit(commit, record.at_ms)
-                        .ok_or_else(|| damaged(unknown(&id)))?;
+                    self.apply_commit(commit, record.at_ms).ok_or_else(|| damaged(unknown(&id)))?;
                 }
             }
         }

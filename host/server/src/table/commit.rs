@@ -1,7 +1,8 @@
 //! Commits: a delta file each, and one log record for all that are waiting.
 //!
-//! Between `route/upsert.rs`, which has closed the session, and `table/log.rs`. Invariant: a commit is answered after the
-//! record that holds it is durable, and each is in at most one record, in the order in which they were handed over.
+//! Between `route/upsert.rs`, which has closed the session, and `table/log.rs`. Invariant: a commit
+//! is answered after the record that holds it is durable, and each is in at most one record, in the
+//! order in which they were handed over.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -144,7 +145,8 @@ impl GroupCommit {
         told.try_recv().expect("the leader's own commit is in its group")
     }
 
-    /// Gives commits that are about to join the group a moment to do so: a record and a sync less each.
+    /// Gives commits that are about to join the group a moment to do so: a record and a sync less
+    /// each.
     async fn wait_for_files(&self) {
         tokio::task::yield_now().await;
         for _ in 0..GATHER_ROUNDS_MAX {

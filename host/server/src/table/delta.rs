@@ -1,7 +1,8 @@
 //! Writes the delta file of one commit: its rows by bucket, each bucket's in order of arrival.
 //!
-//! Between the spool, where the session's packs lie, and the log record of `table/commit.rs`, which makes the file part of
-//! the table. Invariant: a bucket is a run of whole row groups, and the file is durable before its path is answered.
+//! Between the spool, where the session's packs lie, and the log record of `table/commit.rs`, which
+//! makes the file part of the table. Invariant: a bucket is a run of whole row groups, and the file
+//! is durable before its path is answered.
 
 use std::sync::Arc;
 

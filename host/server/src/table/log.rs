@@ -1,7 +1,8 @@
 //! The commit log: one small JSON file a version, written once, each with its checksum.
 //!
-//! `sql/ddl.rs` and `table/commit.rs` write changes, `table/catalog.rs` is their fold. Invariant: versions have no gaps, a
-//! version is put only where there is none (compare-and-swap), and nobody is told of a change before it is durable.
+//! `sql/ddl.rs` and `table/commit.rs` write changes, `table/catalog.rs` is their fold. Invariant:
+//! versions have no gaps, a version is put only where there is none (compare-and-swap), and nobody
+//! is told of a change before it is durable.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -73,8 +74,9 @@ impl Log {
         self.catalog.lock().expect("no holder panics")
     }
 
-    /// Writes the change that `decide` makes of the newest catalog, durably, and applies it. No other change comes
-    /// between. Answers the version of its record, or none if there is nothing to do.
+    /// Writes the change that `decide` makes of the newest catalog, durably, and applies it. No
+    /// other change comes between. Answers the version of its record, or none if there is nothing
+    /// to do.
     pub(crate) async fn change<E>(
         &self,
         decide: impl FnOnce(&Catalog) -> Result<Option<Change>, E>,

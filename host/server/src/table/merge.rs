@@ -1,8 +1,9 @@
 //! The merged view of one partition: the last writer of each key wins, and a delete drops the key.
 //!
-//! Between the delta files and `table/provider.rs`. Works bucket by bucket, in two passes: the first reads keys only and
-//! finds the winning rows, the second reads the wanted columns of those. Invariant: memory is bounded by one bucket's
-//! keys, and those by [`KEY_BYTES_MAX`]: a bucket with more is merged in several passes over its keys.
+//! Between the delta files and `table/provider.rs`. Works bucket by bucket, in two passes: the
+//! first reads keys only and finds the winning rows, the second reads the wanted columns of those.
+//! Invariant: memory is bounded by one bucket's keys, and those by [`KEY_BYTES_MAX`]: a bucket with
+//! more is merged in several passes over its keys.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -81,7 +82,8 @@ impl Scan {
         Ok(true)
     }
 
-    /// Which rows of the runs, counted through all of them, are the last of their key and no deletes.
+    /// Which rows of the runs, counted through all of them, are the last of their key and no
+    /// deletes.
     async fn winners(&self, runs: &[(&OpenFile, BucketRun)]) -> Result<BooleanBuffer> {
         let mut classes = 1;
         loop {
@@ -92,7 +94,8 @@ impl Scan {
         }
     }
 
-    /// As `winners`, in as many passes as there are classes of keys; none if a class does not fit into memory.
+    /// As `winners`, in as many passes as there are classes of keys; none if a class does not fit
+    /// into memory.
     async fn winners_in(
         &self,
         runs: &[(&OpenFile, BucketRun)],

@@ -1,7 +1,7 @@
 //! Partition specifications: read, shown, and turned into a folder's name.
 //!
-//! Routes and DDL parse them before they look into `table/catalog.rs`. Invariant: showing values and parsing the result
-//! gives the same values.
+//! Routes and DDL parse them before they look into `table/catalog.rs`. Invariant: showing values
+//! and parsing the result gives the same values.
 
 use upsert_sink_core::schema::ColumnType;
 use upsert_sink_core::schema::TableColumn;
@@ -9,9 +9,11 @@ use upsert_sink_core::schema::TableSchema;
 
 use crate::error::Refusal;
 
-/// Reads `day='2013-01-01',hour=3`, with or without quotes and with `,` or `/` between, into values in table order.
+/// Reads `day='2013-01-01',hour=3`, with or without quotes and with `,` or `/` between, into values
+/// in table order.
 ///
-/// Errors: `InvalidPartitionSpec` unless it names every partition column, in the table's order, with a value of its type.
+/// Errors: `InvalidPartitionSpec` unless it names every partition column, in the table's order,
+/// with a value of its type.
 pub(crate) fn parse(schema: &TableSchema, spec: &str) -> Result<Vec<String>, Refusal> {
     let refuse = |why: String| {
         let wanted: Vec<_> =
@@ -161,7 +163,9 @@ mod tests {
 
     #[test]
     fn a_wrong_specification_says_what_is_expected() {
-        for spec in ["", "day='x'", "hour=1,day=2", "day='x',hour=y", "day='x,hour=1", "day='x',hour=1,z=2"] {
+        for spec in
+            ["", "day='x'", "hour=1,day=2", "day='x',hour=y", "day='x,hour=1", "day='x',hour=1,z=2"]
+        {
             let refusal = parse(&schema(), spec).unwrap_err();
             assert_eq!(refusal.code, "InvalidPartitionSpec");
             assert!(refusal.message.contains("write day='…',hour='…'"), "{}", refusal.message);

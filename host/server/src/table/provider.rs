@@ -1,7 +1,8 @@
 //! Delta tables as DataFusion sees them.
 //!
-//! Between `sql/select.rs` and `table/merge.rs`. Invariant: a query reads one version of the log, whatever is committed
-//! meanwhile, and at most as many partitions at a time as the query has streams.
+//! Between `sql/select.rs` and `table/merge.rs`. Invariant: a query reads one version of the log,
+//! whatever is committed meanwhile, and at most as many partitions at a time as the query has
+//! streams.
 
 use std::fmt;
 use std::sync::Arc;

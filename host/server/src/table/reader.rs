@@ -1,6 +1,7 @@
 //! Reads row groups of delta files from where the directory keeps whole files.
 //!
-//! Used by `table/merge.rs` only. Invariant: a file's footer is read once for a scan, and one row group of it at a time.
+//! Used by `table/merge.rs` only. Invariant: a file's footer is read once for a scan, and one row
+//! group of it at a time.
 
 use std::ops::Range;
 use std::sync::Arc;

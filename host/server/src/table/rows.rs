@@ -1,7 +1,8 @@
 //! Decoded records as Arrow columns: the types a table's rows have in files and in query results.
 //!
-//! A pack comes here from `decode_pack` twice: when it is accepted (so that nothing is accepted which a commit could not
-//! write) and when it is committed, on the way into `table/delta.rs`. Invariant: a batch that was built once builds again.
+//! A pack comes here from `decode_pack` twice: when it is accepted (so that nothing is accepted
+//! which a commit could not write) and when it is committed, on the way into `table/delta.rs`.
+//! Invariant: a batch that was built once builds again.
 
 use std::sync::Arc;
 
@@ -201,8 +202,12 @@ pub(crate) fn array(column: &ColumnType, values: &[Option<&Value>]) -> Result<Ar
         ColumnType::IntervalDayTime => {
             Arc::new(DurationNanosecondArray::from_iter(nanoseconds(column, values)?))
         }
-        ColumnType::Boolean => Arc::new(values.iter().map(|v| as_bool(*v)).collect::<BooleanArray>()),
-        ColumnType::Float => Arc::new(values.iter().map(|v| as_float(*v)).collect::<Float32Array>()),
+        ColumnType::Boolean => {
+            Arc::new(values.iter().map(|v| as_bool(*v)).collect::<BooleanArray>())
+        }
+        ColumnType::Float => {
+            Arc::new(values.iter().map(|v| as_float(*v)).collect::<Float32Array>())
+        }
         ColumnType::Double => {
             Arc::new(values.iter().map(|v| as_double(*v)).collect::<Float64Array>())
         }
@@ -360,10 +365,7 @@ fn maps(
     map.map(|array| Arc::new(array) as ArrayRef).map_err(|error| error.to_string())
 }
 
-fn structs(
-    fields: &[(String, ColumnType)],
-    values: &[Option<&Value>],
-) -> Result<ArrayRef, String> {
+fn structs(fields: &[(String, ColumnType)], values: &[Option<&Value>]) -> Result<ArrayRef, String> {
     let field = |at: usize, value: &Option<&'_ Value>| -> Option<Value> {
         match value {
             Some(Value::Struct(fields)) => fields.get(at).cloned().flatten(),

@@ -38,7 +38,10 @@ async fn a_session_is_described_with_all_that_clients_need() {
 #[tokio::test]
 async fn a_session_is_refused_where_there_is_nothing_to_write_to() {
     let site = Site::with_days(&["a"]).await;
-    assert_eq!((site.create("b").await.status, site.create("b").await.code()), (404, "NoSuchPartition".into()));
+    assert_eq!(
+        (site.create("b").await.status, site.create("b").await.code()),
+        (404, "NoSuchPartition".into())
+    );
     let create = |path: &'static str| site.call("POST", path, Vec::new());
     for (path, status, code) in [
         ("/projects/local/tables/none/upserts?slotnum=1", 404, "NoSuchTable"),

@@ -72,10 +72,12 @@ impl Site {
     }
 
     /// A service on a disk. Segments are small, so that they roll.
-    pub(crate) async fn on(clock: Arc<ManualClock>, disk: Arc<SimulatedDisk>) -> Result<Self, Error> {
+    pub(crate) async fn on(
+        clock: Arc<ManualClock>,
+        disk: Arc<SimulatedDisk>,
+    ) -> Result<Self, Error> {
         let components = simulated::components(clock.clone(), disk.clone(), disk.syncs() + 7);
-        let settings =
-            ServerSettings { segment_bytes: 400, ..ServerSettings::new("/simulated") };
+        let settings = ServerSettings { segment_bytes: 400, ..ServerSettings::new("/simulated") };
         let service = Service::open(&settings, &components).await?;
         Ok(Self { clock, disk, service })
     }

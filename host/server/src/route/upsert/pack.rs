@@ -1,7 +1,7 @@
 //! Verifies a pack before it is kept: framing, checksums, count, and the bucket of every row.
 //!
-//! Between the network and the spool. Invariant: what passes can be committed, and lies in the bucket that a reader of
-//! the table will look for its keys in.
+//! Between the network and the spool. Invariant: what passes can be committed, and lies in the
+//! bucket that a reader of the table will look for its keys in.
 
 use upsert_sink_core::error::Error;
 use upsert_sink_core::hash::Hasher;
