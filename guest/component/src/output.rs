@@ -1,7 +1,7 @@
 //! The core's outputs as calls of the imports: one output, one call.
 
 use upsert_sink_core::error::{Error, ErrorKind};
-use upsert_sink_core::id::{BucketId, Millis};
+use upsert_sink_core::id::Millis;
 use upsert_sink_core::io::{Level, Operation, SessionRef, Telemetry, TunnelCommand};
 
 use crate::bindings::upsert_sink::plugin::{telemetry, timers, tunnel, types};
@@ -23,13 +23,9 @@ fn operation(operation: Operation) -> tunnel::Operation {
             let create = tunnel::CreateSession { partition, lifecycle_hours, slots };
             tunnel::Operation::CreateSession(create)
         }
-        Operation::PutPack { session: to, bucket: BucketId(bucket), records, body } => {
-            tunnel::Operation::PutPack(tunnel::Pack {
-                session: reference(to),
-                bucket,
-                records,
-                body,
-            })
+        Operation::PutPack { session, bucket, records, body } => {
+            let session = reference(session);
+            tunnel::Operation::PutPack(tunnel::Pack { session, bucket: bucket.0, records, body })
         }
         Operation::SessionStatus(session) => tunnel::Operation::SessionStatus(reference(session)),
     }

@@ -1,10 +1,9 @@
 //! The exports that a sink has once: `coordinator`, `committer`, `route`, `describe`.
 
-use upsert_sink_core::committer::Committer;
-use upsert_sink_core::coordinator::Coordinator;
 use upsert_sink_core::id::{CheckpointId, Millis};
 use upsert_sink_core::io::{CommitterInput, CommitterOutput, CoordinatorInput, CoordinatorOutput};
-use upsert_sink_core::{bucket::Router, config, open::Opened};
+use upsert_sink_core::{bucket::Router, committer::Committer, config};
+use upsert_sink_core::{coordinator::Coordinator, open::Opened};
 
 use crate::bindings::exports::upsert_sink::plugin::coordinator::Reply;
 use crate::bindings::exports::upsert_sink::plugin::{committer, coordinator, describe, route};
