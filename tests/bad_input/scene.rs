@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use upsert_sink_tests::binary::{self, Finished};
 
 /// The first words of each line of a job that are replaced, and what replaces them.
-pub type Change<'a> = (&'a str, &'a str);
+pub(crate) type Change<'a> = (&'a str, &'a str);
 
 const GOOD_ROWS: &str = r#"{"id":1,"name":"one","code":"ab","price":"1.50","day":"mon"}
 {"id":2,"name":"two","code":"cd","price":"2.25","day":"tue"}
@@ -22,14 +22,14 @@ const COLUMNS: &str =
     r#"columns = ["id BIGINT", "name STRING", "code STRING", "price DECIMAL(5, 2)", "day STRING"]"#;
 
 /// A table and its directory.
-pub struct Scene {
+pub(crate) struct Scene {
     directory: TempDir,
     committed: Value,
 }
 
 impl Scene {
     /// A table with two rows.
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let mut scene = Self { directory: tempfile::tempdir()?, committed: Value::Null };
         fs::write(scene.path("good.json"), GOOD_ROWS)?;
         let job = scene.write_job("good.json", &[])?;
@@ -40,17 +40,17 @@ impl Scene {
     }
 
     /// A place in the scene's directory.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// The same as text.
-    pub fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 
     /// Writes a job that reads `input`, with some lines changed; answers its path.
-    pub fn write_job(&self, input: &str, changes: &[Change<'_>]) -> Result<String> {
+    pub(crate) fn write_job(&self, input: &str, changes: &[Change<'_>]) -> Result<String> {
         let path = if input == "-" { input.to_owned() } else { self.text(input) };
         let mut text = format!(
             "[source]\nformat = \"json\"\npath = {path:?}\n{COLUMNS}\n[table]\nname = \"t\"\n\
@@ -69,7 +69,7 @@ impl Scene {
     }
 
     /// The arguments that run a job on the scene's table.
-    pub fn arguments(&self, job: &str, state: &str) -> Vec<String> {
+    pub(crate) fn arguments(&self, job: &str, state: &str) -> Vec<String> {
         let (data, state) = (self.text("data"), self.text(state));
         ["run", job, "--data", &data, "--state", &state, "--report", "json"]
             .map(str::to_owned)
@@ -77,25 +77,30 @@ impl Scene {
     }
 
     /// Runs a job to its end.
-    pub fn run(&self, job: &str, state: &str) -> Result<Finished> {
+    pub(crate) fn run(&self, job: &str, state: &str) -> Result<Finished> {
         binary::run(&self.arguments(job, state))
     }
 
     /// Runs a job over these rows that must be refused with these words.
-    pub fn refuses_rows(&self, rows: &[u8], changes: &[Change<'_>], words: &[&str]) -> Result<()> {
+    pub(crate) fn refuses_rows(
+        &self,
+        rows: &[u8],
+        changes: &[Change<'_>],
+        words: &[&str],
+    ) -> Result<()> {
         fs::write(self.path("bad.json"), rows)?;
         let job = self.write_job("bad.json", changes)?;
         self.refuses(&self.run(&job, "state-bad")?, words)
     }
 
     /// Runs a job over good rows whose text must be refused with these words.
-    pub fn refuses_job(&self, changes: &[Change<'_>], words: &[&str]) -> Result<()> {
+    pub(crate) fn refuses_job(&self, changes: &[Change<'_>], words: &[&str]) -> Result<()> {
         let job = self.write_job("good.json", changes)?;
         self.refuses(&self.run(&job, "state-bad")?, words)
     }
 
     /// It ended with an error that names these words; nothing panicked and nothing is lost.
-    pub fn refuses(&self, finished: &Finished, words: &[&str]) -> Result<()> {
+    pub(crate) fn refuses(&self, finished: &Finished, words: &[&str]) -> Result<()> {
         assert_refused(finished, words);
         assert_eq!(self.rows()?, self.committed, "the table is what was committed before");
         Ok(())
@@ -109,7 +114,7 @@ impl Scene {
 }
 
 /// A non-zero exit by our own decision, and a message with these words.
-pub fn assert_refused(finished: &Finished, words: &[&str]) {
+pub(crate) fn assert_refused(finished: &Finished, words: &[&str]) {
     let message = &finished.stderr;
     println!("{}", message.lines().last().unwrap_or_default());
     assert!(matches!(finished.status.code(), Some(1..=3)), "{:?}: {message}", finished.status);

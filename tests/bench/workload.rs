@@ -7,9 +7,9 @@ use upsert_sink_core::id::{Millis, WriterIndex};
 use upsert_sink_core::io::{ColumnDescription, TableDescription, Task};
 
 /// Rows of one batch.
-pub const BATCH_ROWS: usize = 8192;
+pub(crate) const BATCH_ROWS: usize = 8192;
 /// Batches of one measurement: as many as stay below every threshold at which a pack is flushed.
-pub const BATCHES: usize = 40;
+pub(crate) const BATCHES: usize = 40;
 /// Buckets of each partition.
 const BUCKETS: u32 = 16;
 /// Keys that every tenth row is of, where some are hot.
@@ -17,7 +17,7 @@ const HOT_KEYS: usize = 64;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Every row is kept.
     MergeOff,
     /// The last row of each key is kept, and all keys differ.
@@ -28,10 +28,10 @@ pub enum Mode {
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::MergeOff, Self::UniqueKeys, Self::HotKeys];
+    pub(crate) const ALL: [Self; 3] = [Self::MergeOff, Self::UniqueKeys, Self::HotKeys];
 
     /// What to call it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::MergeOff => "merge off",
             Self::UniqueKeys => "merge on, unique keys",
@@ -40,7 +40,7 @@ impl Mode {
     }
 
     /// What a writer is opened with.
-    pub fn task(self) -> Task {
+    pub(crate) fn task(self) -> Task {
         let merge = (self != Self::MergeOff).to_string();
         Task {
             identity: "bench".into(),
@@ -57,7 +57,7 @@ impl Mode {
     }
 
     /// All batches of one measurement.
-    pub fn batches(self) -> Vec<Vec<u8>> {
+    pub(crate) fn batches(self) -> Vec<Vec<u8>> {
         (0..BATCHES).map(|number| self.batch(number * BATCH_ROWS)).collect()
     }
 

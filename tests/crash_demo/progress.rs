@@ -4,7 +4,7 @@
 
 /// One thing that the job told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// It goes on after this event, where a checkpoint had stood.
     Restored(u64),
     /// The barrier of a checkpoint was sent to the writers at this event.
@@ -19,7 +19,7 @@ pub enum Progress {
 
 impl Progress {
     /// Reads one line.
-    pub fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let number_after = |word: &str| {
             let rest = line.split(word).nth(1)?;
             let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
@@ -42,7 +42,7 @@ impl Progress {
     }
 
     /// How far the job had come.
-    pub fn position(self) -> u64 {
+    pub(crate) fn position(self) -> u64 {
         match self {
             Self::Restored(at)
             | Self::Barrier(at)
@@ -55,7 +55,7 @@ impl Progress {
 
 /// What a job was doing when it was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Between two checkpoints.
     Writing,
     /// A barrier was sent, and not all of its rows are known to be flushed.
@@ -66,7 +66,7 @@ pub enum Phase {
 
 impl Phase {
     /// The phase that a line begins; none if it does not change.
-    pub fn begun_by(progress: Progress) -> Option<Self> {
+    pub(crate) fn begun_by(progress: Progress) -> Option<Self> {
         match progress {
             Progress::Restored(_) | Progress::Committed(_) => Some(Self::Writing),
             Progress::Barrier(_) => Some(Self::Barrier),

@@ -7,38 +7,38 @@ use std::collections::BTreeMap;
 
 /// One change of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub(crate) struct Change {
     /// Its partition and its key there.
-    pub key: Key,
+    pub(crate) key: Key,
     /// False for a delete.
-    pub upsert: bool,
+    pub(crate) upsert: bool,
 }
 
 /// A partition, and a key that is unique in it.
-pub type Key = (String, i64);
+pub(crate) type Key = (String, i64);
 
 /// What a query saw: of each row, which change of the input it shows.
-pub type View = BTreeMap<Key, u64>;
+pub(crate) type View = BTreeMap<Key, u64>;
 
 /// The promises of exactly-once, checked against one input.
 #[derive(Debug)]
-pub struct Checker {
+pub(crate) struct Checker {
     input: Vec<Change>,
     /// Of each key that was seen: a number of changes after which the table may look as it was
     /// seen.
     seen: BTreeMap<Key, u64>,
     /// How often a view was checked.
-    pub views: u64,
+    pub(crate) views: u64,
 }
 
 impl Checker {
     /// Of an input that is known in advance.
-    pub fn new(input: Vec<Change>) -> Self {
+    pub(crate) fn new(input: Vec<Change>) -> Self {
         Self { input, seen: BTreeMap::new(), views: 0 }
     }
 
     /// The table after so many changes.
-    pub fn fold(&self, changes: u64) -> View {
+    pub(crate) fn fold(&self, changes: u64) -> View {
         let mut table = View::new();
         for (number, change) in self.input.iter().take(changes as usize).enumerate() {
             if change.upsert {
@@ -51,7 +51,7 @@ impl Checker {
     }
 
     /// A view holds nothing beyond the last completed checkpoint, and no key goes back.
-    pub fn check(&mut self, view: &View, completed: u64) -> Result<(), String> {
+    pub(crate) fn check(&mut self, view: &View, completed: u64) -> Result<(), String> {
         self.views += 1;
         let mut keys: Vec<Key> = self.input.iter().map(|change| change.key.clone()).collect();
         keys.sort();

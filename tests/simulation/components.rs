@@ -25,28 +25,28 @@ const BEGINNING_MS: u64 = 1_780_000_000_000;
 
 /// Virtual time.
 #[derive(Debug)]
-pub struct VirtualClock(Instant);
+pub(crate) struct VirtualClock(Instant);
 
 impl VirtualClock {
     /// A clock that starts now, which is the same moment in every world.
     #[allow(clippy::disallowed_methods, reason = "virtual: the runtime of a world is paused")]
-    pub fn start() -> Arc<Self> {
+    pub(crate) fn start() -> Arc<Self> {
         Arc::new(Self(Instant::now()))
     }
 
     /// Milliseconds since the Unix epoch.
-    pub fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         let elapsed = u64::try_from(self.0.elapsed().as_millis());
         BEGINNING_MS + elapsed.expect("no world lasts so long")
     }
 
     /// The same moment for deadlines.
-    pub fn instant(&self) -> Instant {
+    pub(crate) fn instant(&self) -> Instant {
         self.0 + self.0.elapsed()
     }
 
     /// Ends at that time.
-    pub fn at(&self, deadline_ms: u64) -> BoxFuture<'static, ()> {
+    pub(crate) fn at(&self, deadline_ms: u64) -> BoxFuture<'static, ()> {
         let span = deadline_ms.saturating_sub(BEGINNING_MS);
         // Far enough for "never", and near enough for the timer's arithmetic.
         let deadline = self.0 + Duration::from_millis(span.min(1 << 38));
@@ -57,7 +57,7 @@ impl VirtualClock {
     }
 
     /// Ends after that span.
-    pub fn after(&self, span_ms: u64) -> BoxFuture<'static, ()> {
+    pub(crate) fn after(&self, span_ms: u64) -> BoxFuture<'static, ()> {
         self.at(self.now_ms().saturating_add(span_ms))
     }
 }
@@ -92,21 +92,21 @@ impl sink::Entropy for Chance {
 
 /// Whether one attempt of the sink is alive.
 #[derive(Debug, Default)]
-pub struct Power(AtomicBool);
+pub(crate) struct Power(AtomicBool);
 
 impl Power {
     /// Alive.
-    pub fn on() -> Arc<Self> {
+    pub(crate) fn on() -> Arc<Self> {
         Arc::default()
     }
 
     /// kill -9.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 
     /// What a dead process does next: nothing, for ever.
-    pub async fn or_never(&self) {
+    pub(crate) async fn or_never(&self) {
         if self.0.load(Ordering::SeqCst) {
             pending::<()>().await;
         }
@@ -116,14 +116,14 @@ impl Power {
 /// The disk under all attempts of a sink. What was written is durable at once: the journal's own
 /// tests lose unsynced bytes, this suite loses processes.
 #[derive(Debug, Default)]
-pub struct Files {
+pub(crate) struct Files {
     files: Mutex<BTreeMap<PathBuf, Vec<u8>>>,
     locked: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Files {
     /// The dead hold no locks.
-    pub fn unlock_all(&self) {
+    pub(crate) fn unlock_all(&self) {
         self.locked.lock().expect("no holder panics").clear();
     }
 
@@ -134,11 +134,11 @@ impl Files {
 
 /// The disk as one attempt sees it.
 #[derive(Clone, Debug)]
-pub struct AttemptDisk {
+pub(crate) struct AttemptDisk {
     /// What it holds.
-    pub files: Arc<Files>,
+    pub(crate) files: Arc<Files>,
     /// Whether the attempt lives.
-    pub power: Arc<Power>,
+    pub(crate) power: Arc<Power>,
 }
 
 impl sink::Disk for AttemptDisk {

@@ -17,7 +17,7 @@ use upsert_sink::{Checkpoint, ErrorKind, Plugin, RowKind, Settings, Sink};
 use crate::checker::{Change, Checker, View};
 use crate::components::{AttemptDisk, Files, Power, VirtualClock};
 use crate::network::{Line, Network};
-use crate::world::{Chance, Plan, Trace};
+use crate::world::{Chance, Plan, Tally, Trace};
 
 /// Attempts of one world; more than all kills and all faults that end one.
 const ATTEMPTS_MAX: u64 = 60;
@@ -26,15 +26,17 @@ const ATTEMPTS_WITH_FAULTS: u64 = 12;
 
 /// What came of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// All that happened, as one number.
-    pub trace: u64,
+    pub(crate) trace: u64,
     /// Attempts of the sink.
-    pub attempts: u64,
+    pub(crate) attempts: u64,
     /// Completed checkpoints.
-    pub checkpoints: u64,
+    pub(crate) checkpoints: u64,
     /// Views of the table that were checked.
-    pub views: u64,
+    pub(crate) views: u64,
+    /// What went wrong on the way.
+    pub(crate) faults: Tally,
 }
 
 /// A checkpoint that the engine holds durably.
@@ -45,7 +47,7 @@ struct Completed {
 }
 
 /// The engine and what it knows.
-pub struct Engine {
+pub(crate) struct Engine {
     plan: Plan,
     plugin: Plugin,
     clock: Arc<VirtualClock>,
@@ -62,7 +64,7 @@ pub struct Engine {
 
 impl Engine {
     /// A world of this plan, with an empty table.
-    pub async fn new(plan: Plan, plugin: Plugin, trace: Arc<Trace>) -> Result<Self> {
+    pub(crate) async fn new(plan: Plan, plugin: Plugin, trace: Arc<Trace>) -> Result<Self> {
         let clock = VirtualClock::start();
         let network = Network::new(&plan, Arc::clone(&clock), Arc::clone(&trace)).await;
         let input = input(&plan);
@@ -89,8 +91,8 @@ impl Engine {
                    PARTITIONED BY (day STRING) \
                    TBLPROPERTIES ('transactional'='true', 'write.bucket.num'='8')";
         let body = format!(
-            "<Instance><Job><Tasks><SQL><Name>create</Name><Query>{sql};</Query></SQL></Tasks></Job>\
-             </Instance>"
+            "<Instance><Job><Tasks><SQL><Name>create</Name><Query>{sql};</Query></SQL>\
+             </Tasks></Job></Instance>"
         );
         let request = http::Request::post("http://127.0.0.1:80/api/projects/local/instances");
         let answer = self.network.service().respond(request.body(Bytes::from(body))?).await;
@@ -99,7 +101,7 @@ impl Engine {
     }
 
     /// Runs attempts until all of the input is committed, then compares the table with its fold.
-    pub async fn run(mut self) -> Result<Outcome> {
+    pub(crate) async fn run(mut self) -> Result<Outcome> {
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -120,6 +122,7 @@ impl Engine {
             attempts,
             checkpoints: self.checkpoints,
             views: self.checker.views,
+            faults: self.network.tally(),
         })
     }
 
@@ -140,7 +143,9 @@ impl Engine {
             let span = std::time::Duration::from_millis(1 + self.chance.below(6_000));
             let deadline = self.clock.instant() + span;
             // The future of the attempt is dropped where it stands, with the sink in it.
-            timeout_at(deadline, self.feed(components)).await.unwrap_or(Ok(false))
+            let fed = timeout_at(deadline, self.feed(components)).await;
+            self.network.count(|tally| tally.kills += u64::from(fed.is_err()));
+            fed.unwrap_or(Ok(false))
         } else {
             self.feed(components).await
         };
@@ -213,6 +218,7 @@ impl Engine {
             self.checkpoint_id += 1;
             let id = self.checkpoint_id;
             self.note(&format!("checkpoint {id} will be aborted"));
+            self.network.count(|tally| tally.aborted += 1);
             sink.checkpoint(id).await?;
             sink.checkpoint_aborted(id).await?;
         } else {

@@ -15,7 +15,7 @@ use upsert_sink_server::components::simulated::{self, SimulatedDisk, Unsynced};
 use upsert_sink_server::{Components, ServerSettings, Service};
 
 use crate::components::{Power, VirtualClock};
-use crate::world::{Chance, Plan, Trace};
+use crate::world::{Chance, Plan, Tally, Trace};
 
 /// What becomes of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,21 +36,23 @@ struct Alive {
 }
 
 /// The server and all ways to it.
-pub struct Network {
+pub(crate) struct Network {
     /// Virtual time.
-    pub clock: Arc<VirtualClock>,
+    pub(crate) clock: Arc<VirtualClock>,
     /// What happened.
-    pub trace: Arc<Trace>,
+    pub(crate) trace: Arc<Trace>,
     plan: Plan,
     chance: Chance,
     alive: Mutex<Alive>,
-    /// Whether faults are on.
+    /// Whether faults are off.
     calm: Mutex<bool>,
+    /// What went wrong so far.
+    tally: Mutex<Tally>,
 }
 
 impl Network {
     /// A server on an empty disk.
-    pub async fn new(plan: &Plan, clock: Arc<VirtualClock>, trace: Arc<Trace>) -> Arc<Self> {
+    pub(crate) async fn new(plan: &Plan, clock: Arc<VirtualClock>, trace: Arc<Trace>) -> Arc<Self> {
         let disk = SimulatedDisk::new();
         let service = serve(plan, &clock, &disk, 0).await;
         Arc::new(Self {
@@ -60,21 +62,32 @@ impl Network {
             chance: Chance::new(plan.seed, 2),
             alive: Mutex::new(Alive { service, disk, life: 0 }),
             calm: Mutex::new(false),
+            tally: Mutex::default(),
         })
     }
 
     /// The server as it is now.
-    pub fn service(&self) -> Arc<Service> {
+    pub(crate) fn service(&self) -> Arc<Service> {
         Arc::clone(&self.alive.lock().expect("no holder panics").service)
     }
 
     /// From now on nothing goes wrong.
-    pub fn calm(&self) {
+    pub(crate) fn calm(&self) {
         *self.calm.lock().expect("no holder panics") = true;
     }
 
+    /// What went wrong so far.
+    pub(crate) fn tally(&self) -> Tally {
+        *self.tally.lock().expect("no holder panics")
+    }
+
+    /// Counts a fault.
+    pub(crate) fn count(&self, fault: impl FnOnce(&mut Tally)) {
+        fault(&mut self.tally.lock().expect("no holder panics"));
+    }
+
     /// kill -9 of the server, and a new one on what it left.
-    pub async fn kill_server(&self) {
+    pub(crate) async fn kill_server(&self) {
         let kinds = [Unsynced::Kept, Unsynced::Lost, Unsynced::Torn];
         let unsynced = kinds[self.chance.below(3) as usize];
         let (disk, life) = {
@@ -82,6 +95,7 @@ impl Network {
             (Arc::clone(&alive.disk), alive.life + 1)
         };
         self.trace.note(self.clock.now_ms(), &format!("server killed, {unsynced:?}"));
+        self.count(|tally| tally.server_kills += 1);
         let disk = disk.crash(unsynced).await;
         let service = serve(&self.plan, &self.clock, &disk, life).await;
         *self.alive.lock().expect("no holder panics") = Alive { service, disk, life };
@@ -131,6 +145,13 @@ impl Network {
             format!("{} {} {} {fate:?}", request.method(), request.uri(), hash(request.body()));
         self.trace.note(self.clock.now_ms(), &told);
         self.delay().await;
+        self.count(|tally| match fate {
+            Fate::Answered => {}
+            Fate::Refused => tally.refused += 1,
+            Fate::Lost => tally.lost += 1,
+            Fate::Unanswered => tally.unanswered += 1,
+            Fate::Late => tally.late += 1,
+        });
         let doubt = |message: &str| Err(TransportError { sent: true, message: message.into() });
         match fate {
             Fate::Refused => Err(TransportError { sent: false, message: "refused".into() }),
@@ -176,11 +197,11 @@ fn hash(bytes: &[u8]) -> u64 {
 }
 
 /// The network as one attempt of the sink sees it.
-pub struct Line {
+pub(crate) struct Line {
     /// Where it leads.
-    pub network: Arc<Network>,
+    pub(crate) network: Arc<Network>,
     /// Whether the attempt lives.
-    pub power: Arc<Power>,
+    pub(crate) power: Arc<Power>,
 }
 
 impl Transport for Line {

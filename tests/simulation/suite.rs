@@ -9,7 +9,7 @@ use tokio::task::LocalSet;
 use upsert_sink::Plugin;
 
 use crate::engine::{Engine, Outcome};
-use crate::world::{Plan, Trace};
+use crate::world::{Plan, Tally, Trace};
 
 /// Seeds of one run, unless told otherwise.
 const SEEDS: u64 = 10;
@@ -37,12 +37,18 @@ fn seeds() -> Result<Vec<u64>> {
 #[test]
 fn every_seed_comes_to_the_fold_and_is_the_same_run_twice() -> Result<()> {
     let plugin = Plugin::embedded()?;
-    for seed in seeds()? {
+    let mut faults = Tally::default();
+    let seeds = seeds()?;
+    for seed in &seeds {
         let again = || format!("SIMULATION_SEED={seed:#x} bash tests/run simulation");
-        let first = run(seed, &plugin).map_err(|error| error.context(again()))?;
-        let second = run(seed, &plugin).map_err(|error| error.context(again()))?;
+        let first = run(*seed, &plugin).map_err(|error| error.context(again()))?;
+        let second = run(*seed, &plugin).map_err(|error| error.context(again()))?;
         println!("seed {seed:#x}: {first:?}");
         ensure!(first == second, "two runs differ, {first:?} and {second:?}: {}", again());
+        faults.add(&first.faults);
     }
+    println!("faults in all: {faults:?}");
+    let all_happened = faults.is_complete() || seeds.len() < SEEDS as usize;
+    ensure!(all_happened, "a fault that never happens proves nothing: {faults:?}");
     Ok(())
 }

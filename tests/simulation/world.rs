@@ -8,16 +8,16 @@ use std::sync::{Arc, Mutex};
 
 /// Random numbers that are the same for the same seed (SplitMix64).
 #[derive(Debug)]
-pub struct Chance(Mutex<u64>);
+pub(crate) struct Chance(Mutex<u64>);
 
 impl Chance {
     /// Numbers of a seed, apart from those of other purposes.
-    pub fn new(seed: u64, purpose: u64) -> Self {
+    pub(crate) fn new(seed: u64, purpose: u64) -> Self {
         Self(Mutex::new(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) ^ purpose))
     }
 
     /// The next number.
-    pub fn draw(&self) -> u64 {
+    pub(crate) fn draw(&self) -> u64 {
         let mut state = self.0.lock().expect("no holder panics");
         *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (*state ^ (*state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -26,12 +26,12 @@ impl Chance {
     }
 
     /// A number below `bound`.
-    pub fn below(&self, bound: u64) -> u64 {
+    pub(crate) fn below(&self, bound: u64) -> u64 {
         self.draw() % bound.max(1)
     }
 
     /// Whether something of so many in a hundred happens.
-    pub fn happens(&self, percent: u64) -> bool {
+    pub(crate) fn happens(&self, percent: u64) -> bool {
         self.below(100) < percent
     }
 }
@@ -39,23 +39,23 @@ impl Chance {
 /// What can go wrong in one world. Each seed draws which faults there are, and how often: a world
 /// with few of them gets far, one with many gets deep.
 #[derive(Clone, Debug)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// In a hundred requests: refused before the first byte.
-    pub refused: u64,
+    pub(crate) refused: u64,
     /// In a hundred requests: lost on the way there.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// In a hundred requests: carried out, but the reply is lost.
-    pub unanswered: u64,
+    pub(crate) unanswered: u64,
     /// In a hundred requests: given up by the sender, and carried out later.
-    pub late: u64,
+    pub(crate) late: u64,
     /// The longest way there and back.
-    pub delay_ms: u64,
+    pub(crate) delay_ms: u64,
     /// In a hundred checkpoints: aborted after the sink has passed its barrier.
-    pub aborted: u64,
+    pub(crate) aborted: u64,
     /// How often the sink is killed.
-    pub kills: u64,
+    pub(crate) kills: u64,
     /// How often the server is killed.
-    pub server_kills: u64,
+    pub(crate) server_kills: u64,
 }
 
 impl Faults {
@@ -74,26 +74,65 @@ impl Faults {
     }
 }
 
+/// How often each kind of fault happened, so that a suite in which one of them never happens fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Requests refused before the first byte.
+    pub(crate) refused: u64,
+    /// Requests lost on the way there.
+    pub(crate) lost: u64,
+    /// Requests carried out without an answer.
+    pub(crate) unanswered: u64,
+    /// Requests given up, and carried out later.
+    pub(crate) late: u64,
+    /// Checkpoints aborted.
+    pub(crate) aborted: u64,
+    /// Deaths of the sink.
+    pub(crate) kills: u64,
+    /// Deaths of the server.
+    pub(crate) server_kills: u64,
+}
+
+impl Tally {
+    /// Adds what happened in another world.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.refused += other.refused;
+        self.lost += other.lost;
+        self.unanswered += other.unanswered;
+        self.late += other.late;
+        self.aborted += other.aborted;
+        self.kills += other.kills;
+        self.server_kills += other.server_kills;
+    }
+
+    /// Whether everything happened.
+    pub(crate) fn is_complete(&self) -> bool {
+        let requests = [self.refused, self.lost, self.unanswered, self.late];
+        let rest = [self.aborted, self.kills, self.server_kills];
+        requests.iter().chain(&rest).all(|count| *count > 0)
+    }
+}
+
 /// What one seed stands for.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The seed.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// What goes wrong.
-    pub faults: Faults,
+    pub(crate) faults: Faults,
     /// Changes in the input.
-    pub events: u64,
+    pub(crate) events: u64,
     /// Distinct keys.
-    pub keys: u64,
+    pub(crate) keys: u64,
     /// Writers of the sink.
-    pub writers: u64,
+    pub(crate) writers: u64,
     /// Rows between two checkpoints, at most.
-    pub checkpoint_rows: u64,
+    pub(crate) checkpoint_rows: u64,
 }
 
 impl Plan {
     /// What the seed draws.
-    pub fn of(seed: u64) -> Self {
+    pub(crate) fn of(seed: u64) -> Self {
         let chance = Chance::new(seed, 1);
         Self {
             seed,
@@ -108,20 +147,20 @@ impl Plan {
 
 /// All that happened, in order: as one number, and as lines for whoever looks for a fault.
 #[derive(Debug)]
-pub struct Trace {
+pub(crate) struct Trace {
     state: Mutex<(u64, String)>,
     keep: bool,
 }
 
 impl Trace {
     /// An empty trace; it keeps its lines if `SIMULATION_TRACE` is set.
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let keep = std::env::var_os("SIMULATION_TRACE").is_some();
         Arc::new(Self { state: Mutex::new((0xCBF2_9CE4_8422_2325, String::new())), keep })
     }
 
     /// Adds one line.
-    pub fn note(&self, now_ms: u64, what: &str) {
+    pub(crate) fn note(&self, now_ms: u64, what: &str) {
         let mut state = self.state.lock().expect("no holder panics");
         for byte in now_ms.to_le_bytes().iter().chain(what.as_bytes()) {
             state.0 = (state.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
@@ -132,12 +171,12 @@ impl Trace {
     }
 
     /// The number.
-    pub fn hash(&self) -> u64 {
+    pub(crate) fn hash(&self) -> u64 {
         self.state.lock().expect("no holder panics").0
     }
 
     /// The lines that were kept.
-    pub fn lines(&self) -> String {
+    pub(crate) fn lines(&self) -> String {
         self.state.lock().expect("no holder panics").1.clone()
     }
 }

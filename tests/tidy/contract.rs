@@ -14,7 +14,7 @@ const EXPORTED_FUNCTIONS_MAX: usize = 20;
 const EXPORTS: [&str; 5] = ["writer", "coordinator", "committer", "route", "describe"];
 
 /// The rules of one file.
-pub fn check(path: &str, text: &str) -> Vec<Finding> {
+pub(crate) fn check(path: &str, text: &str) -> Vec<Finding> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
     for (number, line) in lines.iter().enumerate() {
@@ -40,7 +40,7 @@ pub fn check(path: &str, text: &str) -> Vec<Finding> {
 }
 
 /// The share of documentation, over all files.
-pub fn docs_share(files: &[(String, String)]) -> Vec<Finding> {
+pub(crate) fn docs_share(files: &[(String, String)]) -> Vec<Finding> {
     let lines = files.iter().flat_map(|(_, text)| text.lines()).map(str::trim);
     let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
     // What every item needs, `@since` and a closing brace, weighs on neither side.
@@ -53,7 +53,7 @@ pub fn docs_share(files: &[(String, String)]) -> Vec<Finding> {
 }
 
 /// Few functions make versions cheap.
-pub fn exported_functions(files: &[(String, String)]) -> Vec<Finding> {
+pub(crate) fn exported_functions(files: &[(String, String)]) -> Vec<Finding> {
     let exported = files
         .iter()
         .filter(|(path, _)| EXPORTS.iter().any(|name| *path == format!("wit/{name}.wit")));

@@ -168,6 +168,12 @@ fn the_map_is_the_tree() {
 }
 
 #[test]
+fn the_example_in_readme_is_the_doc_test() {
+    let tree = Tree::of_this_project();
+    expect_none(&tree::example(&tree.text("README.md"), &tree.text("host/runtime/src/lib.rs")));
+}
+
+#[test]
 fn every_suite_is_in_the_table_of_guarantees() {
     let tree = Tree::of_this_project();
     let findings = tree::suites(&tree.text("tests/Cargo.toml"), &tree.text("tests/README.md"));

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use crate::Finding;
 
 /// A manifest of one crate.
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// From the top of the tree.
-    pub path: String,
+    pub(crate) path: String,
     /// Its text.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// One line that names a dependency.
@@ -71,7 +71,7 @@ const ONE_VERSION: [&str; 7] =
 const NEVER: [&str; 3] = ["wasi-common", "wasmtime-wasi", "reqwest"];
 
 /// The line of dependencies is never crossed.
-pub fn direction(manifests: &[Manifest]) -> Vec<Finding> {
+pub(crate) fn direction(manifests: &[Manifest]) -> Vec<Finding> {
     let mut found = Vec::new();
     for rule in &DIRECTIONS {
         let path = format!("{}/Cargo.toml", rule.crate_dir);
@@ -97,7 +97,7 @@ pub fn direction(manifests: &[Manifest]) -> Vec<Finding> {
 }
 
 /// Each dependency says why it is there: at the end of its line, or on the line above.
-pub fn reasons(manifest: &Manifest) -> Vec<Finding> {
+pub(crate) fn reasons(manifest: &Manifest) -> Vec<Finding> {
     let all = dependencies(&manifest.text);
     all.iter()
         .filter(|one| !one.explained)
@@ -106,7 +106,7 @@ pub fn reasons(manifest: &Manifest) -> Vec<Finding> {
 }
 
 /// Every crate takes the lints of the workspace.
-pub fn lints(manifests: &[Manifest]) -> Vec<Finding> {
+pub(crate) fn lints(manifests: &[Manifest]) -> Vec<Finding> {
     manifests
         .iter()
         .filter(|manifest| !manifest.text.contains("[lints]\nworkspace = true"))
@@ -115,7 +115,7 @@ pub fn lints(manifests: &[Manifest]) -> Vec<Finding> {
 }
 
 /// `Cargo.lock` holds one version of each such family, and nothing that has no job here.
-pub fn lock(path: &str, text: &str) -> Vec<Finding> {
+pub(crate) fn lock(path: &str, text: &str) -> Vec<Finding> {
     let mut versions: BTreeMap<&str, usize> = BTreeMap::new();
     for line in text.lines() {
         if let Some(name) = line.strip_prefix("name = \"") {

@@ -37,7 +37,7 @@ struct Defined {
 }
 
 /// Names that say nothing: of types, functions, modules, files.
-pub fn empty_names(file: &RustFile) -> Vec<Finding> {
+pub(crate) fn empty_names(file: &RustFile) -> Vec<Finding> {
     let stem = file.path.rsplit('/').next().unwrap_or_default().trim_end_matches(".rs").to_owned();
     let mut found = Vec::new();
     if EMPTY.contains(&stem.as_str()) {
@@ -66,7 +66,7 @@ pub fn empty_names(file: &RustFile) -> Vec<Finding> {
 }
 
 /// Words that already mean something else here.
-pub fn words_of_other_fields(file: &RustFile) -> Vec<Finding> {
+pub(crate) fn words_of_other_fields(file: &RustFile) -> Vec<Finding> {
     let mut found = Vec::new();
     for defined in definitions(file).iter().filter(|defined| defined.keyword != "fn") {
         for part in segments(&defined.name) {
@@ -85,7 +85,7 @@ pub fn words_of_other_fields(file: &RustFile) -> Vec<Finding> {
 }
 
 /// A test is a promise: no `test_` before it, and more than one word.
-pub fn test_names(file: &RustFile) -> Vec<Finding> {
+pub(crate) fn test_names(file: &RustFile) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut attribute = false;
     for (line, code) in file.all() {

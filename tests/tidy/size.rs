@@ -17,7 +17,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const SHELL_LINES_MAX: usize = 400;
 
 /// A file opens with `//!`: what it is; and, where rows pass, where it stands and its invariant.
-pub fn header(file: &RustFile) -> Vec<Finding> {
+pub(crate) fn header(file: &RustFile) -> Vec<Finding> {
     let doc = file.lines.iter().map_while(|line| line.strip_prefix("//!"));
     let doc: Vec<&str> = doc.map(str::trim).collect();
     if doc.first().is_none_or(|line| line.is_empty()) {
@@ -31,7 +31,7 @@ pub fn header(file: &RustFile) -> Vec<Finding> {
 }
 
 /// No line is wider than the page.
-pub fn line_length(file: &RustFile) -> Vec<Finding> {
+pub(crate) fn line_length(file: &RustFile) -> Vec<Finding> {
     let lines = file.lines.iter().enumerate();
     lines
         .filter(|(_, line)| line.chars().count() > COLUMNS_MAX)
@@ -43,14 +43,14 @@ pub fn line_length(file: &RustFile) -> Vec<Finding> {
 }
 
 /// No file is longer than a reader's patience.
-pub fn file_length(file: &RustFile) -> Vec<Finding> {
+pub(crate) fn file_length(file: &RustFile) -> Vec<Finding> {
     let lines = file.lines.len();
     let rule = format!("{lines} lines, at most {FILE_LINES_MAX}");
     (lines > FILE_LINES_MAX).then(|| Finding::new(&file.path, lines, rule)).into_iter().collect()
 }
 
 /// No function is longer than a screen.
-pub fn function_length(file: &RustFile) -> Vec<Finding> {
+pub(crate) fn function_length(file: &RustFile) -> Vec<Finding> {
     let functions = file.functions().into_iter();
     functions
         .filter(|function| function.last - function.first + 1 > FUNCTION_LINES_MAX)
@@ -63,7 +63,7 @@ pub fn function_length(file: &RustFile) -> Vec<Finding> {
 }
 
 /// The shell decides nothing, so it has no room to.
-pub fn shell(files: &[RustFile]) -> Vec<Finding> {
+pub(crate) fn shell(files: &[RustFile]) -> Vec<Finding> {
     let shell = files.iter().filter(|file| file.path.starts_with("guest/component/src/"));
     let lines: usize = shell.map(|file| file.lines.len()).sum();
     let rule = format!("{lines} lines in all, between 1 and {SHELL_LINES_MAX}");

@@ -4,38 +4,38 @@
 //! Invariant: `code` has the lines of the text, and nothing of comments and literals.
 
 /// A Rust file, ready to be looked at.
-pub struct RustFile {
+pub(crate) struct RustFile {
     /// From the top of the tree.
-    pub path: String,
+    pub(crate) path: String,
     /// As it is.
-    pub lines: Vec<String>,
+    pub(crate) lines: Vec<String>,
     /// With comments, strings and character literals blanked.
-    pub code: Vec<String>,
+    pub(crate) code: Vec<String>,
     /// For each line: whether it belongs to tests.
-    pub in_tests: Vec<bool>,
+    pub(crate) in_tests: Vec<bool>,
 }
 
 /// One function with a body.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Function {
+pub(crate) struct Function {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// The line of its `fn`, from zero.
-    pub first: usize,
+    pub(crate) first: usize,
     /// The line of its closing brace.
-    pub last: usize,
+    pub(crate) last: usize,
 }
 
 impl RustFile {
     /// Looks at `text`.
-    pub fn new(path: &str, text: &str) -> Self {
+    pub(crate) fn new(path: &str, text: &str) -> Self {
         let code: Vec<String> = blank(text).lines().map(str::to_owned).collect();
         let in_tests = test_lines(path, &code);
         Self { path: path.into(), lines: text.lines().map(str::to_owned).collect(), code, in_tests }
     }
 
     /// The lines of code outside tests: number from one, blanked text.
-    pub fn shipped(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(crate) fn shipped(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines = self.code.iter().zip(&self.in_tests).enumerate();
         lines
             .filter(|(_, (_, test))| !**test)
@@ -43,12 +43,12 @@ impl RustFile {
     }
 
     /// All lines of code: number from one, blanked text.
-    pub fn all(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (usize, &str)> {
         self.code.iter().enumerate().map(|(number, line)| (number + 1, line.as_str()))
     }
 
     /// The functions with a body, in order.
-    pub fn functions(&self) -> Vec<Function> {
+    pub(crate) fn functions(&self) -> Vec<Function> {
         let mut found = Vec::new();
         for (first, line) in self.code.iter().enumerate() {
             for at in word_places(line, "fn") {
@@ -67,12 +67,12 @@ impl RustFile {
 }
 
 /// Whether a character can be part of a name.
-pub fn is_word(c: char) -> bool {
+pub(crate) fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
 /// Where `word` stands alone in `line`.
-pub fn word_places(line: &str, word: &str) -> Vec<usize> {
+pub(crate) fn word_places(line: &str, word: &str) -> Vec<usize> {
     let alone =
         |at: usize| !line[..at].ends_with(is_word) && !line[at + word.len()..].starts_with(is_word);
     line.match_indices(word).map(|(at, _)| at).filter(|at| alone(*at)).collect()

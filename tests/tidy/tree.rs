@@ -28,15 +28,15 @@ const DEMANDED: [&str; 10] = [
 ];
 
 /// The files of this project.
-pub struct Tree {
+pub(crate) struct Tree {
     top: PathBuf,
     /// From the top, sorted.
-    pub paths: Vec<String>,
+    pub(crate) paths: Vec<String>,
 }
 
 impl Tree {
     /// The tree that this suite was built from.
-    pub fn of_this_project() -> Self {
+    pub(crate) fn of_this_project() -> Self {
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the tree");
         let args = ["ls-files", "--cached", "--others", "--exclude-standard", "-z"];
         let listed = Command::new("git").args(args).current_dir(top).output().expect("git runs");
@@ -51,29 +51,29 @@ impl Tree {
     }
 
     /// The text of one file; empty if there is none.
-    pub fn text(&self, path: &str) -> String {
+    pub(crate) fn text(&self, path: &str) -> String {
         fs::read_to_string(self.top.join(path)).unwrap_or_default()
     }
 
     /// Files of one kind with their text.
-    pub fn files_ending(&self, end: &str) -> Vec<(String, String)> {
+    pub(crate) fn files_ending(&self, end: &str) -> Vec<(String, String)> {
         let paths = self.paths.iter().filter(|path| path.ends_with(end));
         paths.map(|path| (path.clone(), self.text(path))).collect()
     }
 
     /// The Rust files.
-    pub fn rust_files(&self) -> Vec<RustFile> {
+    pub(crate) fn rust_files(&self) -> Vec<RustFile> {
         self.files_ending(".rs").iter().map(|(path, text)| RustFile::new(path, text)).collect()
     }
 
     /// The manifests of the crates.
-    pub fn manifests(&self) -> Vec<Manifest> {
+    pub(crate) fn manifests(&self) -> Vec<Manifest> {
         let files = self.files_ending("/Cargo.toml").into_iter();
         files.map(|(path, text)| Manifest { path, text }).collect()
     }
 
     /// Every text but the recordings, the lists of tools, and the data.
-    pub fn texts(&self) -> Vec<(String, String)> {
+    pub(crate) fn texts(&self) -> Vec<(String, String)> {
         let ends = [".rs", ".toml", ".md", ".wit", "/run", ".txt"];
         let kept = |path: &&String| ends.iter().any(|end| path.ends_with(end));
         let paths = self.paths.iter().filter(kept).filter(|path| !path.contains("fixtures/"));
@@ -81,7 +81,7 @@ impl Tree {
     }
 
     /// Files that make every clone slow.
-    pub fn large_files(&self) -> Vec<Finding> {
+    pub(crate) fn large_files(&self) -> Vec<Finding> {
         let size = |path: &String| fs::metadata(self.top.join(path)).map_or(0, |meta| meta.len());
         let large = self.paths.iter().filter(|path| size(path) > FILE_BYTES_MAX);
         large
@@ -91,7 +91,7 @@ impl Tree {
 }
 
 /// What a build makes is not kept.
-pub fn generated(paths: &[String]) -> Vec<Finding> {
+pub(crate) fn generated(paths: &[String]) -> Vec<Finding> {
     let ends =
         [".wasm", ".o", ".so", ".class", ".jar", ".orig", ".rej", ".log", ".snap.new", ".cwasm"];
     let places = ["target/", "node_modules/", "__pycache__/"];
@@ -107,7 +107,7 @@ pub fn generated(paths: &[String]) -> Vec<Finding> {
 /// The map in README names each part that exists, and nothing else.
 ///
 /// It is the fenced block after `## Map`: on each line a path from the top, then what it is.
-pub fn map(path: &str, readme: &str, paths: &[String]) -> Vec<Finding> {
+pub(crate) fn map(path: &str, readme: &str, paths: &[String]) -> Vec<Finding> {
     let after = readme.split("\n## Map\n").nth(1).unwrap_or_default();
     let block = after.split("```").nth(1).unwrap_or_default();
     let named: Vec<&str> = block
@@ -146,8 +146,23 @@ fn parts(paths: &[String]) -> Vec<String> {
     parts
 }
 
+/// README's example is the library's doc test, without the lines that a doc test hides.
+pub(crate) fn example(readme: &str, library: &str) -> Vec<Finding> {
+    let doc = library.lines().filter_map(|line| line.strip_prefix("//!"));
+    let doc: Vec<&str> = doc.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    let mut fences = doc.iter().enumerate().filter(|(_, line)| line.starts_with("```"));
+    let (Some((first, _)), Some((last, _))) = (fences.next(), fences.next()) else {
+        return vec![Finding::new("host/runtime/src/lib.rs", 1, "no example in its documentation")];
+    };
+    let shown = doc[first + 1..last].iter().filter(|line| !line.starts_with('#'));
+    let shown: Vec<&str> = shown.copied().collect();
+    let rule = "its Rust example is not the doc test of host/runtime/src/lib.rs";
+    let same = readme.contains(&format!("```rust\n{}\n```\n", shown.join("\n")));
+    (!same).then(|| Finding::new("README.md", 1, rule)).into_iter().collect()
+}
+
 /// Each suite of `tests/Cargo.toml` has its row in `tests/README.md`.
-pub fn suites(manifest: &str, readme: &str) -> Vec<Finding> {
+pub(crate) fn suites(manifest: &str, readme: &str) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut in_suite = false;
     for (number, line) in manifest.lines().enumerate() {
@@ -165,7 +180,7 @@ pub fn suites(manifest: &str, readme: &str) -> Vec<Finding> {
 }
 
 /// Paths of the machine a text was written on, and hosts that only it can reach.
-pub fn machine_paths(path: &str, text: &str) -> Vec<Finding> {
+pub(crate) fn machine_paths(path: &str, text: &str) -> Vec<Finding> {
     let words = [
         concat!("/wo", "rk/"),
         concat!("/ro", "ot/"),
@@ -198,6 +213,14 @@ mod tests {
         let fewer = paths(&["wit/a.wit"]);
         assert_eq!(map("README.md", readme, &fewer).len(), 1, "guest/core is gone");
         assert!(!map("README.md", "# x", &files).is_empty());
+    }
+
+    #[test]
+    fn an_example_that_is_not_the_doc_test_is_found() {
+        let library = "//! What.\n//!\n//! ```\n//! # hidden();\n//! shown();\n//! ```\n";
+        assert_eq!(example("```rust\nshown();\n```\n", library), []);
+        assert_eq!(example("```rust\nother();\n```\n", library).len(), 1);
+        assert_eq!(example("", "//! What.").len(), 1);
     }
 
     #[test]

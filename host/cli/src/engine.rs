@@ -22,7 +22,7 @@ use crate::signal::Stop;
 use crate::source::Events;
 use crate::source::Source;
 use crate::state::JobState;
-use crate::state::StateStore;
+use crate::state::StateDirectory;
 use crate::state::Stored;
 
 /// Batches read ahead of the sink.
@@ -59,7 +59,7 @@ pub(crate) struct Outcome {
 /// A running job.
 pub(crate) struct Engine {
     sink: Arc<Sink>,
-    store: StateStore,
+    states: StateDirectory,
     components: Components,
     progress: Progress,
     cadence: Cadence,
@@ -81,13 +81,13 @@ impl Engine {
     /// A job that goes on at `state`.
     pub(crate) fn new(
         sink: Sink,
-        store: StateStore,
+        states: StateDirectory,
         components: Components,
         state: JobState,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             sink: Arc::new(sink),
-            store,
+            states,
             components,
             progress: Progress::new(None),
             cadence: Cadence { interval: Duration::from_secs(1), events_max: None, rate: None },
@@ -248,7 +248,7 @@ impl Engine {
     async fn save(&self) -> anyhow::Result<()> {
         let stored = Stored { job: self.state.clone(), sink: self.latest.clone() };
         // The write is small; what may take long is the disk's own flush.
-        tokio::task::block_in_place(|| self.store.save(&stored))
+        tokio::task::block_in_place(|| self.states.save(&stored))
     }
 }
 

@@ -139,7 +139,8 @@ impl SourceTable {
             (Some(path), None) => Ok(vec![path.clone()]),
             (None, Some(paths)) if !paths.is_empty() => Ok(paths.clone()),
             _ => Err(bad_input(
-                "[source]: give either `path = \"…\"` or `paths = [\"…\", …]`; `-` is standard input",
+                "[source]: give either `path = \"…\"` or `paths = [\"…\", …]`; `-` is standard \
+                input",
             )),
         }
     }
@@ -153,7 +154,8 @@ impl SourceTable {
             FormatName::Parquet => Ok(Format::Parquet { columns: self.columns.clone(), op }),
             FormatName::Json => Ok(Format::Json { schema: self.schema()?, op }),
             FormatName::Debezium if op.is_some() => Err(bad_input(
-                "[source] op-column: an envelope has its own `op`; remove op-column, or set format = \"json\"",
+                "[source] op-column: an envelope has its own `op`; remove op-column, or set \
+                format = \"json\"",
             )),
             FormatName::Debezium => Ok(Format::Debezium { schema: self.schema()? }),
         }
@@ -225,7 +227,8 @@ impl TableDefinition {
             columns => format!(" PARTITIONED BY ({})", columns.join(", ")),
         };
         format!(
-            "CREATE TABLE IF NOT EXISTS {} ({}){partitioned} TBLPROPERTIES ('transactional'='true', \
+            "CREATE TABLE IF NOT EXISTS {} ({}){partitioned} TBLPROPERTIES \
+            ('transactional'='true', \
              'write.bucket.num'='{}')",
             self.name,
             columns.join(", "),
@@ -294,11 +297,23 @@ mod tests {
     #[test]
     fn a_whole_job_is_understood() {
         let job = parse(
-            "[source]\nformat = \"json\"\npaths = [\"${FEED}/*.json\"]\ncolumns = [\"id BIGINT NOT NULL\", \"v STRING\"]\n\
-             op-column = \"op\"\nops = { put = \"update\", del = \"delete\" }\n\
-             [table]\nname = \"t\"\ncolumns = [\"id BIGINT\", \"v STRING\"]\nprimary-key = [\"id\"]\n\
-             partitioned-by = [\"day STRING\"]\nbuckets = 4\n\
-             [sink]\n\"sink.parallelism\" = 2\nupsert.writer.buffer-size = \"8mb\"\n",
+            r#"
+            [source]
+            format = "json"
+            paths = ["${FEED}/*.json"]
+            columns = ["id BIGINT NOT NULL", "v STRING"]
+            op-column = "op"
+            ops = { put = "update", del = "delete" }
+            [table]
+            name = "t"
+            columns = ["id BIGINT", "v STRING"]
+            primary-key = ["id"]
+            partitioned-by = ["day STRING"]
+            buckets = 4
+            [sink]
+            "sink.parallelism" = 2
+            upsert.writer.buffer-size = "8mb"
+            "#,
         )
         .expect("valid");
         assert_eq!(job.paths, ["/feed/*.json"]);
@@ -308,7 +323,8 @@ mod tests {
         assert_eq!(
             table.create_statement(),
             "CREATE TABLE IF NOT EXISTS t (id BIGINT NOT NULL, v STRING, PRIMARY KEY (id)) \
-             PARTITIONED BY (day STRING) TBLPROPERTIES ('transactional'='true', 'write.bucket.num'='4')"
+             PARTITIONED BY (day STRING) TBLPROPERTIES ('transactional'='true', \
+             'write.bucket.num'='4')"
         );
         let Format::Json { schema, op } = job.format else { panic!("it is JSON") };
         assert!(schema.field(0).is_nullable() && op.is_some());
@@ -331,7 +347,8 @@ mod tests {
             (format!("{source}[sink]\n\"sink.parallelism\" = [1]\n"), "sink.parallelism"),
             (
                 format!(
-                    "{source}[table]\nname=\"t\"\ncolumns=[\"a INT\"]\nprimary-key=[\"b\"]\nbuckets=1\n"
+                    "{source}[table]\nname=\"t\"\ncolumns=[\"a \
+                    INT\"]\nprimary-key=[\"b\"]\nbuckets=1\n"
                 ),
                 "primary-key",
             ),

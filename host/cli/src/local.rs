@@ -30,6 +30,9 @@ use crate::sink::Options;
 /// The server's one project.
 pub(crate) const PROJECT: &str = "local";
 
+/// Queries that read a table back: each of them opens the directory anew, and holds its rows in memory.
+const PARTS_MAX: usize = 16;
+
 /// Starts a server on `dir`.
 pub(crate) async fn start(dir: &Path, listen: Option<SocketAddr>) -> anyhow::Result<Server> {
     let mut settings = ServerSettings::new(dir);
@@ -85,7 +88,7 @@ pub(crate) async fn size(dir: &Path, table: &TableDefinition) -> anyhow::Result<
     Ok((rows.unsigned_abs(), partitions.unsigned_abs()))
 }
 
-/// Compares a table with a fold of its feed, one partition at a time.
+/// Compares a table with a fold of its feed, some partitions at a time.
 pub(crate) async fn compare(
     dir: &Path,
     table: &TableDefinition,
@@ -94,7 +97,7 @@ pub(crate) async fn compare(
 ) -> anyhow::Result<Comparison> {
     let mut found = Comparison::default();
     let select = format!("SELECT {} FROM {}", quoted(&columns.all), table.name);
-    for condition in partitions(dir, table).await? {
+    for condition in conditions(dir, table).await? {
         for batch in query(dir, &format!("{select}{condition}")).await? {
             fold.take(&batch, columns, &mut found)?;
         }
@@ -103,22 +106,23 @@ pub(crate) async fn compare(
     Ok(found)
 }
 
-/// A condition for each partition, by the first partition column.
-async fn partitions(dir: &Path, table: &TableDefinition) -> anyhow::Result<Vec<String>> {
+/// Conditions that split a table into parts that fit into memory, by its first partition column.
+async fn conditions(dir: &Path, table: &TableDefinition) -> anyhow::Result<Vec<String>> {
     let Some(name) = table.partition_names().into_iter().next() else {
         return Ok(vec![String::new()]);
     };
     let sql = format!("SELECT DISTINCT \"{name}\" FROM {}", table.name);
-    let mut conditions = Vec::new();
+    let mut values = Vec::new();
     for batch in query(dir, &sql).await? {
-        let values = arrow_cast::cast(batch.column(0), &DataType::Utf8)?;
-        let values: &StringArray = values.as_string::<i32>();
-        let conditions_of = |value: Option<&str>| match value {
-            Some(value) => format!(" WHERE \"{name}\" = '{}'", value.replace('\'', "''")),
-            None => format!(" WHERE \"{name}\" IS NULL"),
-        };
-        conditions.extend(values.iter().map(conditions_of));
+        let column = arrow_cast::cast(batch.column(0), &DataType::Utf8)?;
+        let column: &StringArray = column.as_string::<i32>();
+        values.extend(column.iter().flatten().map(|v| format!("'{}'", v.replace('\'', "''"))));
     }
+    values.sort_unstable();
+    let parts = values.chunks(values.len().div_ceil(PARTS_MAX).max(1));
+    let mut conditions: Vec<String> =
+        parts.map(|part| format!(" WHERE \"{name}\" IN ({})", part.join(", "))).collect();
+    conditions.push(format!(" WHERE \"{name}\" IS NULL"));
     Ok(conditions)
 }
 

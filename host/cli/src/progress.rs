@@ -47,7 +47,8 @@ impl Progress {
         }
         let bar = match events {
             Some(events) => ProgressBar::new(events).with_style(style(
-                "{spinner} {wide_bar:.cyan/blue} {human_pos}/{human_len} events, {per_sec:.0}  {msg}",
+                "{spinner} {wide_bar:.cyan/blue} {human_pos}/{human_len} events, {per_sec:.0}  \
+                {msg}",
             )),
             None => ProgressBar::no_length()
                 .with_style(style("{spinner} {human_pos} events, {per_sec:.0}  {msg}")),

@@ -62,13 +62,13 @@ pub(crate) struct Stored {
 
 /// A state directory, locked.
 #[derive(Clone, Debug)]
-pub(crate) struct StateStore {
+pub(crate) struct StateDirectory {
     dir: PathBuf,
     // Held, never read: the lock lives as long as the file is open.
     _lock: Arc<File>,
 }
 
-impl StateStore {
+impl StateDirectory {
     /// Opens the directory, creating it if there is none.
     ///
     /// Errors: a directory that cannot be written, or that another job holds.
@@ -83,7 +83,8 @@ impl StateStore {
         match lock.try_lock() {
             Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: Arc::new(lock) }),
             Err(TryLockError::WouldBlock) => bail!(
-                "state directory {}: another job is running on it; wait for it, stop it, or use another --state",
+                "state directory {}: another job is running on it; wait for it, stop it, or use \
+                another --state",
                 dir.display()
             ),
             Err(TryLockError::Error(error)) => Err(error).with_context(at),
@@ -198,8 +199,8 @@ fn decode(bytes: &[u8], path: &Path) -> anyhow::Result<Stored> {
     let version = u16::from_le_bytes([bytes[4], bytes[5]]);
     if version > VERSION {
         return Err(bad_input(format!(
-            "state file {}: version {version} is newer than {VERSION}, which this program reads; use the program that \
-             wrote it, or a newer one",
+            "state file {}: version {version} is newer than {VERSION}, which this program reads; \
+            use the program that wrote it, or a newer one",
             path.display()
         )));
     }
@@ -240,23 +241,23 @@ mod tests {
     #[test]
     fn the_newest_is_loaded_and_three_are_kept() {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = StateStore::open(dir.path()).expect("free");
-        assert_eq!(store.load(None).expect("readable"), None);
+        let states = StateDirectory::open(dir.path()).expect("free");
+        assert_eq!(states.load(None).expect("readable"), None);
         for id in 1..=12 {
-            store.save(&stored(id)).expect("saved");
+            states.save(&stored(id)).expect("saved");
         }
-        assert_eq!(store.load(None).expect("readable"), Some(stored(12)));
-        assert_eq!(store.load(Some(10)).expect("readable"), Some(stored(10)));
-        assert!(store.load(Some(9)).is_err());
-        store.forget_after(10).expect("forgotten");
-        assert_eq!(store.load(None).expect("readable"), Some(stored(10)));
+        assert_eq!(states.load(None).expect("readable"), Some(stored(12)));
+        assert_eq!(states.load(Some(10)).expect("readable"), Some(stored(10)));
+        assert!(states.load(Some(9)).is_err());
+        states.forget_after(10).expect("forgotten");
+        assert_eq!(states.load(None).expect("readable"), Some(stored(10)));
     }
 
     #[test]
     fn a_second_job_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
-        let _first = StateStore::open(dir.path()).expect("free");
-        let error = StateStore::open(dir.path()).expect_err("held").to_string();
+        let _first = StateDirectory::open(dir.path()).expect("free");
+        let error = StateDirectory::open(dir.path()).expect_err("held").to_string();
         assert!(error.contains("another job is running on it"), "{error}");
     }
 
@@ -283,9 +284,11 @@ mod tests {
     /// The bytes of version 1: whoever changes them must raise the version.
     #[test]
     fn version_1_is_still_read() {
-        let text = "{\"checkpoint\":1,\"table\":\"local.t\",\"files\":[{\"path\":\"-\",\"size\":0,\
-                    \"fingerprint\":\"\"}],\"offset\":{\"file\":0,\"event\":10,\"byte\":7},\
-                    \"events\":10,\"finished\":false}";
+        let text = concat!(
+            r#"{"checkpoint":1,"table":"local.t","#,
+            r#""files":[{"path":"-","size":0,"fingerprint":""}],"#,
+            r#""offset":{"file":0,"event":10,"byte":7},"events":10,"finished":false}"#,
+        );
         let bytes = encode(&stored(1));
         assert_eq!(&bytes[HEADER_BYTES..HEADER_BYTES + text.len()], text.as_bytes());
         assert_eq!(&bytes[..8], b"USEN\x01\0\0\0");

@@ -39,10 +39,13 @@ impl BareWriter {
     }
 }
 
+/// Name and row type of each column.
+pub type RowColumns = Vec<(String, String)>;
+
 /// A batch's row columns, for a task, and its bytes in the `columns` form.
 ///
 /// # Errors
 /// `InvalidConfig` naming a column whose type has no place in the contract.
-pub fn columns(rows: &RecordBatch, kinds: &[RowKind]) -> Result<(Vec<(String, String)>, Vec<u8>)> {
+pub fn columns(rows: &RecordBatch, kinds: &[RowKind]) -> Result<(RowColumns, Vec<u8>)> {
     Ok((batch::row_columns(&rows.schema())?, batch::encode(rows, kinds)?))
 }

@@ -10,6 +10,7 @@ use upsert_sink_core::io::Refusal;
 use upsert_sink_core::io::RefusalKind;
 use upsert_sink_core::io::TableDescription;
 
+use crate::components::BoxFuture;
 use crate::components::Components;
 use crate::error::Error;
 use crate::error::ErrorKind;
@@ -33,10 +34,15 @@ impl Catalog {
     ///
     /// # Errors
     /// `InvalidConfig` if a setting is wrong.
-    pub async fn connect(settings: &Settings, components: &Components) -> Result<Self> {
-        settings.check()?;
-        let endpoint = Endpoint::new(settings, components, Arc::new(Meter::default()));
-        Ok(Self::of(Arc::new(endpoint)))
+    pub fn connect<'a>(
+        settings: &'a Settings,
+        components: &'a Components,
+    ) -> BoxFuture<'a, Result<Self>> {
+        Box::pin(async move {
+            settings.check()?;
+            let endpoint = Endpoint::new(settings, components, Arc::new(Meter::default()));
+            Ok(Self::of(Arc::new(endpoint)))
+        })
     }
 
     pub(crate) fn of(endpoint: Arc<Endpoint>) -> Self {
@@ -47,19 +53,22 @@ impl Catalog {
     ///
     /// # Errors
     /// `InvalidConfig` with the service's message if it fails; `Retry` if its outcome is not known.
-    pub async fn execute(&self, sql: &str) -> Result<()> {
-        settled("sql", sql::run(&self.endpoint, sql).await).map(drop)
+    pub fn execute<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { settled("sql", sql::run(&self.endpoint, sql).await).map(drop) })
     }
 
     /// The target table.
     ///
     /// # Errors
     /// `InvalidConfig` if there is no such table or it takes no upserts; `Denied`, `Retry`.
-    pub async fn table(&self) -> Result<TableDescription> {
-        let name = self.endpoint.settings.table_name();
-        let request = Request::new(Method::GET, self.endpoint.table_path("")).query("extended", "");
-        let body = settled(&name, judge(self.endpoint.ask_catalog(request).await))?;
-        table::parse(&body, &name)
+    pub fn table<'a>(&'a self) -> BoxFuture<'a, Result<TableDescription>> {
+        Box::pin(async move {
+            let name = self.endpoint.settings.table_name();
+            let request =
+                Request::new(Method::GET, self.endpoint.table_path("")).query("extended", "");
+            let body = settled(&name, judge(self.endpoint.ask_catalog(request).await))?;
+            table::parse(&body, &name)
+        })
     }
 
     /// The requests sent so far.

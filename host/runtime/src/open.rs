@@ -24,6 +24,7 @@ use crate::catalog::Catalog;
 use crate::checkpoint::Checkpoint;
 use crate::committer::Committer;
 use crate::committer::ToCommitter;
+use crate::components::BoxFuture;
 use crate::components::Components;
 use crate::coordinator::Coordinator;
 use crate::coordinator::ToCoordinator;
@@ -81,42 +82,47 @@ impl SinkBuilder {
     /// # Errors
     /// `InvalidConfig` for a wrong option, schema, table or journal; `Corrupt` for damaged state;
     /// `Denied`, `Retry`.
-    pub async fn open(self) -> Result<Sink> {
-        let Self { plugin, settings, schema, components, restore } = self;
-        let schema = schema.ok_or_else(|| {
-            Error::config("schema", "the builder was given no schema of the rows; call `schema`")
-        })?;
-        settings.check()?;
-        let components = components.unwrap_or_else(Components::system);
-        let meter = Arc::new(Meter::default());
-        let endpoint = Arc::new(Endpoint::new(&settings, &components, Arc::clone(&meter)));
-        let columns = batch::row_columns(&schema)?;
-        let table = Catalog::of(Arc::clone(&endpoint)).table().await?;
-        let journal =
-            Journal::open(&settings.journal_dir, &settings.table_name(), &components).await?;
-        check_identity(restore.as_ref(), &journal, &settings)?;
-        let task = Task {
-            identity: journal.identity(),
-            start: journal.start(),
-            nonce: journal.nonce(),
-            parallelism: settings.parallelism,
-            index: WriterIndex(0),
-            options: settings.guest_options.clone(),
-            columns,
-            table,
-            local: settings.is_local(),
-            checkpoint_interval: Millis(
-                u64::try_from(settings.checkpoint_interval.as_millis()).unwrap_or(u64::MAX),
-            ),
-        };
-        let shared = Arc::new(Shared {
-            clock: Arc::clone(&components.clock),
-            tunnel: Tunnel::new(endpoint, Arc::clone(&journal)),
-            meter,
-            ending: Ending::new(),
-        });
-        let opening = Opening { plugin, settings, components, journal, task, shared };
-        opening.finish(schema, restore).await
+    pub fn open(self) -> BoxFuture<'static, Result<Sink>> {
+        Box::pin(async move {
+            let Self { plugin, settings, schema, components, restore } = self;
+            let schema = schema.ok_or_else(|| {
+                Error::config(
+                    "schema",
+                    "the builder was given no schema of the rows; call `schema`",
+                )
+            })?;
+            settings.check()?;
+            let components = components.unwrap_or_else(Components::system);
+            let meter = Arc::new(Meter::default());
+            let endpoint = Arc::new(Endpoint::new(&settings, &components, Arc::clone(&meter)));
+            let columns = batch::row_columns(&schema)?;
+            let table = Catalog::of(Arc::clone(&endpoint)).table().await?;
+            let journal =
+                Journal::open(&settings.journal_dir, &settings.table_name(), &components).await?;
+            check_identity(restore.as_ref(), &journal, &settings)?;
+            let task = Task {
+                identity: journal.identity(),
+                start: journal.start(),
+                nonce: journal.nonce(),
+                parallelism: settings.parallelism,
+                index: WriterIndex(0),
+                options: settings.guest_options.clone(),
+                columns,
+                table,
+                local: settings.is_local(),
+                checkpoint_interval: Millis(
+                    u64::try_from(settings.checkpoint_interval.as_millis()).unwrap_or(u64::MAX),
+                ),
+            };
+            let shared = Arc::new(Shared {
+                clock: Arc::clone(&components.clock),
+                tunnel: Tunnel::new(endpoint, Arc::clone(&journal)),
+                meter,
+                ending: Ending::new(),
+            });
+            let opening = Opening { plugin, settings, components, journal, task, shared };
+            opening.finish(schema, restore).await
+        })
     }
 }
 

@@ -21,6 +21,7 @@ use crate::batch;
 use crate::batch::RowKind;
 use crate::checkpoint::Checkpoint;
 use crate::committer::ToCommitter;
+use crate::components::BoxFuture;
 use crate::driver::Shared;
 use crate::error::Error;
 use crate::error::ErrorKind;
@@ -68,23 +69,29 @@ impl Sink {
     /// `InvalidConfig` if the rows have another schema than the sink; otherwise the error that
     /// ended the sink. If the call is cancelled or fails, a part of the rows may have been queued:
     /// restart from a checkpoint.
-    pub async fn write(&self, rows: &RecordBatch, kinds: &[RowKind]) -> Result<()> {
-        self.shared.ending.check()?;
-        self.check_schema(rows)?;
-        if !kinds.is_empty() && kinds.len() != rows.num_rows() {
-            let message = format!("{} row kinds for {} rows", kinds.len(), rows.num_rows());
-            return Err(Error::bug("write", message));
-        }
-        let step = rows_per_batch(rows);
-        let mut first = 0;
-        while first < rows.num_rows() {
-            let count = step.min(rows.num_rows() - first);
-            let kinds = kinds.get(first..first + count).unwrap_or_default();
-            self.write_batch(&rows.slice(first, count), kinds).await?;
-            first += count;
-        }
-        self.shared.meter.rows_written(rows.num_rows());
-        Ok(())
+    pub fn write<'a>(
+        &'a self,
+        rows: &'a RecordBatch,
+        kinds: &'a [RowKind],
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.shared.ending.check()?;
+            self.check_schema(rows)?;
+            if !kinds.is_empty() && kinds.len() != rows.num_rows() {
+                let message = format!("{} row kinds for {} rows", kinds.len(), rows.num_rows());
+                return Err(Error::bug("write", message));
+            }
+            let step = rows_per_batch(rows);
+            let mut first = 0;
+            while first < rows.num_rows() {
+                let count = step.min(rows.num_rows() - first);
+                let kinds = kinds.get(first..first + count).unwrap_or_default();
+                self.write_batch(&rows.slice(first, count), kinds).await?;
+                first += count;
+            }
+            self.shared.meter.rows_written(rows.num_rows());
+            Ok(())
+        })
     }
 
     /// Passes a barrier: every row written before it is acknowledged by the service when this
@@ -93,23 +100,25 @@ impl Sink {
     ///
     /// # Errors
     /// The error that ended the sink; `Retry` if the checkpoint was aborted meanwhile.
-    pub async fn checkpoint(&self, id: u64) -> Result<Checkpoint> {
-        self.shared.ending.check()?;
-        let mut waiting = Vec::with_capacity(self.writers.len());
-        for writer in &self.writers {
-            let (answer, snapshot) = oneshot::channel();
-            let sent = writer.data.send(WriterData::Barrier(id, answer)).await;
-            sent.map_err(|_| self.shared.ending.error())?;
-            waiting.push(snapshot);
-        }
-        let (mut states, mut committables) = (Vec::new(), Vec::new());
-        for snapshot in waiting {
-            let snapshot = snapshot.await.map_err(|_| self.not_answered(id))?;
-            states.push(snapshot.state);
-            committables.extend(snapshot.committables);
-        }
-        self.prepared(id, committables).await?;
-        Ok(Checkpoint { id, identity: self.identity.clone(), start: self.start, states })
+    pub fn checkpoint<'a>(&'a self, id: u64) -> BoxFuture<'a, Result<Checkpoint>> {
+        Box::pin(async move {
+            self.shared.ending.check()?;
+            let mut waiting = Vec::with_capacity(self.writers.len());
+            for writer in &self.writers {
+                let (answer, snapshot) = oneshot::channel();
+                let sent = writer.data.send(WriterData::Barrier(id, answer)).await;
+                sent.map_err(|_| self.shared.ending.error())?;
+                waiting.push(snapshot);
+            }
+            let (mut states, mut committables) = (Vec::new(), Vec::new());
+            for snapshot in waiting {
+                let snapshot = snapshot.await.map_err(|_| self.not_answered(id))?;
+                states.push(snapshot.state);
+                committables.extend(snapshot.committables);
+            }
+            self.prepared(id, committables).await?;
+            Ok(Checkpoint { id, identity: self.identity.clone(), start: self.start, states })
+        })
     }
 
     /// The engine has stored checkpoint `id` durably: what it holds may become visible. Does not
@@ -117,16 +126,16 @@ impl Sink {
     ///
     /// # Errors
     /// The error that ended the sink.
-    pub async fn checkpoint_completed(&self, id: u64) -> Result<()> {
-        self.checkpoint_ended(id, CheckpointOutcome::Completed).await
+    pub fn checkpoint_completed<'a>(&'a self, id: u64) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.checkpoint_ended(id, CheckpointOutcome::Completed).await })
     }
 
     /// Checkpoint `id` will never complete: what it held waits for the next one.
     ///
     /// # Errors
     /// The error that ended the sink.
-    pub async fn checkpoint_aborted(&self, id: u64) -> Result<()> {
-        self.checkpoint_ended(id, CheckpointOutcome::Aborted).await
+    pub fn checkpoint_aborted<'a>(&'a self, id: u64) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.checkpoint_ended(id, CheckpointOutcome::Aborted).await })
     }
 
     /// Waits until every session of the completed checkpoint `id`, or of a later one, is known to
@@ -134,15 +143,17 @@ impl Sink {
     ///
     /// # Errors
     /// The error that ended the sink.
-    pub async fn committed(&self, id: u64) -> Result<()> {
-        let mut committed = self.committed.clone();
-        tokio::select! {
-            biased;
-            () = self.shared.ending.ended() => Err(self.shared.ending.error()),
-            reached = committed.wait_for(|newest| *newest >= id) => {
-                reached.map(drop).map_err(|_| self.shared.ending.error())
+    pub fn committed<'a>(&'a self, id: u64) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let mut committed = self.committed.clone();
+            tokio::select! {
+                biased;
+                () = self.shared.ending.ended() => Err(self.shared.ending.error()),
+                reached = committed.wait_for(|newest| *newest >= id) => {
+                    reached.map(drop).map_err(|_| self.shared.ending.error())
+                }
             }
-        }
+        })
     }
 
     /// What it has done so far.
@@ -165,11 +176,13 @@ impl Sink {
     ///
     /// # Errors
     /// The error that had ended the sink before.
-    pub async fn close(mut self) -> Result<()> {
-        let failed = self.shared.ending.check();
-        self.shared.ending.close();
-        while self.tasks.join_next().await.is_some() {}
-        failed
+    pub fn close(mut self) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            let failed = self.shared.ending.check();
+            self.shared.ending.close();
+            while self.tasks.join_next().await.is_some() {}
+            failed
+        })
     }
 
     pub(crate) async fn prepared(&self, checkpoint: u64, committables: Vec<Vec<u8>>) -> Result<()> {

@@ -135,7 +135,7 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a client");
-            stream.read(&mut [0; 1]).await.expect("a byte");
+            stream.read_exact(&mut [0; 1]).await.expect("a byte");
         });
         let error = get(format!("http://{address}/")).await.expect_err("no answer comes");
         server.await.expect("it ends");

@@ -17,7 +17,8 @@ use serde::Serialize;
 pub enum Error {
     /// Another server has the directory.
     #[error(
-        "data directory {path}: another server is using it; stop that one, or give this one another directory"
+        "data directory {path}: another server is using it; stop that one, or give this one \
+         another directory"
     )]
     InUse {
         /// The directory.
@@ -33,7 +34,8 @@ pub enum Error {
     },
     /// There is nothing to read.
     #[error(
-        "data directory {path}: there are no tables here; name the directory that a server was started with"
+        "data directory {path}: there are no tables here; name the directory that a server was \
+         started with"
     )]
     NoTables {
         /// The directory.
@@ -57,7 +59,8 @@ pub enum Error {
     },
     /// The directory was written by a newer version.
     #[error(
-        "{file}: format {found} is newer than {known}, which this version reads; use the newer version"
+        "{file}: format {found} is newer than {known}, which this version reads; use the newer \
+         version"
     )]
     TooNew {
         /// The file, within the data directory.
@@ -171,8 +174,9 @@ impl Refusal {
             }
             Plane::Odps => {
                 let text = format!(
-                    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code><Message>{}</Message>\
-                     <RequestId>{request_id}</RequestId><HostId>localhost</HostId></Error>",
+                    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code>\
+                     <Message>{}</Message><RequestId>{request_id}</RequestId>\
+                     <HostId>localhost</HostId></Error>",
                     self.code,
                     quick_xml::escape::escape(&self.message),
                 );

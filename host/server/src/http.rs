@@ -17,6 +17,7 @@ use http::Response;
 use http_body_util::BodyExt;
 use http_body_util::Full;
 use http_body_util::Limited;
+use hyper::body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -144,18 +145,16 @@ async fn serve_connection(
 
 async fn answer(request: http::Request<Incoming>, limits: &Limits) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
-    let declared = head.headers.get(http::header::CONTENT_LENGTH);
-    let declared = declared.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
-    // A body without a length counts as the largest.
+    // A body of unknown length counts as the largest.
+    let declared = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
     let bytes = declared.unwrap_or(limits.body_bytes_max).min(limits.body_bytes_max);
     let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
     let _held = limits.body_bytes.acquire_many(permits).await.expect("it is never closed");
-    let body = Limited::new(body, limits.body_bytes_max + 1).collect();
+    let body = Limited::new(body, limits.body_bytes_max).collect();
     let body = match select(pin!(body), limits.clock.sleep(BODY_TIMEOUT)).await {
         Either::Left((Ok(body), _)) => body.to_bytes(),
         Either::Left((Err(error), _)) if error.is::<http_body_util::LengthLimitError>() => {
-            // One byte too many is enough for the service to say how many are allowed.
-            Bytes::from(vec![0; limits.body_bytes_max + 1])
+            return limits.service.refuse_large_body().map(Full::new);
         }
         Either::Left((Err(_), _)) | Either::Right(_) => {
             let mut response = Response::new(Full::default());

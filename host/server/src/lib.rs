@@ -18,18 +18,22 @@
 //!
 //! # fn post(address: std::net::SocketAddr, sql: &str) -> std::io::Result<String> {
 //! #     use std::io::{Read, Write};
-//! #     let body = format!("<Instance><Job><Tasks><SQL><Name>n</Name><Query>{sql}</Query></SQL></Tasks></Job></Instance>");
+//! #     let task = format!("<SQL><Name>n</Name><Query>{sql}</Query></SQL>");
+//! #     let body = format!("<Instance><Job><Tasks>{task}</Tasks></Job></Instance>");
 //! #     let mut stream = std::net::TcpStream::connect(address)?;
-//! #     write!(stream, "POST /api/projects/local/instances HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\
-//! #         Content-Length: {}\r\n\r\n{body}", body.len())?;
+//! #     let length = body.len();
+//! #     write!(stream, "POST /api/projects/local/instances HTTP/1.1\r\nHost: h\r\n")?;
+//! #     write!(stream, "Connection: close\r\nContent-Length: {length}\r\n\r\n{body}")?;
 //! #     let mut answer = String::new();
 //! #     stream.read_to_string(&mut answer)?;
 //! #     Ok(answer)
 //! # }
-//! # #[tokio::main(flavor = "multi_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[tokio::main(flavor = "multi_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?; let dir = dir.path();
 //! let server = Server::start(ServerSettings::new(dir), Components::system()).await?;
-//! let sql = "CREATE TABLE t (id BIGINT PRIMARY KEY, v STRING) TBLPROPERTIES ('transactional'='true')";
+//! let sql = "CREATE TABLE t (id BIGINT PRIMARY KEY, v STRING) \
+//!            TBLPROPERTIES ('transactional'='true')";
 //! assert!(post(server.address(), sql)?.starts_with("HTTP/1.1 201"));
 //! let batches = query(dir, "SELECT count(*) AS n FROM t").await?;
 //! assert_eq!(batches[0].schema().field(0).name(), "n");

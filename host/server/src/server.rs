@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use futures::future::BoxFuture;
 
 use crate::components::Access;
 use crate::components::Clock;
@@ -44,15 +45,20 @@ impl Server {
     /// Errors: `Listen` if the address is taken, `InUse` if the directory has a server, `Directory`
     /// if it cannot be written to, `Damaged` or `TooNew` if what is in it cannot be trusted or
     /// read.
-    pub async fn start(settings: ServerSettings, components: Components) -> Result<Self, Error> {
-        let (listener, address) = http::bind(settings.listen).await?;
-        let settings = ServerSettings { listen: address, ..settings };
-        let service = Service::open(&settings, &components).await?;
-        let clock = Arc::clone(&components.clock);
-        let listener =
-            Listener::serve(listener, Arc::clone(&service), clock, settings.body_bytes_max);
-        tracing::info!(%address, dir = %settings.dir.display(), "serving");
-        Ok(Self { service, listener, address })
+    pub fn start(
+        settings: ServerSettings,
+        components: Components,
+    ) -> BoxFuture<'static, Result<Self, Error>> {
+        Box::pin(async move {
+            let (listener, address) = http::bind(settings.listen).await?;
+            let settings = ServerSettings { listen: address, ..settings };
+            let service = Service::open(&settings, &components).await?;
+            let clock = Arc::clone(&components.clock);
+            let listener =
+                Listener::serve(listener, Arc::clone(&service), clock, settings.body_bytes_max);
+            tracing::info!(%address, dir = %settings.dir.display(), "serving");
+            Ok(Self { service, listener, address })
+        })
     }
 
     /// Where it listens.
@@ -78,9 +84,11 @@ impl Server {
     /// Lets requests that were begun end, closes, and gives the directory back.
     ///
     /// Errors: none at present.
-    pub async fn shutdown(self) -> Result<(), Error> {
-        self.listener.shutdown().await;
-        Ok(())
+    pub fn shutdown(self) -> BoxFuture<'static, Result<(), Error>> {
+        Box::pin(async move {
+            self.listener.shutdown().await;
+            Ok(())
+        })
     }
 }
 
@@ -89,10 +97,12 @@ impl Server {
 ///
 /// Errors: `Directory` or `NoTables` if there is nothing to read, `Query` for SQL that is wrong or
 /// no SELECT, `Damaged` or `TooNew` if the log cannot be trusted or read.
-pub async fn query(dir: &Path, sql: &str) -> Result<Vec<RecordBatch>, Error> {
-    let components = Components::system();
-    let (directory, catalog) = read(dir, &*components.disk).await?;
-    select::run(&catalog, directory.objects(), sql).await
+pub fn query<'a>(dir: &'a Path, sql: &'a str) -> BoxFuture<'a, Result<Vec<RecordBatch>, Error>> {
+    Box::pin(async move {
+        let components = Components::system();
+        let (directory, catalog) = read(dir, &*components.disk).await?;
+        select::run(&catalog.tables, directory.objects(), sql).await
+    })
 }
 
 /// The open sessions that a directory holds, oldest first. Waits for the disk.

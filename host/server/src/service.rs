@@ -12,6 +12,7 @@ use std::sync::MutexGuard;
 use arrow_array::RecordBatch;
 use bytes::Bytes;
 use futures::TryStreamExt;
+use futures::future::BoxFuture;
 use http::HeaderValue;
 use http::Method;
 use http::Response;
@@ -99,48 +100,67 @@ impl Service {
     /// Takes the directory, and recovers what was acknowledged.
     ///
     /// Errors: as of [`Server::start`](crate::Server::start), without those of the address.
-    pub async fn open(
-        settings: &ServerSettings,
-        components: &Components,
-    ) -> Result<Arc<Self>, Error> {
-        let directory = components
-            .disk
-            .open(&settings.dir, Access::Serve)
-            .map_err(|error| Error::opening(&settings.dir, error))?;
-        let clock = Arc::clone(&components.clock);
-        let identity = || format!("{:016x}", components.entropy.draw());
-        let log = Log::open(Arc::clone(&directory), Arc::clone(&clock), identity).await?;
-        let log = Arc::new(log);
-        let (spool, sessions) = recover(&directory, &log, settings, clock.now()).await?;
-        let spool = Arc::new(spool);
-        delete_orphans(&directory, &log).await?;
-        let ids = SessionIds::new(&log.catalog().identity);
-        let commits =
-            GroupCommit::new(Arc::clone(&directory), clock, Arc::clone(&spool), Arc::clone(&log));
-        let inner = Inner {
-            settings: settings.clone(),
-            components: components.clone(),
-            directory,
-            log,
-            spool,
-            commits,
-            ids,
-            counters: Counters::default(),
-            sql_instances: Mutex::default(),
-            sessions: Mutex::new(sessions),
-        };
-        Ok(Arc::new(Self { inner: Arc::new(inner) }))
+    pub fn open<'a>(
+        settings: &'a ServerSettings,
+        components: &'a Components,
+    ) -> BoxFuture<'a, Result<Arc<Self>, Error>> {
+        Box::pin(async move {
+            let directory = components
+                .disk
+                .open(&settings.dir, Access::Serve)
+                .map_err(|error| Error::opening(&settings.dir, error))?;
+            let clock = Arc::clone(&components.clock);
+            let identity = || format!("{:016x}", components.entropy.draw());
+            let log = Log::open(Arc::clone(&directory), Arc::clone(&clock), identity).await?;
+            let log = Arc::new(log);
+            let (spool, sessions) = recover(&directory, &log, settings, clock.now()).await?;
+            let spool = Arc::new(spool);
+            delete_orphans(&directory, &log).await?;
+            let ids = SessionIds::new(&log.catalog().identity);
+            let commits = GroupCommit::new(
+                Arc::clone(&directory),
+                clock,
+                Arc::clone(&spool),
+                Arc::clone(&log),
+            );
+            let inner = Inner {
+                settings: settings.clone(),
+                components: components.clone(),
+                directory,
+                log,
+                spool,
+                commits,
+                ids,
+                counters: Counters::default(),
+                sql_instances: Mutex::default(),
+                sessions: Mutex::new(sessions),
+            };
+            Ok(Arc::new(Self { inner: Arc::new(inner) }))
+        })
     }
 
     /// Answers a request. Never fails: what goes wrong is an answer too.
-    pub async fn respond(&self, request: http::Request<Bytes>) -> Response<Bytes> {
-        let inner = Arc::clone(&self.inner);
-        // A task of its own: a caller that goes away must not leave half a commit behind.
-        let answer = tokio::spawn(async move { inner.respond(request).await }).await;
-        answer.unwrap_or_else(|_| {
-            let id = self.inner.request_id();
-            rendered(Err(Refusal::internal("the server failed; see its log")), Plane::Tunnel, &id)
+    pub fn respond<'a>(&'a self, request: http::Request<Bytes>) -> BoxFuture<'a, Response<Bytes>> {
+        Box::pin(async move {
+            let inner = Arc::clone(&self.inner);
+            // A task of its own: a caller that goes away must not leave half a commit behind.
+            let answer = tokio::spawn(async move { inner.respond(request).await }).await;
+            answer.unwrap_or_else(|_| {
+                let id = self.inner.request_id();
+                rendered(
+                    Err(Refusal::internal("the server failed; see its log")),
+                    Plane::Tunnel,
+                    &id,
+                )
+            })
         })
+    }
+
+    /// Answers a request whose body was not even read.
+    pub(crate) fn refuse_large_body(&self) -> Response<Bytes> {
+        self.inner.counters.count_request();
+        self.inner.counters.count_refusal();
+        rendered(Err(self.inner.too_large()), Plane::Tunnel, &self.inner.request_id())
     }
 
     /// What has been done since the start.
@@ -163,9 +183,11 @@ impl Service {
     /// Runs one SELECT over what is committed.
     ///
     /// Errors: `Query` for SQL that is wrong or no SELECT.
-    pub async fn query(&self, sql: &str) -> Result<Vec<RecordBatch>, Error> {
-        let catalog = self.inner.log.catalog().clone();
-        select::run(&catalog, self.inner.directory.objects(), sql).await
+    pub fn query<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<Vec<RecordBatch>, Error>> {
+        Box::pin(async move {
+            let tables = self.inner.log.catalog().tables.clone();
+            select::run(&tables, self.inner.directory.objects(), sql).await
+        })
     }
 }
 
@@ -201,10 +223,7 @@ impl Inner {
 
     async fn route(&self, request: &Request, path: &[&str]) -> Result<Answer, Refusal> {
         if request.body.len() > self.settings.body_bytes_max {
-            let max = self.settings.body_bytes_max;
-            return Err(Refusal::too_large(format!(
-                "a body may have {max} bytes; send less at once"
-            )));
+            return Err(self.too_large());
         }
         match (&request.method, path) {
             (&Method::GET, ["healthz" | "readyz"]) => Ok(Answer::text("ok")),
@@ -234,6 +253,11 @@ impl Inner {
             (_, ["tables", table, "upserts"]) => route::upsert::respond(self, request, table).await,
             (_, path) => Err(unknown(request, path)),
         }
+    }
+
+    fn too_large(&self) -> Refusal {
+        let max = self.settings.body_bytes_max;
+        Refusal::too_large(format!("a body may have {max} bytes; send less at once"))
     }
 
     fn check_project(&self, project: &str) -> Result<(), Refusal> {

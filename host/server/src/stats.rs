@@ -56,12 +56,13 @@ pub struct OpenSession {
 impl OpenSession {
     pub(crate) fn new(facts: &SessionFacts, packs: usize, catalog: &Catalog) -> Self {
         let table = catalog.table_by_id(&facts.table_id);
-        let display =
-            |t: &crate::table::catalog::Table| partition::display(&t.schema, &facts.partition);
         Self {
             id: facts.id.clone(),
             table: facts.table.clone(),
-            partition: table.map_or_else(|| facts.partition.join(","), display),
+            partition: table.map_or_else(
+                || facts.partition.join(","),
+                |table| partition::display(&table.schema, &facts.partition),
+            ),
             created: facts.created_ms,
             lifecycle_hours: facts.lifecycle_hours,
             packs: packs as u64,

@@ -1,171 +1,169 @@
-//! The last record of each key: finds the earlier record of a key and marks it dropped.
+//! The last record of each key: one pass over one buffer finds the records that a later one of the
+//! same key replaced.
 //!
-//! Within `BucketBuffer`, beside its bytes, when `sink.merge.enable` is on. Invariant: the index
-//! names exactly the live records that have a key, each key once; live records stand in the order
-//! in which they came.
+//! Within `BucketBuffer`, when `sink.merge.enable` is on and the buffer is sealed or full: a row
+//! that comes is only noted, because asking an index of its bucket for each would miss the cache
+//! each time. Invariant: of each key exactly the last record is live, by comparison of the keys'
+//! bytes; notes stand in the order in which their records came.
 
 use alloc::vec::Vec;
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 
 use super::pool::{BufferPool, Chain};
 use super::words;
 
-/// One record in the buffer's bytes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Slot {
-    pub(super) start: usize,
-    /// Zero: dropped for a later record of its key. No record is empty.
-    pub(super) length: usize,
-    pub(super) crc: u32,
-    key_length: u32,
-    /// Up to eight bytes the key itself; beyond, half of its hash above its place in the chain of
-    /// keys.
-    key: u64,
-}
+/// What a note takes beside the key.
+pub(super) const NOTE_BYTES: usize = 12;
 
-impl Slot {
-    pub(super) fn is_live(&self) -> bool {
-        self.length > 0
-    }
-
-    fn hash(&self) -> u64 {
-        key_hash(self.key, self.key_length)
-    }
-}
-
-/// The records of one buffer and the index of their keys.
-#[derive(Debug, Default)]
-pub(super) struct KeyedRecords {
-    slots: Vec<Slot>,
-    /// Places in `slots`. Looked up only, never walked: its order means nothing.
-    index: HashTable<u32>,
-    /// The keys longer than eight bytes, each once.
-    keys: Chain,
-}
-
-impl KeyedRecords {
-    /// Takes a record that stands at `start`. Returns the length of the record of the same key that
-    /// it drops, or zero.
-    pub(super) fn insert(
-        &mut self,
-        pool: &mut BufferPool,
-        key: &[u8],
-        (start, length, crc): (usize, usize, u32),
-        expected: usize,
-    ) -> usize {
-        self.make_room(expected);
-        let key_length = u32::try_from(key.len()).expect("a key is shorter than a batch");
-        let short = key.len() <= INLINE_BYTES;
-        // The place in the chain is not known before the key is found to be new.
-        let word = if short { words::word(key) } else { words::hash(key) & !PLACE_MASK };
-        let (slots, keys) = (&self.slots, &self.keys);
-        let is_key = |at: &u32| {
-            let slot = &slots[*at as usize];
-            slot.key_length == key_length
-                && if short {
-                    slot.key == word
-                } else {
-                    slot.key & !PLACE_MASK == word && keys.holds(place(slot.key), key)
-                }
-        };
-        let rehash = |at: &u32| slots[*at as usize].hash();
-        let record = u32::try_from(slots.len()).expect("a buffer has fewer than 4 G records");
-        let (kept_key, dropped) = match self.index.entry(key_hash(word, key_length), is_key, rehash)
-        {
-            Entry::Occupied(mut entry) => {
-                let earlier = &mut self.slots[*entry.get() as usize];
-                *entry.get_mut() = record;
-                (earlier.key, core::mem::take(&mut earlier.length))
-            }
-            Entry::Vacant(entry) => {
-                entry.insert(record);
-                (if short { word } else { word | self.store_key(pool, key) }, 0)
-            }
-        };
-        self.slots.push(Slot { start, length, crc, key_length, key: kept_key });
-        dropped
-    }
-
-    /// Keeps a long key, and returns its place.
-    fn store_key(&mut self, pool: &mut BufferPool, key: &[u8]) -> u64 {
-        let place = self.keys.length() as u64;
-        assert!(place <= PLACE_MASK, "the keys of one buffer are less than 4 GiB");
-        self.keys.append(pool, key);
-        place
-    }
-
-    #[inline]
-    fn make_room(&mut self, expected: usize) {
-        if self.slots.len() == self.slots.capacity() {
-            self.grow(expected);
-        }
-    }
-
-    /// Grows in steps of two, but from an eighth of the expected number of records at once to all
-    /// of it: the records of a bucket that fills again and again are then indexed once, and a
-    /// bucket that has gone quiet costs nothing.
-    #[cold]
-    fn grow(&mut self, expected: usize) {
-        let count = self.slots.len();
-        let at_once = if count >= expected / 8 { expected } else { 0 };
-        let target = at_once.max(2 * count).max(4);
-        self.slots.reserve_exact(target - count);
-        // Left to itself the index would grow by asking for the hashes of slots all over the
-        // memory.
-        self.index = HashTable::with_capacity(self.slots.capacity());
-        self.fill_index();
-    }
-
-    /// Puts the live records into the index, which is empty.
-    fn fill_index(&mut self) {
-        let slots = &self.slots;
-        let rehash = |at: &u32| slots[*at as usize].hash();
-        for (at, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.is_live()) {
-            let record = u32::try_from(at).expect("a buffer has fewer than 4 G records");
-            self.index.insert_unique(slot.hash(), record, rehash);
-        }
-    }
-
-    /// All records, dropped ones included, in the order in which they came.
-    pub(super) fn slots(&self) -> &[Slot] {
-        &self.slots
-    }
-
-    /// Bytes of the keys that are not kept in place.
-    pub(super) fn key_bytes(&self) -> usize {
-        self.keys.length()
-    }
-
-    /// Forgets the dropped records; `place` moves each live one and returns where it now stands.
-    pub(super) fn compact(&mut self, mut place: impl FnMut(&Slot) -> usize) {
-        self.slots.retain(Slot::is_live);
-        for slot in &mut self.slots {
-            slot.start = place(slot);
-        }
-        self.index.clear();
-        self.fill_index();
-    }
-
-    /// Ends the records; the chunks of the keys go back.
-    pub(super) fn release(mut self, pool: &mut BufferPool) {
-        self.keys.release(pool);
-    }
-}
-
+/// Notes a record with its key.
 #[inline]
-fn key_hash(key: u64, key_length: u32) -> u64 {
-    let known = if key_length as usize <= INLINE_BYTES { key } else { key & !PLACE_MASK };
-    words::mix(known ^ words::mix(u64::from(key_length)))
+pub(super) fn note(notes: &mut Chain, pool: &mut BufferPool, length: usize, crc: u32, key: &[u8]) {
+    let length = u32::try_from(length).expect("a record is shorter than 2 GiB");
+    assert!(length & REPLACED == 0, "a record is shorter than 2 GiB");
+    let key_length = u32::try_from(key.len()).expect("a key is shorter than its record");
+    let mut head = [0; NOTE_BYTES];
+    head[..4].copy_from_slice(&length.to_le_bytes());
+    head[4..8].copy_from_slice(&crc.to_le_bytes());
+    head[8..].copy_from_slice(&key_length.to_le_bytes());
+    notes.append(pool, &head);
+    notes.append(pool, key);
 }
 
-/// Where a long key stands in the chain of keys.
-fn place(key: u64) -> usize {
-    usize::try_from(key & PLACE_MASK).expect("32 bits are an index")
+/// What is known of one record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Note<'a> {
+    /// The record's bytes.
+    pub(super) length: usize,
+    /// The record's checksum.
+    pub(super) crc: u32,
+    /// Whether a later record has its key.
+    pub(super) replaced: bool,
+    /// Its key.
+    pub(super) key: &'a [u8],
 }
 
-/// Keys up to this length are kept in the slot.
-const INLINE_BYTES: usize = 8;
+/// The memory of the pass: reused for all buffers, empty of meaning between two passes.
+#[derive(Debug, Default)]
+pub(super) struct MergeScratch {
+    /// The notes of one buffer in one piece.
+    notes: Vec<u8>,
+    /// Open addressing: half of a hash above the place of a note counted from one; zero is free.
+    index: Vec<u64>,
+    /// How many passes there were: tells a buffer whether the notes are still its own.
+    passes: u64,
+}
 
-/// The half of `Slot::key` that is a place.
-const PLACE_MASK: u64 = 0xffff_ffff;
+/// What the pass left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Live {
+    /// Bytes of the live records.
+    pub(super) bytes: usize,
+    /// How many there are.
+    pub(super) records: u32,
+}
+
+impl MergeScratch {
+    /// Reads the notes of a buffer, of so many records, and marks those that were replaced.
+    pub(super) fn merge(&mut self, notes: &Chain, records: u32) -> Live {
+        self.passes += 1;
+        self.notes.clear();
+        self.notes.reserve(notes.length());
+        notes.pieces(0..notes.length()).for_each(|piece| self.notes.extend_from_slice(piece));
+        assert!(self.notes.len() < u32::MAX as usize, "the notes of one buffer are below 4 GiB");
+        // Filled to four fifths at most: a probe then sees two places on average, side by side.
+        let places = (records as usize + records as usize / 4 + 1).next_power_of_two();
+        self.index.clear();
+        self.index.resize(places, 0);
+        let mut live = Live { bytes: 0, records: 0 };
+        let mut at = 0;
+        while let Some(note) = read(&self.notes, at) {
+            let (length, next) = (note.length, at + NOTE_BYTES + note.key.len());
+            live.bytes += length;
+            match self.replace(at) {
+                Some(replaced) => live.bytes -= replaced,
+                None => live.records += 1,
+            }
+            at = next;
+        }
+        live
+    }
+
+    /// Puts the note at this place into the index. Returns the length of the record that it
+    /// replaces, which is marked.
+    #[inline]
+    fn replace(&mut self, at: usize) -> Option<usize> {
+        let key = read(&self.notes, at)?.key;
+        let hash = words::hash(key);
+        let mask = self.index.len() - 1;
+        let entry = (hash & HASH_HALF) | (at as u64 + 1);
+        let mut place = hash as usize & mask;
+        loop {
+            let found = self.index[place];
+            if found == 0 {
+                self.index[place] = entry;
+                return None;
+            }
+            if (found ^ entry) & HASH_HALF == 0 {
+                let earlier_at = (found & !HASH_HALF) as usize - 1;
+                let earlier = read(&self.notes, earlier_at).expect("the index names notes");
+                if words::same(earlier.key, key) {
+                    let length = earlier.length;
+                    self.index[place] = entry;
+                    // The mark is the highest bit of the length.
+                    self.notes[earlier_at + 3] |= (REPLACED >> 24) as u8;
+                    return Some(length);
+                }
+            }
+            place = (place + 1) & mask;
+        }
+    }
+
+    /// The number of the last pass.
+    pub(super) fn pass(&self) -> u64 {
+        self.passes
+    }
+
+    /// The notes of the last pass, in order.
+    pub(super) fn notes(&self) -> impl Iterator<Item = Note<'_>> {
+        let mut at = 0;
+        core::iter::from_fn(move || {
+            let note = read(&self.notes, at)?;
+            at += NOTE_BYTES + note.key.len();
+            Some(note)
+        })
+    }
+
+    /// Where the live records stand, those next to each other as one range.
+    pub(super) fn live_runs(&self) -> impl Iterator<Item = core::ops::Range<usize>> {
+        let mut notes = self.notes().peekable();
+        let mut at = 0;
+        core::iter::from_fn(move || {
+            while let Some(replaced) = notes.next_if(|note| note.replaced) {
+                at += replaced.length;
+            }
+            let start = at;
+            while let Some(live) = notes.next_if(|note| !note.replaced) {
+                at += live.length;
+            }
+            (at > start).then_some(start..at)
+        })
+    }
+}
+
+/// The note at a place; none at the end.
+#[inline]
+fn read(notes: &[u8], at: usize) -> Option<Note<'_>> {
+    let (head, rest) = notes.get(at..)?.split_first_chunk::<NOTE_BYTES>()?;
+    let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    Some(Note {
+        length: (word(0) & !REPLACED) as usize,
+        crc: word(4),
+        replaced: word(0) & REPLACED != 0,
+        key: &rest[..word(8) as usize],
+    })
+}
+
+/// Marks the length of a replaced record.
+const REPLACED: u32 = 1 << 31;
+
+/// The half of an index entry that is of the hash.
+const HASH_HALF: u64 = !0 << 32;

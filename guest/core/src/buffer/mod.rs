@@ -1,8 +1,8 @@
 //! Encoded rows of one bucket of one partition, waiting to be sent as one pack.
 //!
-//! After `record` in a row's way, before `flush`. Invariant: what `seal` takes out are the records
-//! that `push` put in, in their order, without those that a later record of the same key replaced;
-//! `held` is what they take, to the byte.
+//! After `record` in a row's way, before `flush`. Invariant: what is taken out as a pack are the
+//! records that `push` put in, in their order, without those that a later record of the same key
+//! replaced; `held` is what they take, to the byte.
 
 mod account;
 mod merge;
@@ -14,47 +14,33 @@ pub(crate) mod words;
 use alloc::vec::Vec;
 
 use crate::record::pack_trailer;
-use merge::{KeyedRecords, Slot};
+use merge::{Live, MergeScratch, NOTE_BYTES};
 use pool::Chain;
 
 pub use account::BufferAccount;
 pub use pool::{BufferPool, CHUNK_BYTES};
 
-/// What a record takes beside its bytes when records are not merged: its checksum, in a list that
-/// grows by doubling.
-pub const RECORD_OVERHEAD_BYTES: usize = 8;
+/// What a record takes beside its bytes when records are not merged: its checksum.
+pub const RECORD_OVERHEAD_BYTES: usize = 4;
 
-/// What a record takes beside its bytes when records are merged: its slot of 24 bytes and its place
-/// in the index, both with the room that growth leaves, and a key of up to eight bytes.
-pub const KEYED_RECORD_OVERHEAD_BYTES: usize = 48;
+/// What a record takes beside its bytes and those of its key when records are merged: its length,
+/// its checksum, and the length of the key.
+pub const KEYED_RECORD_OVERHEAD_BYTES: usize = NOTE_BYTES;
 
 /// The buffer of one bucket. Holds no memory while it is empty.
 ///
-/// Its held bytes are those of all records in it, live or dropped, plus those of keys longer than
-/// eight bytes, plus one of the two overheads a record. Beside that it may waste less than one
-/// chunk for the records and one for the keys.
+/// Its held bytes are those of all records in it, replaced ones included, plus those of their keys
+/// if they are merged, plus one of the two overheads a record. Beside that it may waste less than
+/// two chunks.
 #[derive(Debug, Default)]
 pub struct BucketBuffer {
     bytes: Chain,
-    records: Records,
-    live_bytes: usize,
-    live_records: u32,
-    /// How many records the last packs had: a bucket that was full once will be again.
-    expected: usize,
-}
-
-/// What is known of each record.
-#[derive(Debug)]
-enum Records {
-    Keyed(KeyedRecords),
-    /// The checksums.
-    Plain(Vec<u32>),
-}
-
-impl Default for Records {
-    fn default() -> Self {
-        Self::Plain(Vec::new())
-    }
+    /// Of each record the checksum; if records are merged, its length and key too.
+    notes: Chain,
+    records: u32,
+    keyed: bool,
+    /// What the pass of this number found, if no record came since.
+    found: Option<(u64, Live)>,
 }
 
 /// A buffer's rows as the wire wants them.
@@ -74,9 +60,8 @@ impl BucketBuffer {
         Self::default()
     }
 
-    /// Adds an encoded record and its checksum. Given a key, the earlier record of the same key is
-    /// dropped: it does not count any more and is not sent. Returns the change of the held bytes,
-    /// which is negative when holes were closed.
+    /// Adds an encoded record and its checksum. Given a key, an earlier record of the same key is
+    /// not sent any more. Returns by how much the held bytes grew.
     ///
     /// Panics if the record is empty, or if only some records of a buffer have keys.
     #[inline]
@@ -86,151 +71,149 @@ impl BucketBuffer {
         record: &[u8],
         crc: u32,
         key: Option<&[u8]>,
-    ) -> i64 {
+    ) -> usize {
         assert!(!record.is_empty(), "a record has at least its end");
-        let before = self.held();
-        let start = self.bytes.length();
+        assert!(
+            self.keyed == key.is_some() || self.records == 0,
+            "all records of a buffer have keys, or none has"
+        );
+        self.keyed = key.is_some();
+        self.found = None;
+        self.records = self.records.checked_add(1).expect("a buffer has fewer than 4 G records");
         self.bytes.append(pool, record);
-        self.live_bytes += record.len();
-        self.live_records += 1;
         match key {
-            None => self.plain().push(crc),
-            Some(key) => self.push_keyed(pool, key, (start, record.len(), crc)),
-        }
-        difference(before, self.held())
-    }
-
-    /// The checksums of records without keys.
-    fn plain(&mut self) -> &mut Vec<u32> {
-        match &mut self.records {
-            Records::Plain(crcs) => crcs,
-            Records::Keyed(_) => panic!("all records of a buffer have keys, or none has"),
-        }
-    }
-
-    fn push_keyed(&mut self, pool: &mut BufferPool, key: &[u8], record: (usize, usize, u32)) {
-        if let Records::Plain(crcs) = &self.records {
-            assert!(crcs.is_empty(), "all records of a buffer have keys, or none has");
-            self.records = Records::Keyed(KeyedRecords::default());
-        }
-        let Records::Keyed(keyed) = &mut self.records else { unreachable!("it was just made so") };
-        let dropped = keyed.insert(pool, key, record, self.expected);
-        if dropped > 0 {
-            self.live_bytes -= dropped;
-            self.live_records -= 1;
-            self.close_holes(pool);
-        }
-    }
-
-    /// Moves the live records together once holes take more than they do, so that a hot key cannot
-    /// fill the memory. Each move is paid for by as many dropped bytes.
-    fn close_holes(&mut self, pool: &mut BufferPool) {
-        let Records::Keyed(keyed) = &mut self.records else { return };
-        let live = self.live_bytes + self.live_records as usize * KEYED_RECORD_OVERHEAD_BYTES;
-        let all = self.bytes.length() + keyed.slots().len() * KEYED_RECORD_OVERHEAD_BYTES;
-        let holes = all - live;
-        if holes <= live || holes < HOLES_MIN {
-            return;
-        }
-        let mut moved = Chain::default();
-        keyed.compact(|slot| {
-            let start = moved.length();
-            for piece in self.bytes.pieces(range(slot)) {
-                moved.append(pool, piece);
+            None => {
+                self.notes.append(pool, &crc.to_le_bytes());
+                record.len() + RECORD_OVERHEAD_BYTES
             }
-            start
-        });
-        self.bytes.release(pool);
-        self.bytes = moved;
+            Some(key) => {
+                merge::note(&mut self.notes, pool, record.len(), crc, key);
+                record.len() + key.len() + KEYED_RECORD_OVERHEAD_BYTES
+            }
+        }
     }
 
-    /// The records' bytes as they would be sent, without the trailer.
+    /// The bytes of the records in it, replaced ones included.
     #[inline]
     pub fn bytes(&self) -> usize {
-        self.live_bytes
+        self.bytes.length()
     }
 
-    /// How many records would be sent.
+    /// How many records are in it, replaced ones included.
     #[inline]
     pub fn records(&self) -> u32 {
-        self.live_records
+        self.records
     }
 
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        self.live_records == 0
+        self.records == 0
     }
 
     /// The bytes that it takes, as defined above.
     #[inline]
     pub fn held(&self) -> usize {
-        match &self.records {
-            Records::Plain(crcs) => self.bytes.length() + crcs.len() * RECORD_OVERHEAD_BYTES,
-            Records::Keyed(keyed) => {
-                let overhead = keyed.slots().len() * KEYED_RECORD_OVERHEAD_BYTES;
-                self.bytes.length() + keyed.key_bytes() + overhead
-            }
-        }
+        self.bytes.length() + self.notes.length()
     }
 
     /// Takes everything out as one pack; the chunks go back to the pool.
     ///
     /// Panics if the buffer is empty: an empty pack is never sent.
     pub fn seal(&mut self, pool: &mut BufferPool) -> SealedPack {
-        assert!(!self.is_empty(), "only a buffer with records is sealed");
-        let (records, bytes_freed) = (self.live_records, self.held());
-        let mut body = self.body();
-        match core::mem::take(&mut self.records) {
-            Records::Plain(crcs) => pack_trailer(crcs.iter().copied(), records, &mut body),
-            Records::Keyed(keyed) => {
-                let live = keyed.slots().iter().filter(|slot| slot.is_live());
-                pack_trailer(live.map(|slot| slot.crc), records, &mut body);
-                keyed.release(pool);
+        let live = self.merge(pool);
+        self.take(pool, live)
+    }
+
+    /// What to do when `bytes` has reached a limit: nothing, if the buffer is full, and it should be
+    /// sealed; but if replaced records take a quarter of it, they are dropped, so that a hot key
+    /// cannot fill the memory. Returns the change of the held bytes, or none if it is full.
+    ///
+    /// A pass over the buffer is paid for by a quarter of the limit in new records.
+    pub fn relieve(&mut self, pool: &mut BufferPool, limit: usize) -> Option<i64> {
+        let live = self.merge(pool);
+        if !self.keyed || live.bytes >= limit / 4 * 3 {
+            return None;
+        }
+        let before = self.held();
+        self.drop_replaced(pool);
+        Some(difference(before, self.held()))
+    }
+
+    /// Finds what is replaced; the notes in the scratch memory are then those of this buffer.
+    fn merge(&mut self, pool: &mut BufferPool) -> Live {
+        if !self.keyed {
+            return Live { bytes: self.bytes.length(), records: self.records };
+        }
+        match self.found {
+            Some((pass, live)) if pass == pool.scratch.pass() => live,
+            _ => {
+                let live = pool.scratch.merge(&self.notes, self.records);
+                self.found = Some((pool.scratch.pass(), live));
+                live
             }
         }
+    }
+
+    fn take(&mut self, pool: &mut BufferPool, live: Live) -> SealedPack {
+        assert!(!self.is_empty(), "only a buffer with records is sealed");
+        let bytes_freed = self.held();
+        let mut body = self.body(&pool.scratch, live);
+        if self.keyed {
+            let notes = pool.scratch.notes().filter(|note| !note.replaced);
+            pack_trailer(notes.map(|note| note.crc), live.records, &mut body);
+        } else {
+            // Four bytes each: none is split between two chunks.
+            let notes = self.notes.pieces(0..self.notes.length());
+            let crcs = notes.flat_map(|piece| piece.as_chunks::<RECORD_OVERHEAD_BYTES>().0);
+            pack_trailer(crcs.map(|crc| u32::from_le_bytes(*crc)), live.records, &mut body);
+        }
+        self.notes.release(pool);
         self.bytes.release(pool);
-        // A pack that a barrier cut short says little: half of what was expected still is.
-        let expected = (records as usize).max(self.expected / 2);
-        *self = Self { expected, ..Self::default() };
-        SealedPack { body, records, bytes_freed }
+        *self = Self::default();
+        SealedPack { body, records: live.records, bytes_freed }
     }
 
     /// The live records' bytes, with room for the trailer.
-    fn body(&self) -> Vec<u8> {
-        let mut body = Vec::with_capacity(self.live_bytes + TRAILER_BYTES_MAX);
-        match &self.records {
-            Records::Keyed(keyed) if self.live_bytes < self.bytes.length() => {
-                body.resize(self.live_bytes, 0);
-                let live = keyed.slots().iter().filter(|slot| slot.is_live());
-                let pieces = live.flat_map(|slot| self.bytes.pieces(range(slot)));
-                let mut rest = body.as_mut_slice();
-                for piece in pieces {
-                    let (now, later) = rest.split_at_mut(piece.len());
-                    words::copy(now, piece);
-                    rest = later;
-                }
-                assert!(rest.is_empty(), "the live bytes are those of the live records");
-            }
-            _ => self
-                .bytes
-                .pieces(0..self.bytes.length())
-                .for_each(|piece| body.extend_from_slice(piece)),
+    fn body(&self, scratch: &MergeScratch, live: Live) -> Vec<u8> {
+        let mut body = Vec::with_capacity(live.bytes + TRAILER_BYTES_MAX);
+        if live.bytes == self.bytes.length() {
+            let pieces = self.bytes.pieces(0..live.bytes);
+            pieces.for_each(|piece| body.extend_from_slice(piece));
+            return body;
         }
+        body.resize(live.bytes, 0);
+        let mut rest = body.as_mut_slice();
+        for piece in scratch.live_runs().flat_map(|run| self.bytes.pieces(run)) {
+            let (now, later) = rest.split_at_mut(piece.len());
+            words::copy(now, piece);
+            rest = later;
+        }
+        assert!(rest.is_empty(), "the live bytes are those of the live records");
         body
     }
-}
 
-fn range(slot: &Slot) -> core::ops::Range<usize> {
-    slot.start..slot.start + slot.length
+    /// Keeps the live records only, in their order.
+    fn drop_replaced(&mut self, pool: &mut BufferPool) {
+        let scratch = core::mem::take(&mut pool.scratch);
+        let mut bytes = core::mem::take(&mut self.bytes);
+        for run in scratch.live_runs() {
+            bytes.pieces(run).for_each(|piece| self.bytes.append(pool, piece));
+        }
+        bytes.release(pool);
+        self.notes.release(pool);
+        (self.records, self.found) = (0, None);
+        for note in scratch.notes().filter(|note| !note.replaced) {
+            merge::note(&mut self.notes, pool, note.length, note.crc, note.key);
+            self.records += 1;
+        }
+        pool.scratch = scratch;
+    }
 }
 
 fn difference(before: usize, after: usize) -> i64 {
     let signed = |n: usize| i64::try_from(n).expect("a buffer is far smaller than 2^63 bytes");
     signed(after) - signed(before)
 }
-
-/// Holes of less than this are left: closing them would save less than it costs.
-const HOLES_MIN: usize = 4 * CHUNK_BYTES;
 
 /// Two tags of four bytes, a count and a checksum of at most ten each.
 const TRAILER_BYTES_MAX: usize = 28;

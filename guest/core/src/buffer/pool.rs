@@ -2,13 +2,14 @@
 //!
 //! Under `BucketBuffer`, which appends records to a chain of chunks. Invariant: a chunk is in
 //! exactly one chain or in the pool; a chain holds no chunk that has no byte in it; no byte moves
-//! once it is appended.
+//! within the chain once it is appended.
 
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use super::merge::MergeScratch;
 use super::words;
 
 /// Bytes of one chunk.
@@ -20,7 +21,7 @@ pub const CHUNK_BYTES: usize = 4 << 10;
 
 type Chunk = Box<[u8; CHUNK_BYTES]>;
 
-/// Chunks that no buffer uses at the moment.
+/// Chunks that no buffer uses at the moment, and the memory that merging works in.
 ///
 /// It allocates when a row needs a chunk and none is free, and never gives memory back: in a
 /// sandbox, linear memory does not shrink, so what was needed once is kept for the next time.
@@ -28,6 +29,8 @@ type Chunk = Box<[u8; CHUNK_BYTES]>;
 pub struct BufferPool {
     free: Vec<Chunk>,
     allocated: usize,
+    /// One for all buffers, so that it stays in the cache.
+    pub(super) scratch: MergeScratch,
 }
 
 impl BufferPool {
@@ -53,75 +56,88 @@ impl BufferPool {
             zeroed.try_into().expect("the slice has the length of a chunk")
         })
     }
+
+    /// Lends a chunk of the same bytes.
+    fn lend_copy(&mut self, bytes: &Chunk) -> Chunk {
+        let Some(mut chunk) = self.free.pop() else {
+            self.allocated += 1;
+            return bytes.clone();
+        };
+        chunk.copy_from_slice(bytes.as_slice());
+        chunk
+    }
 }
 
 /// Bytes appended one after another, spread over chunks. Holds no memory while it is empty.
+///
+/// Only the last chunk is written in small pieces, and it stays the same chunk: when it is full,
+/// its bytes go to another as a whole. So the chunks that rows are written to, one of each bucket,
+/// stay in the cache, and what leaves it leaves in long runs: writing 90 bytes here and there in
+/// memory that the cache does not hold took as long as encoding them.
 #[derive(Debug, Default)]
 pub(super) struct Chain {
-    chunks: Vec<Chunk>,
-    length: usize,
+    full: Vec<Chunk>,
+    last: Option<Chunk>,
+    /// How many bytes of `last` count.
+    at: usize,
 }
 
 impl Chain {
     /// Bytes appended so far.
+    #[inline]
     pub(super) fn length(&self) -> usize {
-        self.length
+        self.full.len() * CHUNK_BYTES + self.at
     }
 
     /// Appends the bytes, across chunks if need be.
     #[inline]
     pub(super) fn append(&mut self, pool: &mut BufferPool, bytes: &[u8]) {
-        let at = self.length % CHUNK_BYTES;
-        let end = at + bytes.len();
-        match self.chunks.last_mut() {
-            // A position of zero is that of a chunk still to be lent.
-            Some(chunk) if at > 0 && end <= CHUNK_BYTES => words::copy(&mut chunk[at..end], bytes),
+        let end = self.at + bytes.len();
+        match &mut self.last {
+            Some(chunk) if end <= CHUNK_BYTES => words::copy(&mut chunk[self.at..end], bytes),
             _ => return self.append_across(pool, bytes),
         }
-        self.length += bytes.len();
+        self.at = end;
     }
 
     #[cold]
+    #[inline(never)]
     fn append_across(&mut self, pool: &mut BufferPool, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let at = self.length % CHUNK_BYTES;
-            if at == 0 {
-                self.chunks.push(pool.lend());
+            let chunk = self.last.get_or_insert_with(|| pool.lend());
+            if self.at == CHUNK_BYTES {
+                self.full.push(pool.lend_copy(chunk));
+                self.at = 0;
             }
-            let (now, later) = bytes.split_at(bytes.len().min(CHUNK_BYTES - at));
-            let chunk = self.chunks.last_mut().expect("one was lent, or the last has room");
-            words::copy(&mut chunk[at..at + now.len()], now);
-            self.length += now.len();
+            let (now, later) = bytes.split_at(bytes.len().min(CHUNK_BYTES - self.at));
+            words::copy(&mut chunk[self.at..self.at + now.len()], now);
+            self.at += now.len();
             bytes = later;
         }
     }
 
     /// The bytes of a range, chunk by chunk.
     pub(super) fn pieces(&self, range: Range<usize>) -> impl Iterator<Item = &[u8]> {
-        assert!(range.end <= self.length, "a range ends within the chain");
+        assert!(range.end <= self.length(), "a range ends within the chain");
         let chunks = range.start / CHUNK_BYTES..range.end.div_ceil(CHUNK_BYTES);
         chunks.map(move |index| {
             let first = index * CHUNK_BYTES;
             let from = range.start.saturating_sub(first);
             let to = (range.end - first).min(CHUNK_BYTES);
-            &self.chunks[index][from..to]
+            &self.chunk(index)[from..to]
         })
     }
 
-    /// Whether these bytes stand at `start`.
-    pub(super) fn holds(&self, start: usize, bytes: &[u8]) -> bool {
-        let mut rest = bytes;
-        self.pieces(start..start + bytes.len()).all(|piece| {
-            let (now, later) = rest.split_at(piece.len());
-            rest = later;
-            words::same(piece, now)
-        })
+    fn chunk(&self, index: usize) -> &Chunk {
+        let last = || self.last.as_ref().expect("what is not in a full chunk is in the last");
+        self.full.get(index).unwrap_or_else(last)
     }
 
     /// Empties the chain; its chunks go back.
     pub(super) fn release(&mut self, pool: &mut BufferPool) {
-        pool.free.append(&mut self.chunks);
-        self.length = 0;
+        pool.free.append(&mut self.full);
+        pool.free.extend(self.last.take());
+        self.at = 0;
     }
 }
 
@@ -141,7 +157,8 @@ mod tests {
             let start = chain.length();
             chain.append(&mut pool, &bytes);
             expected.extend_from_slice(&bytes);
-            assert!(chain.holds(start, &bytes));
+            assert_eq!(chain.length(), expected.len());
+            assert_eq!(chain.pieces(start..expected.len()).collect::<Vec<_>>().concat(), bytes);
         }
         assert_eq!(chain.pieces(0..chain.length()).collect::<Vec<_>>().concat(), expected);
         let middle = 100..2 * CHUNK_BYTES;

@@ -44,6 +44,8 @@ struct Scratch {
     hashes: Vec<i32>,
     record: RecordBytes,
     key: RecordBytes,
+    /// By partition, the bytes buffered of this batch that the account does not know yet.
+    unaccounted: Vec<usize>,
 }
 
 /// Where a row belongs.
@@ -103,8 +105,13 @@ impl Writer {
         let batch = RowBatch::parse(bytes, &self.path.plan)?;
         let mut scratch = core::mem::take(&mut self.path.scratch);
         let taken = self.take_batch(&batch, &mut scratch);
+        for index in 0..scratch.unaccounted.len() {
+            let index = u32::try_from(index).expect("indices are 32 bits wide");
+            self.account_for(PartitionIndex(index), &mut scratch);
+        }
         self.path.scratch = scratch;
         taken?;
+        self.seal_partitions();
         self.count("messaging.client.consumed.messages", batch.rows() as u64);
         self.relieve();
         Ok(())
@@ -118,6 +125,7 @@ impl Writer {
             self.refuse(batch, *row, fault)?;
         }
         self.meet_partitions();
+        scratch.unaccounted.resize(self.partitions.len(), 0);
         self.path.hasher.hash_batch(batch, &mut scratch.hashes);
         for row in 0..batch.rows() {
             let partition = scratch.partitions[row];
@@ -132,8 +140,14 @@ impl Writer {
                 self.refuse(batch, row, &fault)?;
             }
         }
-        self.seal_partitions();
         Ok(())
+    }
+
+    /// Tells the account what was buffered of a partition since it was last told.
+    fn account_for(&mut self, partition: PartitionIndex, scratch: &mut Scratch) {
+        let bytes = core::mem::take(&mut scratch.unaccounted[partition.0 as usize]);
+        let bytes = i64::try_from(bytes).expect("a batch is far smaller than 2^63 bytes");
+        self.account.add(partition, bytes);
     }
 
     /// Encodes and buffers one row.
@@ -163,13 +177,24 @@ impl Writer {
         partition.last_batch = self.batches;
         let slot = partition.slot(place.bucket);
         slot.moved_out += u64::from(moved_out);
-        let change = slot.buffer.push(&mut self.pool, &scratch.record, crc, key);
+        let grown = slot.buffer.push(&mut self.pool, &scratch.record, crc, key);
         let full = slot.buffer.bytes() >= self.config.bucket_buffer.0 as usize;
-        self.account.add(place.partition, change);
+        scratch.unaccounted[place.partition.0 as usize] += grown;
         if full {
-            self.seal_full(place.partition, place.bucket);
+            self.account_for(place.partition, scratch);
+            self.relieve_bucket(place);
         }
         Ok(())
+    }
+
+    /// Seals a full buffer, unless it is full of what later rows have replaced.
+    fn relieve_bucket(&mut self, place: Place) {
+        let limit = self.config.bucket_buffer.0 as usize;
+        let slot = self.partitions[place.partition.0 as usize].slot(place.bucket);
+        match slot.buffer.relieve(&mut self.pool, limit) {
+            Some(change) => self.account.add(place.partition, change),
+            None => self.seal_full(place.partition, place.bucket),
+        }
     }
 
     /// Whether the after-image of this before-image is the next row, of the same key and partition:

@@ -36,7 +36,7 @@ use crate::source::parquet::ParquetSource;
 use crate::source::parquet::Selection;
 use crate::source::position::Offset;
 use crate::state::JobState;
-use crate::state::StateStore;
+use crate::state::StateDirectory;
 
 /// Departures of January 2013 from New York, as changes.
 const SAMPLE: &[u8] = include_bytes!("../../data/flights_cdc_2013_01.parquet");
@@ -50,7 +50,8 @@ const WRITERS: u32 = 4;
 const BUCKETS: u32 = 8;
 const TOTALS: &str =
     "SELECT count(*), count(DISTINCT day), sum(distance), sum(arr_delay) FROM flights";
-const SHOWN: &str = "SELECT carrier, count(*) AS flights, round(avg(arr_delay), 1) AS late_by_minutes FROM flights \
+const SHOWN: &str = "SELECT carrier, count(*) AS flights, \
+                     round(avg(arr_delay), 1) AS late_by_minutes FROM flights \
                      GROUP BY carrier ORDER BY flights DESC LIMIT 5";
 
 /// Arguments of `demo`.
@@ -100,7 +101,7 @@ fn directory(wanted: Option<&Path>) -> anyhow::Result<(PathBuf, Option<tempfile:
 }
 
 async fn ingest(server: &Server, dir: &Path, interval: Duration) -> anyhow::Result<JobReport> {
-    let store = StateStore::open(&dir.join("state"))?;
+    let states = StateDirectory::open(&dir.join("state"))?;
     let source = source()?;
     let components = Components::system();
     let table = table(&source.schema())?;
@@ -108,7 +109,7 @@ async fn ingest(server: &Server, dir: &Path, interval: Duration) -> anyhow::Resu
     sink::set_default(&mut options, sink::TABLE, &table.name);
     options.insert(String::from("sink.parallelism"), WRITERS.to_string());
     local::point_at(server, &mut options);
-    let settings = sink::settings(options, &store.journal_dir(), interval)?;
+    let settings = sink::settings(options, &states.journal_dir(), interval)?;
     let catalog = sink::catalog(&settings, &components).await?;
     catalog.execute(&table.create_statement()).await?;
     let plugin = Plugin::embedded()?;
@@ -122,7 +123,7 @@ async fn ingest(server: &Server, dir: &Path, interval: Duration) -> anyhow::Resu
         finished: false,
     };
     let cadence = Cadence { interval, events_max: Some(CHECKPOINT_EVENTS_MAX), rate: None };
-    let engine = Engine::new(opened, store, components, state)?
+    let engine = Engine::new(opened, states, components, state)?
         .cadence(cadence)
         .progress(Progress::new(Some(SAMPLE_EVENTS)));
     let (outcome, opened) = engine.run(Box::new(source)).await?;

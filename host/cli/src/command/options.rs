@@ -91,7 +91,8 @@ pub(crate) fn check_names<'n>(
         let nearest = known.iter().min_by_key(|known| distance(name, known));
         let nearest = nearest.map(|name| name.as_str()).unwrap_or_default();
         return Err(bad_input(format!(
-            "[sink] {name}: there is no such option; did you mean `{nearest}`? `upsert-sink options` lists all"
+            "[sink] {name}: there is no such option; did you mean `{nearest}`? `upsert-sink \
+            options` lists all"
         )));
     }
     Ok(())

@@ -14,6 +14,7 @@ use arrow_schema::SchemaRef;
 use upsert_sink::Catalog;
 use upsert_sink::Checkpoint;
 use upsert_sink::Components;
+use upsert_sink::ErrorKind;
 use upsert_sink::Plugin;
 use upsert_sink::Settings;
 use upsert_sink_server::Server;
@@ -46,7 +47,7 @@ use crate::source::parquet::ParquetSource;
 use crate::source::parquet::Selection;
 use crate::source::position;
 use crate::state::JobState;
-use crate::state::StateStore;
+use crate::state::StateDirectory;
 use crate::state::Stored;
 
 /// Where the embedded server keeps its tables unless it is told.
@@ -88,7 +89,7 @@ pub(crate) struct Arguments {
 struct Opened {
     arguments: Arguments,
     job: Job,
-    store: StateStore,
+    states: StateDirectory,
     stored: Option<Stored>,
     state: JobState,
     server: Option<Server>,
@@ -107,8 +108,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let found = files::resolve(&job.paths)?;
     let state_dir = arguments.state.clone();
     let state_dir = state_dir.unwrap_or_else(|| Path::new(STATE).join(&job.name));
-    let store = StateStore::open(&state_dir)?;
-    let stored = store.load(arguments.restore)?;
+    let states = StateDirectory::open(&state_dir)?;
+    let stored = states.load(arguments.restore)?;
     let known = stored.as_ref().map(|stored| stored.job.files.as_slice()).unwrap_or_default();
     let files = files::continued(known, found)?;
     let state = match &stored {
@@ -122,7 +123,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             finished: false,
         },
     };
-    let opened = open(arguments, job, plugin, store, stored, state).await?;
+    let opened = open(arguments, job, plugin, states, stored, state).await?;
     opened.run().await
 }
 
@@ -131,8 +132,9 @@ fn check(arguments: &Arguments, job: &Job) -> anyhow::Result<()> {
     let guarantee = job.options.get("sink.delivery-guarantee").map(String::as_str);
     if job.paths.iter().any(|path| path == "-") && guarantee != Some("at-least-once") {
         return Err(bad_input(
-            "[source] path = \"-\": standard input cannot be read again after a crash, so exactly-once cannot be kept; \
-             read files, or set \"sink.delivery-guarantee\" = \"at-least-once\" in [sink]",
+            "[source] path = \"-\": standard input cannot be read again after a crash, so \
+            exactly-once cannot be kept; read files, or set \"sink.delivery-guarantee\" = \
+            \"at-least-once\" in [sink]",
         ));
     }
     if arguments.verify && !matches!(job.format, Format::Parquet { .. }) {
@@ -141,7 +143,8 @@ fn check(arguments: &Arguments, job: &Job) -> anyhow::Result<()> {
     let is_remote = sink::is_set(&job.options, sink::ENDPOINT);
     if arguments.verify && (job.table.is_none() || is_remote) {
         return Err(bad_input(
-            "--verify reads the table back from the embedded server: it needs [table], and no endpoint in [sink]",
+            "--verify reads the table back from the embedded server: it needs [table], and no \
+            endpoint in [sink]",
         ));
     }
     Ok(())
@@ -151,7 +154,7 @@ async fn open(
     arguments: Arguments,
     job: Job,
     plugin: Plugin,
-    store: StateStore,
+    states: StateDirectory,
     stored: Option<Stored>,
     mut state: JobState,
 ) -> anyhow::Result<Opened> {
@@ -167,7 +170,7 @@ async fn open(
         local::point_at(&started, &mut options);
         server = Some(started);
     }
-    let settings = sink::settings(options, &store.journal_dir(), arguments.checkpoint_interval)?;
+    let settings = sink::settings(options, &states.journal_dir(), arguments.checkpoint_interval)?;
     let components = Components::system();
     let catalog = sink::catalog(&settings, &components).await?;
     if let (Some(_), Some(table)) = (&server, &job.table) {
@@ -176,7 +179,8 @@ async fn open(
     let table = settings.table_name();
     if stored.is_some() && state.table != table {
         return Err(bad_input(format!(
-            "this --state belongs to a job that writes {}, not {table}; use another --state directory",
+            "this --state belongs to a job that writes {}, not {table}; use another --state \
+            directory",
             state.table
         )));
     }
@@ -184,7 +188,7 @@ async fn open(
     let opened = Opened {
         arguments,
         job,
-        store,
+        states,
         stored,
         state,
         server,
@@ -207,7 +211,8 @@ fn credentials(options: &mut sink::Options) -> anyhow::Result<()> {
             Ok(value) => sink::set_default(options, names, value),
             Err(_) if is_required && !sink::is_set(options, names) => {
                 return Err(bad_input(format!(
-                    "the job has an endpoint, so it needs credentials: set {variable} in the environment"
+                    "the job has an endpoint, so it needs credentials: set {variable} in the \
+                    environment"
                 )));
             }
             Err(_) => {}
@@ -235,7 +240,7 @@ impl Opened {
                     "restored checkpoint {}: going on after event {}",
                     stored.job.checkpoint, stored.job.events
                 );
-                self.store.forget_after(stored.job.checkpoint)?;
+                self.states.forget_after(stored.job.checkpoint)?;
                 Some(Checkpoint::from_bytes(&stored.sink)?)
             }
             None => {
@@ -252,10 +257,10 @@ impl Opened {
             rate: self.arguments.rate,
         };
         let components = self.components.clone();
-        let engine = Engine::new(opened, self.store.clone(), components, self.state.clone())?
+        let engine = Engine::new(opened, self.states.clone(), components, self.state.clone())?
             .cadence(cadence)
             .progress(Progress::new(None));
-        let (outcome, opened) = engine.run(source).await?;
+        let (outcome, opened) = engine.run(source).await.map_err(advised)?;
         let metrics = opened.metrics();
         opened.close().await?;
         let mut report =
@@ -318,6 +323,8 @@ impl Opened {
         report.peak_rss_bytes = report::peak_rss_bytes();
         match self.arguments.report {
             ReportForm::Json => report::print_json(&report)?,
+            // A job that had nothing to do has said so.
+            ReportForm::Text if report.checkpoints == 0 => {}
             ReportForm::Text => report::print_lines(&report.lines()),
         }
         if let Some(server) = self.server {
@@ -353,6 +360,21 @@ impl Opened {
         let found = local::compare(&self.arguments.data, table, fold, &columns).await?;
         Ok(found.examples)
     }
+}
+
+/// Adds what to do after a failure that this engine can recover from.
+fn advised(error: anyhow::Error) -> anyhow::Error {
+    let kind = error.downcast_ref::<upsert_sink::Error>().map(|error| error.kind);
+    let advice = match kind {
+        Some(ErrorKind::SessionLost) => {
+            "the newest checkpoint cannot be completed: go back to the one before it with --restore"
+        }
+        Some(ErrorKind::Retry | ErrorKind::SlowDown) => {
+            "run again to go on from the newest checkpoint"
+        }
+        _ => return error,
+    };
+    error.context(advice)
 }
 
 /// Small batches under a rate, so that events flow instead of coming in heaps.

@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn decimals_are_exact() {
         let wide = "1234567890123456789.123456789012345678";
-        assert_eq!(one("c DECIMAL(38, 18)", wide), Ok(format!("{wide}")));
+        assert_eq!(one("c DECIMAL(38, 18)", wide), Ok(String::from(wide)));
         assert_eq!(one("c DECIMAL(5, 2)", "-1.50"), Ok(String::from("-1.50")));
         assert_eq!(one("c DECIMAL(5, 2)", "\"12e1\""), Ok(String::from("120.00")));
         assert_eq!(one("c DECIMAL(5, 2)", "1.50000"), Ok(String::from("1.50")));

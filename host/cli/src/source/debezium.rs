@@ -95,8 +95,8 @@ impl Place {
             // A logical message carries no row.
             "m" => Ok(Vec::new()),
             "t" => Err(String::from(
-                "op \"t\" truncates the whole table, which no upsert can express; truncate the table yourself, remove \
-                 this line, or set `skipped.operations=t` in Debezium",
+                "op \"t\" truncates the whole table, which no upsert can express; truncate the \
+                table yourself, remove this line, or set `skipped.operations=t` in Debezium",
             )),
             other => Err(format!("op {other:?}: the known ones are c, r, u, d, t and m")),
         }
@@ -134,8 +134,9 @@ impl Place {
         match self.partition.iter().find(|name| !known(name)) {
             None => Ok(()),
             Some(name) => Err(format!(
-                "`before` has no value of partition column `{name}`, so the old row cannot be found; let the database \
-                 log whole rows (PostgreSQL: REPLICA IDENTITY FULL, MySQL: binlog_row_image=FULL)"
+                "`before` has no value of partition column `{name}`, so the old row cannot be \
+                found; let the database log whole rows (PostgreSQL: REPLICA IDENTITY FULL, MySQL: \
+                binlog_row_image=FULL)"
             )),
         }
     }

@@ -28,8 +28,8 @@ pub(crate) fn expand(
         let name = &rest[start + 2..start + length];
         let Some(value) = variable(name) else {
             return Err(bad_input(format!(
-                "path {text:?}: the environment variable {name} is not set; set {name} to a path, or write the path \
-                 into the job file"
+                "path {text:?}: the environment variable {name} is not set; set {name} to a path, \
+                or write the path into the job file"
             )));
         };
         expanded.push_str(&rest[..start]);

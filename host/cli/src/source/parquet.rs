@@ -113,7 +113,8 @@ impl ParquetSource {
         let rows = self.selection.rows_of(builder.schema(), &file.name())?;
         if rows != self.schema {
             return Err(bad_input(format!(
-                "{}: its columns differ from those of the first file ({}); read it with a job of its own",
+                "{}: its columns differ from those of the first file ({}); read it with a job of \
+                its own",
                 file.name(),
                 difference(&self.schema, &rows)
             )));

@@ -76,8 +76,9 @@ impl InputFile {
             return Ok(());
         }
         Err(bad_input(format!(
-            "input file {}: it changed since it was first read ({} bytes then, {} now); a job goes on only over the same \
-             input: restore the file, or start anew with an empty --state directory",
+            "input file {}: it changed since it was first read ({} bytes then, {} now); a job goes \
+            on only over the same input: restore the file, or start anew with an empty --state \
+            directory",
             self.path, self.size, now.size
         )))
     }

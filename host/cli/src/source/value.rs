@@ -21,9 +21,9 @@ pub(crate) enum Json<'a> {
     /// A string, without its escapes.
     Text(Cow<'a, str>),
     /// A list.
-    Array(Vec<Json<'a>>),
+    Array(Vec<Self>),
     /// Names and values in their order.
-    Object(Vec<(Cow<'a, str>, Json<'a>)>),
+    Object(Vec<(Cow<'a, str>, Self)>),
 }
 
 impl<'a> Json<'a> {

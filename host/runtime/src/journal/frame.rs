@@ -7,6 +7,9 @@
 /// What is wrong with a file.
 pub(crate) type Damage = &'static str;
 
+/// A payload, and what follows its frame.
+pub(crate) type Split<'a> = (&'a [u8], &'a [u8]);
+
 /// One frame around `payload`.
 pub(crate) fn encode(payload: &[u8]) -> Vec<u8> {
     assert!(payload.len() <= PAYLOAD_BYTES_MAX, "a record is small");
@@ -21,7 +24,7 @@ pub(crate) fn encode(payload: &[u8]) -> Vec<u8> {
 
 /// The first payload, and what follows it. None at the end of the file, or where its last frame is
 /// torn.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, Damage> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Split<'_>>, Damage> {
     let Some((header, rest)) = bytes.split_at_checked(HEADER_BYTES) else { return Ok(None) };
     // Space that a file system had reserved, but not yet written when it lost power.
     if bytes.iter().all(|byte| *byte == 0) {

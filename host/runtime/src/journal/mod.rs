@@ -77,6 +77,8 @@ struct Queue {
     bytes: Vec<u8>,
     queued: u64,
     durable: u64,
+    /// A write has begun and not ended: true only inside it, or after it was cancelled.
+    writing: bool,
     broken: Option<Error>,
 }
 
@@ -162,6 +164,12 @@ impl Journal {
                 self.contents().apply(record);
                 return Ok(());
             }
+            if queue.writing {
+                let at = self.path.display().to_string();
+                let message = "a write was cancelled; what is on disk is not known; start again";
+                return Err(Error::new(ErrorKind::Retry, at, message));
+            }
+            queue.writing = true;
             (std::mem::take(&mut queue.bytes), queue.queued)
         };
         let written = file.append(bytes).await;
@@ -173,6 +181,7 @@ impl Journal {
             return Err(error);
         }
         queue.durable = newest;
+        queue.writing = false;
         drop(queue);
         self.contents().apply(record);
         Ok(())

@@ -163,7 +163,7 @@ impl Settings {
         let names = [("project", &self.project), ("tableName", &self.table)];
         for (option, name) in names.into_iter().chain(self.schema.iter().map(|s| ("schemaName", s)))
         {
-            crate::settings::options::check_name(option, name)?;
+            options::check_name(option, name)?;
         }
         if self.parallelism == 0 {
             let message = "sink.parallelism = 0: at least 1 writer is needed; set it to 1 or more";

@@ -218,8 +218,9 @@ mod tests {
 
     fn session(slots: &str) -> String {
         format!(
-            r#"{{"id":"2026-1","schema":{{"columns":[
-                {{"name":"id","type":"bigint","nullable":"false"}}]}},"hash_key":["id"],"hasher":"default","status":"NORMAL","slots":{slots}}}"#
+            r#"{{"id":"2026-1","hash_key":["id"],"hasher":"default","status":"NORMAL",
+                "schema":{{"columns":[{{"name":"id","type":"bigint","nullable":"false"}}]}},
+                "slots":{slots}}}"#
         )
     }
 

@@ -26,6 +26,7 @@ use object_store::ObjectStore;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
+use tokio::sync::watch;
 use upsert_sink_core::id::Millis;
 
 use super::Access;
@@ -40,30 +41,37 @@ pub fn components(clock: Arc<dyn Clock>, disk: Arc<SimulatedDisk>, seed: u64) ->
     Components { clock, disk, entropy: Arc::new(SeededEntropy::new(seed)) }
 }
 
-/// A clock that stands still until it is set forward. Its sleeps end at once, after another task
-/// had its turn.
+/// A clock that stands still until it is set forward.
 #[derive(Debug)]
-pub struct ManualClock(AtomicU64);
+pub struct ManualClock(watch::Sender<Millis>);
 
 impl ManualClock {
     /// A clock that shows `now`.
     pub fn new(now: Millis) -> Self {
-        Self(AtomicU64::new(now.0))
+        Self(watch::Sender::new(now))
     }
 
-    /// Sets the clock forward.
+    /// Sets the clock forward, and ends the sleeps whose time has come.
     pub fn advance(&self, span: Millis) {
-        self.0.fetch_add(span.0, Ordering::SeqCst);
+        self.0.send_modify(|now| *now = now.plus(span));
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Millis {
-        Millis(self.0.load(Ordering::SeqCst))
+        *self.0.borrow()
     }
 
-    fn sleep(&self, _span: Duration) -> BoxFuture<'static, ()> {
-        tokio::task::yield_now().boxed()
+    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
+        let span = Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
+        let until = self.now().plus(span);
+        let mut time = self.0.subscribe();
+        Box::pin(async move {
+            // A clock that is gone will never show a later time.
+            if time.wait_for(|now| *now >= until).await.is_err() {
+                futures::future::pending().await
+            }
+        })
     }
 }
 
@@ -236,7 +244,7 @@ impl SimulatedDirectory {
             if growing.contains(name) {
                 locked(&after.files).growing.insert(name.clone(), BytesMut::from(&bytes[..]));
             } else {
-                let path = ObjectPath::from(name.as_str());
+                let path = ObjectPath::parse(name).expect("it was a path before");
                 let put = after.objects.put(&path, bytes.clone().into()).await;
                 put.expect("memory takes everything");
             }
@@ -267,7 +275,8 @@ impl SimulatedDirectory {
         let bytes = match growing {
             Some(bytes) => bytes,
             None => {
-                let file = self.objects.get(&ObjectPath::from(name)).await;
+                let path = ObjectPath::parse(name).map_err(io::Error::other)?;
+                let file = self.objects.get(&path).await;
                 file.map_err(io::Error::other)?.bytes().await.map_err(io::Error::other)?
             }
         };
@@ -370,7 +379,8 @@ impl Directory for SimulatedDirectory {
                 files.growing.remove(&name)
             };
             if growing.is_none() {
-                let _ = self.objects.delete(&ObjectPath::from(name)).await;
+                let path = ObjectPath::parse(name).map_err(io::Error::other)?;
+                let _ = self.objects.delete(&path).await;
             }
             Ok(())
         })

@@ -188,14 +188,13 @@ async fn run_one(server: &Inner, statement: ddl::Statement) -> Result<(), String
     if let Some(schema) = &table.schema {
         crate::service::check_schema(schema).map_err(|refusal| refusal.message)?;
     }
-    let id = format!("{}-{:016x}", table.name, server.components.entropy.draw());
     let dropped = match &statement {
         ddl::Statement::DropTable { table, .. } => {
             server.log.catalog().table(&table.name).ok().map(|t| t.definition.id.clone())
         }
         _ => None,
     };
-    match server.log.change(|catalog| decide(catalog, statement, id)).await {
+    match server.log.change(|catalog| decide(catalog, statement)).await {
         Ok(_) => {}
         Err(NotWritten::Decided(message)) => return Err(message),
         Err(NotWritten::Failed(error) | NotWritten::InDoubt(error)) => {
@@ -209,11 +208,7 @@ async fn run_one(server: &Inner, statement: ddl::Statement) -> Result<(), String
 }
 
 /// What a statement changes, if anything.
-fn decide(
-    catalog: &Catalog,
-    statement: ddl::Statement,
-    id: String,
-) -> Result<Option<Change>, String> {
+fn decide(catalog: &Catalog, statement: ddl::Statement) -> Result<Option<Change>, String> {
     match statement {
         ddl::Statement::CreateTable { table, if_not_exists, mut definition } => {
             if catalog.tables.contains_key(&table.name) {
@@ -225,7 +220,8 @@ fn decide(
                     )),
                 };
             }
-            definition.id = id;
+            // The version of the record that creates it names a table for ever.
+            definition.id = format!("{}-{}", table.name, catalog.version + 1);
             Ok(Some(Change::CreateTable(definition)))
         }
         ddl::Statement::DropTable { table, if_exists } => match catalog.table(&table.name) {
@@ -284,9 +280,9 @@ mod tests {
     fn statements_are_found_however_a_client_escapes_them() {
         let job = |query: &str| {
             format!(
-                "<?xml version=\"1.0\"?><Instance><Job><Priority>9</Priority><Tasks><SQL><Name>Task</Name><Config>\
-                 <Property><Name>settings</Name><Value>{{}}</Value></Property></Config>\
-                 <Query>{query}</Query></SQL></Tasks></Job></Instance>"
+                "<?xml version=\"1.0\"?><Instance><Job><Priority>9</Priority><Tasks><SQL>\
+                 <Name>Task</Name><Config><Property><Name>settings</Name><Value>{{}}</Value>\
+                 </Property></Config><Query>{query}</Query></SQL></Tasks></Job></Instance>"
             )
         };
         let expected = Ok(("Task".to_owned(), "a < 'b' & \"c\";".to_owned()));

@@ -33,7 +33,7 @@ pub(crate) async fn respond(
     request: &Request,
     table: &str,
 ) -> Result<Answer, Refusal> {
-    let table = server.log.catalog().table(table)?.clone();
+    let table = Arc::clone(server.log.catalog().table(table)?);
     let Some(id) = request.parameter("upsertid") else {
         return match request.method {
             Method::POST => create(server, request, &table).await,
@@ -123,7 +123,7 @@ async fn create(server: &Inner, request: &Request, table: &Table) -> Result<Answ
     let now = server.now();
     sweep(server).await?;
     let facts = SessionFacts {
-        id: server.ids.make(now, server.components.entropy.draw()),
+        id: new_id(server),
         table_id: table.definition.id.clone(),
         table: table.definition.name.clone(),
         partition,
@@ -136,6 +136,17 @@ async fn create(server: &Inner, request: &Request, table: &Table) -> Result<Answ
     server.sessions().insert(session.facts.id.clone(), Arc::clone(&session));
     server.counters.count_session();
     Ok(Found::Live(session).answer(server, table))
+}
+
+/// An id that no session has, or is known to have had.
+fn new_id(server: &Inner) -> String {
+    loop {
+        let id = server.ids.make(server.now(), server.components.entropy.draw());
+        let taken = server.sessions().contains_key(&id) || server.log.catalog().is_committed(&id);
+        if !taken {
+            return id;
+        }
+    }
 }
 
 /// Forgets the sessions whose lifecycle has passed; their ids still tell that they are ours.

@@ -288,8 +288,8 @@ fn named_values(tokens: &mut Tokens) -> Result<NamedValues, String> {
 const BUCKETS_DEFAULT: u32 = 16;
 const NAME_BYTES_MAX: usize = 128;
 const BUCKETS_MAX: u32 = 4096;
-const SUPPORTED: &str = "this server knows CREATE TABLE, ALTER TABLE … ADD PARTITION and DROP TABLE; \
-     read with `upsert-sink query`";
+const SUPPORTED: &str = "this server knows CREATE TABLE, ALTER TABLE … ADD PARTITION and \
+     DROP TABLE; read with `upsert-sink query`";
 const HARMLESS_SETTINGS: [&str; 3] =
     ["odps.sql.type.system.odps2", "odps.sql.allow.fullscan", "odps.sql.hive.compatible"];
 
@@ -306,9 +306,10 @@ mod tests {
 
     #[test]
     fn every_type_of_a_delta_table_can_be_a_column() {
-        let types = "bigint,int,smallint,tinyint,boolean,float,double,decimal(10,2),string,varchar(20),char(3),\
-                     binary,date,datetime,timestamp,timestamp_ntz,interval_year_month,interval_day_time,json,\
-                     array<bigint>,map<string,array<int>>,struct<a:bigint,b:map<string,struct<c:int>>>";
+        let types = "bigint,int,smallint,tinyint,boolean,float,double,decimal(10,2),string,\
+                     varchar(20),char(3),binary,date,datetime,timestamp,timestamp_ntz,\
+                     interval_year_month,interval_day_time,json,array<bigint>,\
+                     map<string,array<int>>,struct<a:bigint,b:map<string,struct<c:int>>>";
         let mut depth = 0;
         let split = types.split(|c| {
             depth += match c {
@@ -375,7 +376,8 @@ mod tests {
 
     #[test]
     fn partitions_are_added_with_any_quotes() {
-        let text = r#"ALTER TABLE p.`t` ADD IF NOT EXISTS PARTITION (day='it\'s', h=3) PARTITION (day="x",h='4')"#;
+        let text = r#"ALTER TABLE p.`t` ADD IF NOT EXISTS
+            PARTITION (day='it\'s', h=3) PARTITION (day="x",h='4')"#;
         let statement = parse(text).expect("valid").remove(0);
         let Statement::AddPartitions { partitions, if_not_exists: true, .. } = statement else {
             panic!("{statement:?}")

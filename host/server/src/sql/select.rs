@@ -16,17 +16,17 @@ use datafusion::sql::sqlparser::ast;
 use object_store::ObjectStore;
 
 use crate::error::Error;
-use crate::table::catalog::Catalog;
+use crate::table::catalog::Tables;
 use crate::table::provider::DeltaTable;
 
 /// Runs one SELECT. There is at least one batch, so that the columns are known.
 pub(crate) async fn run(
-    catalog: &Catalog,
+    tables: &Tables,
     objects: Arc<dyn ObjectStore>,
     sql: &str,
 ) -> Result<Vec<RecordBatch>, Error> {
     check_is_query(sql)?;
-    let context = context(catalog, &objects).map_err(wrong)?;
+    let context = context(tables, &objects).map_err(wrong)?;
     let options =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     let frame = context.sql_with_options(sql, options).await.map_err(wrong)?;
@@ -55,7 +55,7 @@ fn check_is_query(sql: &str) -> Result<(), Error> {
 }
 
 fn context(
-    catalog: &Catalog,
+    tables: &Tables,
     objects: &Arc<dyn ObjectStore>,
 ) -> datafusion::error::Result<SessionContext> {
     let config = SessionConfig::new()
@@ -64,8 +64,8 @@ fn context(
         .with_create_default_catalog_and_schema(true);
     let runtime = RuntimeEnvBuilder::new().with_memory_limit(QUERY_BYTES_MAX, 1.0).build_arc()?;
     let context = SessionContext::new_with_config_rt(config, runtime);
-    for (name, table) in &catalog.tables {
-        let provider = DeltaTable::new(table.clone(), Arc::clone(objects));
+    for (name, table) in tables {
+        let provider = DeltaTable::new(Arc::clone(table), Arc::clone(objects));
         context.register_table(name.as_str(), Arc::new(provider))?;
     }
     Ok(context)

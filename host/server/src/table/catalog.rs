@@ -148,20 +148,23 @@ impl Table {
     }
 }
 
+/// Tables by name. One that a request or a query holds never changes: a change makes another.
+pub(crate) type Tables = BTreeMap<String, Arc<Table>>;
+
 /// All tables.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Catalog {
     pub(crate) identity: String,
     /// The newest record's version; zero before the first.
     pub(crate) version: u64,
-    pub(crate) tables: BTreeMap<String, Table>,
+    pub(crate) tables: Tables,
     /// Every committed session, with its table's id; for look-up only.
     committed: HashMap<String, String>,
 }
 
 impl Catalog {
     /// A table by its name, whatever its case.
-    pub(crate) fn table(&self, name: &str) -> Result<&Table, Refusal> {
+    pub(crate) fn table(&self, name: &str) -> Result<&Arc<Table>, Refusal> {
         self.tables.get(&name.to_ascii_lowercase()).ok_or_else(|| {
             Refusal::no_such(
                 "NoSuchTable",
@@ -171,7 +174,7 @@ impl Catalog {
     }
 
     /// A table by its id, if it has not been dropped.
-    pub(crate) fn table_by_id(&self, id: &str) -> Option<&Table> {
+    pub(crate) fn table_by_id(&self, id: &str) -> Option<&Arc<Table>> {
         self.tables.values().find(|table| table.definition.id == id)
     }
 
@@ -204,7 +207,7 @@ impl Catalog {
             Change::CreateTable(definition) => {
                 let schema = definition.schema().map_err(|error| damaged(error.to_string()))?;
                 let table = Table::new(definition, schema, record.at_ms);
-                self.tables.insert(table.definition.name.clone(), table);
+                self.tables.insert(table.definition.name.clone(), Arc::new(table));
             }
             Change::DropTable { table_id } => {
                 self.tables.retain(|_, table| table.definition.id != table_id);
@@ -237,7 +240,8 @@ impl Catalog {
     }
 
     fn table_mut(&mut self, id: &str) -> Option<&mut Table> {
-        self.tables.values_mut().find(|table| table.definition.id == id)
+        let table = self.tables.values_mut().find(|table| table.definition.id == id);
+        table.map(Arc::make_mut)
     }
 }
 

@@ -262,3 +262,100 @@ pub(crate) const KEY_BYTES_MAX: usize = 48 << 20;
 const ENTRY_BYTES: usize = 56;
 /// Classes of keys, at most; beyond that a single key would be too large.
 const CLASSES_MAX: u32 = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use upsert_sink_core::record::Op;
+    use upsert_sink_core::record::Value;
+    use upsert_sink_core::record::encode_values;
+    use upsert_sink_core::record::pack_trailer;
+    use upsert_sink_core::schema::ColumnType;
+    use upsert_sink_core::schema::TableColumn;
+
+    use super::*;
+    use crate::components::Access;
+    use crate::components::Directory;
+    use crate::components::Disk;
+    use crate::components::simulated::SimulatedDisk;
+    use crate::spool;
+    use crate::spool::Frame;
+    use crate::spool::Spool;
+    use crate::table::delta;
+    use crate::table::rows::query_schema;
+
+    const KEYS: i64 = 500;
+
+    fn table() -> TableSchema {
+        let id =
+            TableColumn { name: "id".into(), column_type: ColumnType::BigInt, nullable: false };
+        let v = TableColumn { name: "v".into(), nullable: true, ..id.clone() };
+        TableSchema {
+            name: "t".into(),
+            columns: vec![id, v],
+            partition_columns: vec![],
+            key: vec![0],
+            buckets: 1,
+        }
+    }
+
+    async fn delta_file(
+        directory: &dyn Directory,
+        spool: &Spool,
+        table: &TableSchema,
+        round: i64,
+    ) -> Arc<DeltaFile> {
+        let (mut body, mut crcs) = (Vec::new(), Vec::new());
+        for id in 0..KEYS {
+            let op = if id % 10 == round { Op::Delete } else { Op::Upsert };
+            let values = [Some(Value::Int(id)), Some(Value::Int(round))];
+            crcs.push(encode_values(&table.column_types(), &values, op, &mut body));
+        }
+        pack_trailer(crcs.iter().copied(), crcs.len() as u32, &mut body);
+        let frame = Frame::Pack { session: "s", bucket: 0, records: KEYS as u32, body: &body };
+        let pack = spool.append(&frame).await.expect("spooled");
+        let packs = [(0, vec![pack])].into();
+        let path = format!("data/{round}.parquet");
+        let file = delta::write(directory, spool, table, &packs, path).await;
+        Arc::new(file.expect("written"))
+    }
+
+    #[tokio::test]
+    async fn a_bucket_whose_keys_do_not_fit_into_memory_is_merged_all_the_same() {
+        let directory =
+            SimulatedDisk::new().open(Path::new("/d"), Access::Serve).expect("an empty disk");
+        let recovered = spool::recover(&*directory, &|_| false).await.expect("nothing there");
+        let spool = recovered.into_spool(Arc::clone(&directory), 1 << 20).await.expect("begun");
+        let table = Arc::new(table());
+        let mut files = Vec::new();
+        for round in 0..3 {
+            files.push(delta_file(&*directory, &spool, &table, round).await);
+        }
+        for key_bytes_max in [KEY_BYTES_MAX, 1000] {
+            let scan = Scan {
+                objects: directory.objects(),
+                table: Arc::clone(&table),
+                projection: vec![1, 0],
+                schema: Arc::new(query_schema(&table).project(&[1, 0]).expect("two columns")),
+                key_bytes_max,
+            };
+            let (send, mut receive) = tokio::sync::mpsc::channel(1000);
+            let partition = PartitionFiles { values: vec![], files: files.clone() };
+            assert!(scan.run(&partition, &send).await.expect("merged"));
+            drop(send);
+            let mut rows = 0;
+            while let Some(batch) = receive.recv().await {
+                let batch = batch.expect("a batch");
+                let column = |at: usize| {
+                    let array = batch.column(at).as_any();
+                    array.downcast_ref::<arrow_array::Int64Array>().expect("integers").clone()
+                };
+                rows += batch.num_rows();
+                assert!(column(0).values().iter().all(|round| *round == 2));
+                assert!(column(1).values().iter().all(|id| id % 10 != 2));
+            }
+            assert_eq!(rows as i64, KEYS - KEYS / 10, "{key_bytes_max}");
+        }
+    }
+}

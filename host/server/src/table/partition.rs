@@ -73,15 +73,16 @@ pub(crate) fn display(schema: &TableSchema, values: &[String]) -> String {
     all.join(",")
 }
 
-/// A folder for the partition's files, safe in any file system and readable where values are.
+/// A folder for the partition's files, safe in any file system and readable where values are;
+/// empty without partition columns.
 pub(crate) fn folder(schema: &TableSchema, values: &[String]) -> String {
-    let name = display(schema, values).replace('\'', "").replace(',', "~");
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.=~".contains(c);
-    if name.len() <= 100 && !name.is_empty() && name.chars().all(plain) {
+    let name = display(schema, values).replace('\'', "");
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.=,".contains(c);
+    if name.len() <= 100 && name.chars().all(plain) {
         return name;
     }
     let kept: String = name.chars().filter(|c| plain(*c)).take(80).collect();
-    format!("{kept}~{:08x}", crc32c::crc32c(display(schema, values).as_bytes()))
+    format!("{kept}-{:08x}", crc32c::crc32c(display(schema, values).as_bytes()))
 }
 
 fn rest_after_name<'a>(text: &'a str, name: &str) -> Option<&'a str> {
@@ -175,7 +176,7 @@ mod tests {
     #[test]
     fn folders_of_different_partitions_differ() {
         let folder = |day: &str| folder(&schema(), &[day.to_owned(), "1".to_owned()]);
-        assert_eq!(folder("2013-01-01"), "day=2013-01-01~hour=1");
+        assert_eq!(folder("2013-01-01"), "day=2013-01-01,hour=1");
         assert_ne!(folder("a/b"), folder("ab"));
         assert_ne!(folder("a b"), folder("a:b"));
     }

@@ -30,14 +30,14 @@ use super::rows::query_schema;
 
 /// One version of a table.
 pub(crate) struct DeltaTable {
-    table: Table,
+    table: Arc<Table>,
     schema: SchemaRef,
     objects: Arc<dyn ObjectStore>,
     key_bytes_max: usize,
 }
 
 impl DeltaTable {
-    pub(crate) fn new(table: Table, objects: Arc<dyn ObjectStore>) -> Self {
+    pub(crate) fn new(table: Arc<Table>, objects: Arc<dyn ObjectStore>) -> Self {
         let schema = query_schema(&table.schema);
         Self { table, schema, objects, key_bytes_max: KEY_BYTES_MAX }
     }

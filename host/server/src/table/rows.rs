@@ -249,8 +249,8 @@ fn nanoseconds(column: &ColumnType, values: &[Option<&Value>]) -> Result<Vec<Opt
         let total = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
         i64::try_from(total).map(Some).map_err(|_| {
             format!(
-                "{seconds} seconds and {nanos} nanoseconds are out of the range that this server keeps \
-                 of {column}: 292 years around 1970"
+                "{seconds} seconds and {nanos} nanoseconds are out of the range that this \
+                 server keeps of {column}: 292 years around 1970"
             )
         })
     };

@@ -36,7 +36,8 @@ async fn send(address: SocketAddr, method: &str, path: &str, body: Vec<u8>) -> R
 
 async fn sql(address: SocketAddr, text: &str) {
     let job = format!(
-        "<Instance><Job><Tasks><SQL><Name>n</Name><Query>{text}</Query></SQL></Tasks></Job></Instance>"
+        "<Instance><Job><Tasks><SQL><Name>n</Name><Query>{text}</Query></SQL></Tasks></Job>\
+         </Instance>"
     );
     let reply = send(address, "POST", "/api/projects/local/instances", job.into_bytes()).await;
     assert_eq!(reply.status(), 201);

@@ -27,8 +27,9 @@ use upsert_sink_server::components::simulated::SimulatedDisk;
 
 pub(crate) const BUCKETS: u32 = 4;
 pub(crate) const HOUR: Millis = Millis(3_600_000);
-pub(crate) const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS t (id BIGINT PRIMARY KEY, v STRING) \
-     PARTITIONED BY (day STRING) TBLPROPERTIES ('transactional'='true','write.bucket.num'='4')";
+pub(crate) const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS t \
+     (id BIGINT PRIMARY KEY, v STRING) PARTITIONED BY (day STRING) \
+     TBLPROPERTIES ('transactional'='true','write.bucket.num'='4')";
 
 /// A row of table `t`; without a value it is a delete.
 pub(crate) type Row = (i64, Option<&'static str>);

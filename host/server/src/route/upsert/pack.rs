@@ -67,7 +67,7 @@ fn bucket(request: &Request, table: &Table, session: &SessionFacts) -> Result<u3
     let expected = slot_of(bucket, session.slots);
     match request.number("slotid")? {
         Some(slot) if slot != expected => Err(Refusal::invalid(format!(
-            "slotid={slot}: bucket {bucket} of upsert session {} is written through slot {expected}",
+            "slotid={slot}: bucket {bucket} of upsert session {} is of slot {expected}",
             session.id
         ))),
         _ => Ok(bucket),
