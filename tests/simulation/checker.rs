@@ -56,7 +56,7 @@ impl Checker {
         let mut keys: Vec<Key> = self.input.iter().map(|change| change.key.clone()).collect();
         keys.sort();
         keys.dedup();
-        for key in view.keys().filter(|key| keys.binary_search(key).is_err()) {
+        if let Some(key) = view.keys().find(|key| keys.binary_search(key).is_err()) {
             return Err(format!("{key:?} was never in the input"));
         }
         for key in keys {
@@ -75,12 +75,10 @@ impl Checker {
 
     /// The smallest number of changes, `from` at least, after which the key looks like this.
     fn first_match(&self, key: &Key, shown: Option<u64>, from: u64) -> Option<u64> {
-        let mut now = None;
         let changes = self.input.iter().enumerate().filter(|(_, change)| change.key == *key);
         let mut after = vec![(0, None)];
         for (number, change) in changes {
-            now = change.upsert.then_some(number as u64);
-            after.push((number as u64 + 1, now));
+            after.push((number as u64 + 1, change.upsert.then_some(number as u64)));
         }
         // Between two changes of the key it looks the same: the interval's end counts.
         let ends = after.iter().skip(1).map(|(begin, _)| *begin - 1).chain([u64::MAX]);

@@ -1,4 +1,4 @@
-//! WIT arguments as the core's inputs: the same facts under the core's types.
+//! WIT arguments as the core's inputs. Invariant: the same facts under the core's types.
 
 use upsert_sink_core::id::{Millis, SessionId, Ticket, WriterIndex};
 use upsert_sink_core::io;

@@ -1,4 +1,4 @@
-//! The exports that a sink has once: `coordinator`, `committer`, `route`, `describe`.
+//! What a sink has once: coordinator, committer, route, describe. Invariant: one call, one input.
 
 use upsert_sink_core::id::{CheckpointId, Millis};
 use upsert_sink_core::io::{CommitterInput, CommitterOutput, CoordinatorInput, CoordinatorOutput};

@@ -9,7 +9,7 @@
 //! | `open N [from C]` | starts the sink with N writers, restoring checkpoint C |
 //! | `write W DAY 1=a -2 …` | rows for writer W |
 //! | `barrier C [W]` | to all writers, or to one |
-//! | `prepared C`, `complete C`, `abort C` | the engine: all have answered, it is durable, it is not |
+//! | `prepared C`, `complete C`, `abort C` | all have answered, it is durable, it never will be |
 //! | `deliver`, `lose` | messages between the roles |
 //! | `ok PREFIX`, `ok` | carries out the operation under way whose label begins so, or all |
 //! | `doubt PREFIX` | no answer; the effect may come by `late PREFIX` |
@@ -19,6 +19,8 @@
 //! | `repeat-outcome` | tells the last outcome once more |
 //! | `pass MS`, `crash`, `forgets`, `expire ID`, `unjournal ID` | time, faults |
 //! | `table`, `table-ends`, `status`, `under-way`, `open-sessions` | shows |
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
 
 #[allow(dead_code, reason = "two suites share it, and each uses a part")]
 #[path = "script/tunnel.rs"]

@@ -6,6 +6,8 @@
 //! committed. Checked at the end, when faults have stopped: the table is the fold of the input. A
 //! failing seed is printed; `SEED=n` runs one alone.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
+
 #[allow(dead_code, reason = "two suites share it, and each uses a part")]
 #[path = "script/tunnel.rs"]
 mod tunnel;

@@ -30,7 +30,7 @@ use crate::sink::Options;
 /// The server's one project.
 pub(crate) const PROJECT: &str = "local";
 
-/// Queries that read a table back: each of them opens the directory anew, and holds its rows in memory.
+/// Queries that read a table back: each opens the directory anew, and holds its rows in memory.
 const PARTS_MAX: usize = 16;
 
 /// Starts a server on `dir`.

@@ -3,6 +3,7 @@
 //! The last thing a command prints. Invariant: keys are only ever added; a figure that is not known
 //! is null, never a guess.
 
+use std::io::Write;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -136,10 +137,17 @@ pub(crate) fn print_lines(lines: &[(&'static str, String)]) {
     }
 }
 
+/// Prints text that a reader may stop reading, as `| head` does: that is no failure.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
 /// Prints a document and nothing else.
 pub(crate) fn print_json(document: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(document)?);
-    Ok(())
+    print(&(serde_json::to_string_pretty(document)? + "\n"))
 }
 
 /// The most memory that this process had so far, in bytes; none where the system does not tell.

@@ -124,9 +124,9 @@ impl BucketBuffer {
         self.take(pool, live)
     }
 
-    /// What to do when `bytes` has reached a limit: nothing, if the buffer is full, and it should be
-    /// sealed; but if replaced records take a quarter of it, they are dropped, so that a hot key
-    /// cannot fill the memory. Returns the change of the held bytes, or none if it is full.
+    /// What to do when `bytes` has reached a limit: if replaced records take a quarter of it, they
+    /// are dropped, so that a hot key cannot fill the memory. Returns the change of the held bytes,
+    /// or none if the buffer is full, and should be sealed.
     ///
     /// A pass over the buffer is paid for by a quarter of the limit in new records.
     pub fn relieve(&mut self, pool: &mut BufferPool, limit: usize) -> Option<i64> {

@@ -36,6 +36,20 @@ struct Document {
     options: Vec<Row>,
 }
 
+impl Row {
+    fn text(&self) -> String {
+        format!(
+            "{} ({}; {})\n    default {}; {}\n    {}\n",
+            self.name,
+            self.value_type,
+            self.owner,
+            shown(&self.default),
+            shown(&self.bounds),
+            self.doc
+        )
+    }
+}
+
 /// Prints all options.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let plugin = Plugin::embedded()?;
@@ -46,12 +60,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match arguments.report {
         ReportForm::Json => report::print_json(&Document { options }),
         ReportForm::Text => {
-            for option in options {
-                println!("{} ({}; {})", option.name, option.value_type, option.owner);
-                println!("    default {}; {}", shown(&option.default), shown(&option.bounds));
-                println!("    {}", option.doc);
-            }
-            Ok(())
+            let text: String = options.iter().map(Row::text).collect();
+            report::print(&text)
         }
     }
 }

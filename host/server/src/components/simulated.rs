@@ -208,6 +208,32 @@ struct Files {
     durable: BTreeMap<String, Bytes>,
 }
 
+impl Files {
+    /// The files that a loss of power leaves, and the names of those that can grow on.
+    fn survivors(
+        &self,
+        unsynced: Unsynced,
+        objects: &[(String, Bytes)],
+    ) -> (BTreeMap<String, Bytes>, Vec<String>) {
+        let mut survivors = self.durable.clone();
+        match unsynced {
+            Unsynced::Lost => {}
+            Unsynced::Kept => {
+                survivors = objects.iter().cloned().collect();
+                survivors.extend(self.growing.iter().map(|(n, b)| (n.clone(), b.clone().freeze())));
+            }
+            Unsynced::Torn => {
+                for (name, bytes) in &self.growing {
+                    let synced = self.durable.get(name).map_or(0, Bytes::len).min(bytes.len());
+                    let left = synced + (bytes.len() - synced) / 2;
+                    survivors.insert(name.clone(), Bytes::copy_from_slice(&bytes[..left]));
+                }
+            }
+        }
+        (survivors, self.growing.keys().cloned().collect())
+    }
+}
+
 impl SimulatedDirectory {
     fn new(power: Arc<Power>) -> Self {
         Self {
@@ -221,25 +247,7 @@ impl SimulatedDirectory {
     async fn survive(&self, unsynced: Unsynced, power: Arc<Power>) -> Self {
         let after = Self::new(power);
         let objects = self.whole_files().await.expect("memory can be read");
-        let files = locked(&self.files);
-        let mut survivors = files.durable.clone();
-        match unsynced {
-            Unsynced::Lost => {}
-            Unsynced::Kept => {
-                survivors = objects.iter().cloned().collect();
-                survivors
-                    .extend(files.growing.iter().map(|(n, b)| (n.clone(), b.clone().freeze())));
-            }
-            Unsynced::Torn => {
-                for (name, bytes) in &files.growing {
-                    let synced = files.durable.get(name).map_or(0, Bytes::len).min(bytes.len());
-                    let left = synced + (bytes.len() - synced) / 2;
-                    survivors.insert(name.clone(), Bytes::copy_from_slice(&bytes[..left]));
-                }
-            }
-        }
-        let growing: Vec<String> = files.growing.keys().cloned().collect();
-        drop(files);
+        let (survivors, growing) = locked(&self.files).survivors(unsynced, &objects);
         for (name, bytes) in &survivors {
             if growing.contains(name) {
                 locked(&after.files).growing.insert(name.clone(), BytesMut::from(&bytes[..]));

@@ -40,9 +40,8 @@ pub(crate) async fn run(
 
 fn check_is_query(sql: &str) -> Result<(), Error> {
     let mut statements = DFParser::parse_sql(sql).map_err(wrong)?;
-    let statement = match (statements.pop_front(), statements.is_empty()) {
-        (Some(statement), true) => statement,
-        (_, _) => return Err(Error::Query("write exactly one SELECT".to_owned())),
+    let (Some(statement), true) = (statements.pop_front(), statements.is_empty()) else {
+        return Err(Error::Query("write exactly one SELECT".to_owned()));
     };
     match &statement {
         Statement::Statement(inner) if matches!(**inner, ast::Statement::Query(_)) => Ok(()),
