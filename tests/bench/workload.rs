@@ -8,8 +8,10 @@ use upsert_sink_core::io::{ColumnDescription, TableDescription, Task};
 
 /// Rows of one batch.
 pub(crate) const BATCH_ROWS: usize = 8192;
-/// Batches of one measurement: as many as stay below every threshold at which a pack is flushed.
-pub(crate) const BATCHES: usize = 40;
+/// Batches of one measurement: each bucket seals several packs, so that merging is paid for in full.
+pub(crate) const BATCHES: usize = 80;
+/// When a bucket's buffer is full. Nothing is acknowledged here, so the packs stay in memory.
+pub(crate) const PACK: &str = "256 kb";
 /// Buckets of each partition.
 const BUCKETS: u32 = 16;
 /// Keys that every tenth row is of, where some are hot.
@@ -48,7 +50,12 @@ impl Mode {
             nonce: 1,
             parallelism: 1,
             index: WriterIndex(0),
-            options: vec![("sink.merge.enable".into(), merge)],
+            options: vec![
+                ("sink.merge.enable".into(), merge),
+                ("sink.memory.budget".into(), "512 mb".into()),
+                ("upsert.writer.buffer-size".into(), "256 mb".into()),
+                ("upsert.writer.bucket.buffer-size".into(), PACK.into()),
+            ],
             columns: COLUMNS.map(|(name, row, _)| (name.into(), row.into())).into(),
             table: table(),
             local: true,
