@@ -4,7 +4,11 @@ use std::fs;
 use std::net::TcpListener;
 
 use anyhow::{Context, Result};
-use upsert_sink::{ErrorKind, Plugin};
+use upsert_sink::bare::BareWriter;
+use upsert_sink::{ErrorKind, Plugin, TableDescription};
+use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder};
+use upsert_sink_core::id::{Millis, WriterIndex};
+use upsert_sink_core::io::{ColumnDescription, Task};
 use upsert_sink_tests::binary::{self, Running};
 
 use crate::scene::{Scene, assert_refused};
@@ -128,4 +132,48 @@ fn a_component_that_imports_more_than_it_may_is_refused_by_the_import() {
 fn bytes_that_are_no_component_are_refused() {
     let error = Plugin::load(b"no component").err().expect("it is refused");
     assert_eq!(error.kind, ErrorKind::Corrupt);
+}
+
+fn task() -> Task {
+    let id = ColumnDescription { name: "id".into(), column_type: "bigint".into(), nullable: false };
+    let table = TableDescription {
+        name: "t".into(),
+        columns: vec![id],
+        partition_columns: Vec::new(),
+        primary_key: vec!["id".into()],
+        buckets: 1,
+    };
+    Task {
+        identity: "sink".into(),
+        start: 1,
+        nonce: 1,
+        parallelism: 1,
+        index: WriterIndex(0),
+        options: Vec::new(),
+        columns: vec![("id".into(), "BIGINT".into())],
+        table,
+        local: true,
+        checkpoint_interval: Millis(0),
+    }
+}
+
+/// Whatever byte of its header is wrong or missing, the whole batch is refused, without a trap.
+#[test]
+fn a_corrupt_batch_is_refused_and_the_sandbox_holds() -> Result<()> {
+    let plugin = Plugin::embedded()?;
+    let good = BatchBuilder::new(2).column(ColumnBuilder::int64([Some(1), Some(2)])).build();
+    assert!(BareWriter::open(&plugin, &task())?.write(1, &good)?);
+    let mut damaged: Vec<Vec<u8>> = (0..good.len()).map(|end| good[..end].to_vec()).collect();
+    damaged.extend((0..32).map(|at| {
+        let mut batch = good.clone();
+        batch[at] ^= 0x80;
+        batch
+    }));
+    for batch in damaged {
+        let refused = BareWriter::open(&plugin, &task())?.write(1, &batch);
+        let error = refused.err().context("a damaged batch was taken")?;
+        assert_eq!(error.kind, ErrorKind::Corrupt, "{error}");
+        assert!(!error.to_string().contains("trap"), "{error}");
+    }
+    Ok(())
 }

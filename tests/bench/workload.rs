@@ -8,7 +8,7 @@ use upsert_sink_core::io::{ColumnDescription, TableDescription, Task};
 
 /// Rows of one batch.
 pub(crate) const BATCH_ROWS: usize = 8192;
-/// Batches of one measurement: each bucket seals several packs, so that merging is paid for in full.
+/// Batches of one measurement: each bucket seals several packs, so that merging is paid for.
 pub(crate) const BATCHES: usize = 80;
 /// When a bucket's buffer is full. Nothing is acknowledged here, so the packs stay in memory.
 pub(crate) const PACK: &str = "256 kb";

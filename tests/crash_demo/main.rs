@@ -17,9 +17,9 @@ use upsert_sink_tests::feed::{self, Feed};
 /// The phases to be killed in, and after how many completed checkpoints of that attempt at least.
 const KILLS: [(u32, Phase); 3] = [(1, Phase::Writing), (2, Phase::Barrier), (3, Phase::Committing)];
 /// Attempts for one kill that replays something.
-const TRIES_MAX: usize = 5;
+const TRIES_MAX: usize = 12;
 /// At this rate the undisturbed job would take so many seconds.
-const SECONDS_OF_FEED: u64 = 20;
+const SECONDS_OF_FEED: u64 = 30;
 
 struct Job {
     arguments: Vec<String>,

@@ -31,7 +31,7 @@ impl Phase {
 }
 
 /// Without a bar, a line is told about so often.
-const LINE_EVENTS: u64 = 5_000;
+const LINE_EVENTS: u64 = 500;
 
 /// Tells people how a job goes.
 #[derive(Clone, Debug)]

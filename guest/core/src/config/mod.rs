@@ -82,16 +82,6 @@ pub enum InvalidRow {
     Fail,
 }
 
-/// Where a primary key is unique (`sink.key.scope`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum KeyScope {
-    /// Within its partition: MaxCompute's rule.
-    #[default]
-    Partition,
-    /// In the whole table, so that rows move between partitions.
-    Table,
-}
-
 /// What follows when a session that a checkpoint needs is gone (`sink.recover.lost-session`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LostSession {
@@ -131,8 +121,6 @@ pub struct SinkConfig {
     pub session_idle_limit: Millis,
     /// `sink.session.lifecycle`, 1 to 24.
     pub session_lifecycle: Hours,
-    /// `sink.key.scope`.
-    pub key_scope: KeyScope,
     /// `sink.memory.budget`.
     pub memory_budget: ByteCount,
     /// `sink.merge.enable`.
@@ -230,7 +218,6 @@ impl Draft {
             lost_session: LostSession::default(),
             session_idle_limit: Millis(0),
             session_lifecycle: Hours(0),
-            key_scope: KeyScope::default(),
             memory_budget: ByteCount(0),
             merge_per_key: false,
             hasher: Hasher::Default,

@@ -11,8 +11,8 @@ use core::num::NonZeroU32;
 use super::table::{Entry, Kind, Set};
 use super::text::{self, Bare, HOUR, MINUTE, SECOND};
 use super::{
-    ByteCount, DeliveryGuarantee, DoubtPolicy, Draft, Grouping, Hours, InvalidRow, KeyScope,
-    LostSession, partition_option,
+    ByteCount, DeliveryGuarantee, DoubtPolicy, Draft, Grouping, Hours, InvalidRow, LostSession,
+    partition_option,
 };
 use crate::hash::Hasher;
 use crate::id::Millis;
@@ -207,18 +207,19 @@ pub(super) static OPTIONS: &[Entry] = &[
         name: "sink.key.scope",
         default: "partition",
         kind: Kind::Words(&[
-            ("partition", |d| {
-                d.config.key_scope = KeyScope::Partition;
-                Ok(())
-            }),
-            ("table", |d| {
-                d.config.key_scope = KeyScope::Table;
-                Ok(())
+            ("partition", |_| Ok(())),
+            ("table", |_| {
+                not_yet(
+                    true,
+                    "table",
+                    "set it to `partition`; where the engine sends update-before rows, a row that \
+                     moves is deleted from its old partition all the same",
+                )
             }),
         ]),
-        doc: "Where a primary key is unique. With table, a row may move between partitions, and \
-              update-before rows are required to delete it from the old one. Default partition: \
-              MaxCompute's own rule.",
+        doc: "Where a primary key is unique: within its partition, which is MaxCompute's own rule. \
+              The whole table is not supported yet: it would require update-before rows of every \
+              engine.",
     },
     Entry {
         name: "sink.memory.budget",

@@ -117,7 +117,6 @@ fn every_option_reaches_its_place() {
         ("sink.recover.lost-session", "skip"),
         ("sink.session.idle-limit", "30 min"),
         ("sink.session.lifecycle", "6 h"),
-        ("sink.key.scope", "table"),
         ("sink.memory.budget", "32mb"),
         ("sink.merge.enable", "FALSE"),
         ("sink.hasher", "legacy"),
@@ -145,7 +144,7 @@ fn every_option_reaches_its_place() {
         (config.session_idle_limit, config.session_lifecycle),
         (Millis(1_800_000), Hours(6))
     );
-    assert_eq!((config.key_scope, config.hasher), (KeyScope::Table, Hasher::Legacy));
+    assert_eq!(config.hasher, Hasher::Legacy);
     assert_eq!((config.memory_budget.0, config.merge_per_key), (32 << 20, false));
     assert_eq!(config.dynamic_partition_limit.get(), 7);
     assert_eq!(
@@ -201,6 +200,7 @@ fn what_is_not_supported_yet_is_refused_by_name() {
     refused(&[("upsert.major-compact.min-commits", "50")], &["min-commits`", "`100`"]);
     refused(&[("sink.session.overlap", "false")], &["`sink.session.overlap`", "`true`"]);
     refused(&[("sink.operation", "insert")], &["`sink.operation`", "insert", "`upsert`"]);
+    refused(&[("sink.key.scope", "table")], &["`sink.key.scope`", "table", "`partition`"]);
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub(crate) const DATA: &str = "upsert-sink-data";
 /// Where jobs keep their state unless they are told, each in a directory of its own.
 const STATE: &str = "upsert-sink-state";
 /// With a rate, so many batches a second at least.
-const BATCHES_PER_SECOND: u64 = 20;
+const BATCHES_PER_SECOND: u64 = 100;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -431,7 +431,7 @@ mod tests {
         for text in ["5000", "0/s", "x/s", "5/min"] {
             assert!(parse_rate(text).is_err(), "{text}");
         }
-        assert_eq!(batch_rows(Some(1000)), 50);
+        assert_eq!(batch_rows(Some(1000)), 10);
         assert_eq!(batch_rows(Some(1)), 1);
         assert_eq!(batch_rows(None), BATCH_ROWS_MAX);
     }
