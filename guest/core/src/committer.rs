@@ -48,7 +48,6 @@ pub struct Committer {
     pending: BTreeMap<SessionName, Pending>,
     /// Commits that are known, until no writer can still hold their committables.
     known: BTreeSet<SessionId>,
-    prepared: CheckpointId,
     completed: CheckpointId,
     operations: Operations<SessionName>,
     outputs: VecDeque<CommitterOutput>,
@@ -85,7 +84,6 @@ impl Committer {
             journal: journal.into_iter().map(|session| (session.id, session.state)).collect(),
             pending: BTreeMap::new(),
             known: BTreeSet::new(),
-            prepared: CheckpointId(0),
             completed: CheckpointId(0),
             operations: Operations::new(task.nonce),
             outputs: VecDeque::new(),
@@ -156,7 +154,6 @@ impl Committer {
         }
         // A commit that no snapshot lists any more is known to every writer.
         self.known.retain(|session| listed.contains(session));
-        self.prepared = self.prepared.max(checkpoint);
         self.tell_known(known_again);
         for (name, committable) in fresh {
             self.take_up(checkpoint, name, committable)?;

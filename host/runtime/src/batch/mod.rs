@@ -20,23 +20,10 @@ use arrow_cast::cast_with_options;
 use arrow_schema::DataType;
 use arrow_schema::IntervalUnit;
 use arrow_schema::Schema;
+pub use upsert_sink_core::batch::RowKind;
 
 use crate::error::Error;
 use crate::error::Result;
-
-/// What happened to a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum RowKind {
-    /// It is new.
-    Insert = 0,
-    /// It was like this before an update.
-    UpdateBefore = 1,
-    /// It is like this after an update.
-    UpdateAfter = 2,
-    /// It is gone; only its key counts.
-    Delete = 3,
-}
 
 /// The columns of rows with this schema, as `task.columns` names them: name and row type.
 ///
