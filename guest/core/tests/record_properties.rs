@@ -6,10 +6,10 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, RowBatch};
+use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, RowBatch, RowKind};
 use upsert_sink_core::io::{ColumnDescription, TableDescription};
 use upsert_sink_core::record::{
-    Op, RecordBytes, RecordEncoder, Value, decode_pack, encode_values, pack_trailer,
+    Op, RecordBlock, RecordBytes, RecordEncoder, Value, decode_pack, encode_values, pack_trailer,
 };
 use upsert_sink_core::schema::{ColumnType, RowPlan, TableSchema};
 
@@ -160,7 +160,9 @@ impl Table {
     fn batch(&self, plan: &RowPlan) -> Vec<u8> {
         let keys = ColumnBuilder::int64(self.keys.iter().map(|key| Some(*key)));
         let columns = self.values.iter().rev().zip(&plan.row_columns);
-        let batch = BatchBuilder::new(self.keys.len());
+        let kinds = [RowKind::Insert, RowKind::Delete];
+        let kinds: Vec<_> = self.deletes.iter().map(|d| kinds[usize::from(*d)]).collect();
+        let batch = BatchBuilder::new(self.keys.len()).kinds(&kinds);
         columns
             .fold(batch, |batch, (values, (_, row))| batch.column(ColumnBuilder::of(row, values)))
             .column(keys)
@@ -193,17 +195,17 @@ proptest! {
         let batch = RowBatch::parse(&bytes, &plan).expect("a batch");
         let encoder = RecordEncoder::new(&schema, &plan);
         let types = schema.column_types();
-        let mut record = RecordBytes::new();
-        let mut body = Vec::new();
-        let mut crcs = Vec::new();
-        for row in 0..batch.rows() {
-            let crc = encoder.encode(&batch, row, table.op(row), &mut record);
-            let crc = crc.expect("no rule is broken");
+        let (mut body, mut crcs) = (Vec::new(), Vec::new());
+        let mut plain = Vec::new();
+        for (row, in_block) in records_in_blocks(&encoder, &batch).into_iter().enumerate() {
+            let crc = encoder.encode(&batch, row, &mut plain).expect("no rule is broken");
             let mut expected = Vec::new();
             let expected_crc = encode_values(&types, &table.row(row), table.op(row), &mut expected);
-            prop_assert_eq!(record.as_slice(), &expected[..]);
-            body.extend_from_slice(&record);
-            prop_assert_eq!(crc, expected_crc);
+            prop_assert_eq!((&plain, crc), (&expected, expected_crc));
+            if let Some(in_block) = in_block {
+                prop_assert_eq!(in_block, (expected, expected_crc));
+            }
+            body.extend_from_slice(&plain);
             crcs.push(crc);
         }
         pack_trailer(crcs.iter().copied(), crcs.len() as u32, &mut body);
@@ -297,31 +299,40 @@ proptest! {
 }
 
 #[test]
-fn a_record_of_any_size_is_written_like_its_values() {
+fn a_record_of_any_size_is_written_like_its_values_and_leaves_its_neighbours_alone() {
     let (schema, plan) = text_keys();
     let encoder = RecordEncoder::new(&schema, &plan);
-    let (mut record, mut key) = (RecordBytes::new(), RecordBytes::new());
-    let mut keys = Vec::new();
-    // Around the size up to which records are written to an array, and far beyond.
-    for length in (15_900..16_500).chain([0, 1, 100_000, 3]) {
+    let mut key = RecordBytes::new();
+    let (mut keys, mut ways) = (Vec::new(), [0, 0]);
+    // Around the sizes up to which a block takes a row, and far beyond.
+    let lengths = (0..700).chain(7_900..8_300).chain(15_900..16_500).chain([100_000, 1]);
+    for (length, neighbours) in lengths.flat_map(|length| [(length, 0), (length, 1), (length, 3)]) {
         let text = "0123456789abcdef".repeat(length / 16 + 1);
-        let columns = [Some(&text[..length]), Some("b")];
-        let batch = BatchBuilder::new(1)
-            .column(ColumnBuilder::utf8([columns[0]]))
-            .column(ColumnBuilder::utf8([columns[1]]))
-            .column(ColumnBuilder::int64([Some(7)]))
+        let texts: Vec<&str> = [&text[..length]].into_iter().chain(["n"; 3]).collect();
+        let texts = &texts[..=neighbours];
+        let batch = BatchBuilder::new(texts.len())
+            .column(ColumnBuilder::utf8(texts.iter().map(|text| Some(*text))))
+            .column(ColumnBuilder::utf8(texts.iter().map(|_| Some("b"))))
+            .column(ColumnBuilder::int64((0..texts.len()).map(|row| Some(7 << (20 * row)))))
             .build();
         let batch = RowBatch::parse(&batch, &plan).expect("a batch");
-        let crc = encoder.encode(&batch, 0, Op::Upsert, &mut record).expect("no rule is broken");
-        let text = |text: Option<&str>| text.map(|text| Value::Bytes(text.into()));
-        let values = [text(columns[0]), text(columns[1]), Some(Value::Int(7))];
-        let mut expected = Vec::new();
-        let expected_crc =
-            encode_values(&schema.column_types(), &values, Op::Upsert, &mut expected);
-        assert_eq!((record.as_slice(), crc), (&expected[..], expected_crc), "{length} bytes");
-        encoder.key(&batch, 0, &mut key);
-        keys.push(key.to_vec());
+        let in_blocks = records_in_blocks(&encoder, &batch);
+        for (row, in_block) in in_blocks.into_iter().enumerate() {
+            let text = |text: &str| Some(Value::Bytes(text.into()));
+            let values = [text(texts[row]), text("b"), Some(Value::Int(7 << (20 * row)))];
+            let mut expected = Vec::new();
+            let crc = encode_values(&schema.column_types(), &values, Op::Upsert, &mut expected);
+            ways[usize::from(in_block.is_some())] += 1;
+            if let Some(in_block) = in_block {
+                assert_eq!(in_block, (expected, crc), "row {row} of {length} bytes");
+            }
+        }
+        if neighbours == 0 && length > 700 {
+            encoder.key(&batch, 0, &mut key);
+            keys.push(key.to_vec());
+        }
     }
+    assert!(ways.iter().all(|rows| *rows > 1_000), "both ways are taken: {ways:?}");
     let count = keys.len();
     keys.sort();
     keys.dedup();
@@ -352,11 +363,16 @@ fn a_table_of_many_columns_is_written_like_its_values() {
         let values: Vec<_> = (0..1_200)
             .map(|index| number(index).filter(|_| index < columns).map(Value::Int))
             .collect();
-        let (mut record, mut expected) = (RecordBytes::new(), Vec::new());
+        let (mut record, mut expected) = (Vec::new(), Vec::new());
         let encoder = RecordEncoder::new(&schema, &plan);
-        let crc = encoder.encode(&batch, 0, Op::Upsert, &mut record).expect("no rule is broken");
+        let crc = encoder.encode(&batch, 0, &mut record).expect("no rule is broken");
         assert_eq!(encode_values(&schema.column_types(), &values, Op::Upsert, &mut expected), crc);
-        assert_eq!(record.as_slice(), expected, "{columns} columns");
+        assert_eq!(record, expected, "{columns} columns");
+        let in_block = records_in_blocks(&encoder, &batch).remove(0);
+        assert_eq!(in_block.is_some(), columns <= 400, "{columns} columns");
+        if let Some(in_block) = in_block {
+            assert_eq!(in_block, (expected, crc), "{columns} columns");
+        }
     }
 }
 
@@ -375,15 +391,29 @@ fn text_keys() -> (TableSchema, RowPlan) {
     (schema, plan)
 }
 
+/// The record of each row with its checksum, block after block; none where a row was left out.
+fn records_in_blocks(encoder: &RecordEncoder, batch: &RowBatch<'_>) -> Vec<Option<(Vec<u8>, u32)>> {
+    let (mut block, mut records) = (RecordBlock::new(), Vec::new());
+    while records.len() < batch.rows() {
+        let rows = encoder.encode_block(batch, records.len(), &mut block);
+        assert!(rows > 0, "every block has a row");
+        let record = |index| block.record(index).map(|(record, crc)| (record.to_vec(), crc));
+        records.extend((0..rows).map(record));
+    }
+    records
+}
+
 /// Reads all that a batch offers, if it is one.
 fn read_everything(schema: &TableSchema, plan: &RowPlan, bytes: &[u8]) {
     let Ok(batch) = RowBatch::parse(bytes, plan) else { return };
     let encoder = RecordEncoder::new(schema, plan);
-    let mut out = RecordBytes::new();
-    for row in 0..batch.rows() {
-        let op = Op::of(batch.kind(row));
-        if encoder.encode(&batch, row, op, &mut out).is_ok() {
-            encoder.key(&batch, row, &mut out);
+    let (mut out, mut key) = (Vec::new(), RecordBytes::new());
+    for (row, in_block) in records_in_blocks(&encoder, &batch).into_iter().enumerate() {
+        let plain = encoder.encode(&batch, row, &mut out).ok().map(|crc| (out.clone(), crc));
+        // What a block writes is what the plain way writes; what that refuses no block writes.
+        assert!(in_block.is_none() || in_block == plain);
+        if plain.is_some() {
+            encoder.key(&batch, row, &mut key);
         }
         for column in batch.columns() {
             let _ = (column.text(row), column.bytes(row), column.integer(row));

@@ -3,9 +3,9 @@
 //!
 //! Invariant: a refused row leaves the output as it was, and its neighbours are written.
 
-use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, RowBatch, RowFault, TimeUnit};
+use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, RowBatch, RowFault, RowKind, TimeUnit};
 use upsert_sink_core::io::{ColumnDescription, TableDescription};
-use upsert_sink_core::record::{Op, RecordBytes, RecordEncoder, Value, decode_pack, pack_trailer};
+use upsert_sink_core::record::{RecordBlock, RecordEncoder, Value, decode_pack, pack_trailer};
 use upsert_sink_core::schema::{RowPlan, TableSchema};
 
 /// A table of a bigint key and one column of this type, and rows whose column has that row type.
@@ -38,13 +38,22 @@ fn write(
     let bytes = BatchBuilder::new(rows).column(ids).column(column).build();
     let batch = RowBatch::parse(&bytes, plan).expect("a batch");
     let encoder = RecordEncoder::new(schema, plan);
+    let mut in_blocks = Vec::new();
+    while in_blocks.len() < rows {
+        let mut block = RecordBlock::new();
+        let count = encoder.encode_block(&batch, in_blocks.len(), &mut block);
+        let record = |index| block.record(index).map(|(record, crc)| (record.to_vec(), crc));
+        in_blocks.extend((0..count).map(record));
+    }
     (0..rows)
         .map(|row| {
-            let mut record = RecordBytes::new();
-            let written = encoder.encode(&batch, row, Op::Upsert, &mut record);
-            assert_eq!(written.is_err(), record.is_empty(), "a refused row leaves no bytes");
+            let mut body = Vec::new();
+            let written = encoder.encode(&batch, row, &mut body);
+            assert_eq!(written.is_err(), body.is_empty(), "a refused row leaves no bytes");
+            let plainly = written.as_ref().ok().map(|crc| (body.clone(), *crc));
+            // Both ways keep the same rules, but for the size that a block has room for.
+            assert!(in_blocks[row] == plainly || in_blocks[row].is_none() && body.len() > 8_000);
             let crc = written?;
-            let mut body = record.to_vec();
             pack_trailer([crc].into_iter(), 1, &mut body);
             let mut value = None;
             decode_pack(&body, &schema.column_types(), &mut |mut record| {
@@ -72,18 +81,23 @@ fn rules(results: &[Result<Option<Value>, RowFault>]) -> Vec<Option<&str>> {
 #[test]
 fn a_null_key_is_refused_for_upserts_and_deletes() {
     let (schema, plan) = table("string", true, "STRING");
-    let bytes = BatchBuilder::new(2)
-        .column(ColumnBuilder::int64([None, Some(1)]))
-        .column(ColumnBuilder::utf8([Some("a"), None]))
-        .build();
-    let batch = RowBatch::parse(&bytes, &plan).expect("a batch");
+    let builder = || {
+        BatchBuilder::new(2)
+            .column(ColumnBuilder::int64([None, Some(1)]))
+            .column(ColumnBuilder::utf8([Some("a"), None]))
+    };
     let encoder = RecordEncoder::new(&schema, &plan);
-    for op in [Op::Upsert, Op::Delete] {
-        let mut out = RecordBytes::new();
-        let fault = encoder.encode(&batch, 0, op, &mut out).expect_err("a null key");
+    let mut block = RecordBlock::new();
+    for kind in [RowKind::Insert, RowKind::Delete] {
+        let bytes = builder().kinds(&[kind, kind]).build();
+        let batch = RowBatch::parse(&bytes, &plan).expect("a batch");
+        let mut out = Vec::new();
+        let fault = encoder.encode(&batch, 0, &mut out).expect_err("a null key");
         assert_eq!(fault.column, "id");
         assert!(fault.to_string().contains("primary key") && out.is_empty());
-        assert!(encoder.encode(&batch, 1, op, &mut out).is_ok());
+        assert!(encoder.encode(&batch, 1, &mut out).is_ok());
+        encoder.encode_block(&batch, 0, &mut block);
+        assert!(block.record(0).is_none() && block.record(1).is_some());
     }
 }
 
@@ -101,12 +115,16 @@ fn null_is_refused_only_where_the_table_refuses_it() {
 fn a_delete_does_not_look_at_other_columns() {
     let (schema, plan) = table("varchar(2)", false, "STRING");
     let bytes = BatchBuilder::new(1)
+        .kinds(&[RowKind::Delete])
         .column(ColumnBuilder::int64([Some(7)]))
         .column(ColumnBuilder::utf8([Some("too long")]))
         .build();
     let batch = RowBatch::parse(&bytes, &plan).expect("a batch");
-    let mut out = RecordBytes::new();
-    assert!(RecordEncoder::new(&schema, &plan).encode(&batch, 0, Op::Delete, &mut out).is_ok());
+    let encoder = RecordEncoder::new(&schema, &plan);
+    assert!(encoder.encode(&batch, 0, &mut Vec::new()).is_ok());
+    let mut block = RecordBlock::new();
+    encoder.encode_block(&batch, 0, &mut block);
+    assert!(block.record(0).is_some());
 }
 
 #[test]

@@ -1,12 +1,19 @@
 //! A writer instance without a driver: for benchmarks of the guest alone.
 //!
-//! Beside the row's way, not on it. Invariant: what the guest submits is kept, and never sent.
+//! Beside the row's way, not on it; the caller plays coordinator and Tunnel. Invariant: what the
+//! guest submits is kept until it is acknowledged, and never sent.
 
 use arrow_array::RecordBatch;
+use upsert_sink_core::id::Ticket;
+use upsert_sink_core::io::Answer;
+use upsert_sink_core::io::Completion;
+use upsert_sink_core::io::Outcome;
 use upsert_sink_core::io::Task;
 
 use crate::batch;
 use crate::batch::RowKind;
+use crate::bindings::writer::Output;
+use crate::bindings::writer::Progress;
 use crate::capability::grant::Grant;
 use crate::error::Result;
 use crate::instance::Instance;
@@ -16,6 +23,8 @@ use crate::sandbox::Limits;
 /// An opened writer in its sandbox, with epochs and all limits.
 pub struct BareWriter {
     instance: Instance,
+    accepting: bool,
+    requests: Vec<Vec<u8>>,
 }
 
 impl BareWriter {
@@ -25,9 +34,11 @@ impl BareWriter {
     /// The guest's.
     pub fn open(plugin: &Plugin, task: &Task) -> Result<Self> {
         let name = String::from("bare writer");
-        let mut instance = Instance::new(plugin, name, Limits::default(), Grant::NONE)?;
-        instance.writer_open(0, task, &[])?;
-        Ok(Self { instance })
+        let mut instance = Instance::new(plugin, name, Limits::default(), Grant::WRITER)?;
+        let progress = instance.writer_open(0, task, &[])?;
+        let mut writer = Self { instance, accepting: true, requests: Vec::new() };
+        writer.note(progress);
+        Ok(writer)
     }
 
     /// Hands over a batch in the `columns` form; tells whether the next one would be accepted.
@@ -35,7 +46,54 @@ impl BareWriter {
     /// # Errors
     /// The guest's.
     pub fn write(&mut self, now_ms: u64, batch: &[u8]) -> Result<bool> {
-        self.instance.write(now_ms, batch).map(|progress| progress.accepting)
+        let progress = self.instance.write(now_ms, batch)?;
+        self.note(progress);
+        Ok(self.accepting)
+    }
+
+    /// What it has asked the coordinator since the last time.
+    pub fn take_requests(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.requests)
+    }
+
+    /// Brings the coordinator's reply.
+    ///
+    /// # Errors
+    /// The guest's.
+    pub fn reply(&mut self, now_ms: u64, reply: &[u8]) -> Result<()> {
+        let progress = self.instance.writer_reply(now_ms, reply)?;
+        self.note(progress);
+        Ok(())
+    }
+
+    /// Acknowledges every pack that it has submitted; returns how many there were.
+    ///
+    /// # Errors
+    /// The guest's.
+    pub fn acknowledge(&mut self, now_ms: u64) -> Result<usize> {
+        let mut packs = 0;
+        loop {
+            let due = self.instance.capabilities().tickets.take_due(now_ms);
+            if due.is_empty() {
+                return Ok(packs);
+            }
+            for attempt in due {
+                self.instance.capabilities().tickets.settle(attempt.ticket, attempt.number);
+                let outcome = Outcome::Done(Answer::None);
+                let completion = Completion { ticket: Ticket(attempt.ticket), outcome };
+                let progress = self.instance.writer_completion(now_ms, &completion.into())?;
+                self.note(progress);
+                packs += 1;
+            }
+        }
+    }
+
+    fn note(&mut self, progress: Progress) {
+        self.accepting = progress.accepting;
+        self.requests.extend(progress.outputs.into_iter().filter_map(|output| match output {
+            Output::Request(request) => Some(request),
+            _ => None,
+        }));
     }
 }
 

@@ -56,6 +56,8 @@ impl RowKind {
 #[derive(Clone, Debug)]
 pub struct RowBatch<'a> {
     rows: usize,
+    /// How long the engine's bytes are.
+    bytes: usize,
     /// One byte a row, each a kind; empty if all rows are inserts.
     kinds: &'a [u8],
     columns: Vec<Column<'a>>,
@@ -73,6 +75,11 @@ impl<'a> RowBatch<'a> {
     /// The number of rows.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// The bytes of the batch.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The kind of a row. `row` is less than `rows()`.

@@ -55,7 +55,7 @@ pub(super) fn parse<'a>(bytes: &'a [u8], plan: &RowPlan) -> Result<RowBatch<'a>,
             format!("{} nodes, but the columns have {}", reader.nodes, reader.next_node),
         ));
     }
-    Ok(RowBatch { rows, kinds, columns: parsed })
+    Ok(RowBatch { rows, bytes: bytes.len(), kinds, columns: parsed })
 }
 
 fn parse_kinds<'a>(reader: &Reader<'a>, rows: usize) -> Result<&'a [u8], Error> {

@@ -4,11 +4,13 @@
 //! `forget`; a name is made of values that keep the rule of partition values, so it needs no
 //! escapes and can be taken apart again.
 
+mod recent;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -21,6 +23,7 @@ use crate::config::SinkConfig;
 use crate::error::Error;
 use crate::schema::{ColumnType, PartitionSource, RowPlan, TableSchema};
 
+use recent::{PartitionTexts, RecentPartitions};
 use value::{TEXT_BYTES_MAX, write_date, write_integer};
 pub(crate) use value::{canonical_value, check_value};
 
@@ -49,6 +52,7 @@ pub struct Partitioner {
     partitions: Vec<Partition>,
     /// Places in `partitions`. Looked up only, never walked: its order means nothing.
     index: HashTable<u32>,
+    recent: RecentPartitions,
     /// The values of one row, joined.
     scratch: Vec<u8>,
 }
@@ -67,6 +71,9 @@ struct Partition {
     hash: u64,
     /// Its values, with a zero byte between levels: no value contains one.
     values: Vec<u8>,
+    /// The texts of the row columns of the row that it was last looked up for. Rows may name one
+    /// partition by several texts: an empty one names the default.
+    texts: Vec<Box<[u8]>>,
     spec: String,
 }
 
@@ -88,6 +95,7 @@ impl Partitioner {
             limit: config.dynamic_partition_limit.get(),
             partitions: Vec::new(),
             index: HashTable::new(),
+            recent: RecentPartitions::new(),
             scratch,
         }
     }
@@ -112,18 +120,66 @@ impl Partitioner {
         out.clear();
         faults.clear();
         let columns: Vec<&Column<'_>> = self.row_columns().map(|at| batch.column(at)).collect();
+        if let Some(texts) = PartitionTexts::<1>::of(&columns) {
+            return self.assign_by_texts(batch, &texts, out, faults);
+        }
+        if let Some(texts) = PartitionTexts::<2>::of(&columns) {
+            return self.assign_by_texts(batch, &texts, out, faults);
+        }
+        self.assign_by_values(batch, &columns, out, faults)
+    }
+
+    /// By one or two texts, as nearly all tables have it: in a loop of their own.
+    #[inline(never)]
+    fn assign_by_texts<const N: usize>(
+        &mut self,
+        batch: &RowBatch<'_>,
+        texts: &PartitionTexts<'_, N>,
+        out: &mut Vec<PartitionIndex>,
+        faults: &mut Vec<(usize, RowFault)>,
+    ) -> Result<(), Error> {
+        for row in 0..batch.rows() {
+            let place = texts.place(row);
+            let texts_of = |index: PartitionIndex| &*self.partitions[index.0 as usize].texts;
+            let found = match self.recent.find(texts, row, place, texts_of) {
+                Some(index) => index,
+                None => self.find_and_note(batch, row, faults, place, || texts.to_owned(row))?,
+            };
+            out.push(found);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn find_and_note(
+        &mut self,
+        batch: &RowBatch<'_>,
+        row: usize,
+        faults: &mut Vec<(usize, RowFault)>,
+        place: usize,
+        texts: impl FnOnce() -> Vec<Box<[u8]>>,
+    ) -> Result<PartitionIndex, Error> {
+        let found = self.find(batch, row, faults)?;
+        if !found.is_refused() {
+            self.partitions[found.0 as usize].texts = texts();
+            self.recent.note(place, found);
+        }
+        Ok(found)
+    }
+
+    fn assign_by_values(
+        &mut self,
+        batch: &RowBatch<'_>,
+        columns: &[&Column<'_>],
+        out: &mut Vec<PartitionIndex>,
+        faults: &mut Vec<(usize, RowFault)>,
+    ) -> Result<(), Error> {
         let mut before = None;
         for row in 0..batch.rows() {
             let known = before.filter(|_| columns.iter().all(|column| repeats(column, row)));
             let found = match known {
                 Some(index) => index,
-                None => match self.find(batch, row)? {
-                    Ok(index) => index,
-                    Err(fault) => {
-                        faults.push((row, fault));
-                        PartitionIndex::REFUSED
-                    }
-                },
+                None => self.find(batch, row, faults)?,
             };
             before = Some(found).filter(|index| !index.is_refused());
             out.push(found);
@@ -153,6 +209,7 @@ impl Partitioner {
     pub fn forget(&mut self) {
         self.partitions.clear();
         self.index.clear();
+        self.recent.forget();
     }
 
     /// The batch's columns that partitions are taken from.
@@ -163,25 +220,30 @@ impl Partitioner {
         })
     }
 
-    /// The partition of one row, which may be a new one.
+    /// The partition of one row, which may be a new one; `REFUSED`, with its fault added, if its
+    /// values name none.
     fn find(
         &mut self,
         batch: &RowBatch<'_>,
         row: usize,
-    ) -> Result<Result<PartitionIndex, RowFault>, Error> {
-        let length = match self.join_values(batch, row) {
-            Ok(length) => length,
-            Err(fault) => return Ok(Err(fault)),
-        };
-        let values = &self.scratch[..length];
-        let (hash, partitions) = (words::hash(values), &self.partitions);
-        let is_it = |at: &u32| words::same(&partitions[*at as usize].values, values);
-        if let Some(at) = self.index.find(hash, is_it) {
-            return Ok(Ok(PartitionIndex(*at)));
-        }
-        match self.name(values) {
-            Ok(spec) => self.admit(hash, values.to_vec(), spec).map(Ok),
-            Err(fault) => Ok(Err(fault)),
+        faults: &mut Vec<(usize, RowFault)>,
+    ) -> Result<PartitionIndex, Error> {
+        let named = self.join_values(batch, row).and_then(|length| {
+            let values = &self.scratch[..length];
+            let (hash, partitions) = (words::hash(values), &self.partitions);
+            let is_it = |at: &u32| words::same(&partitions[*at as usize].values, values);
+            match self.index.find(hash, is_it) {
+                Some(at) => Ok(Ok(PartitionIndex(*at))),
+                None => Ok(Err((hash, values.to_vec(), self.name(values)?))),
+            }
+        });
+        match named {
+            Ok(Ok(index)) => Ok(index),
+            Ok(Err((hash, values, spec))) => self.admit(hash, values, spec),
+            Err(fault) => {
+                faults.push((row, fault));
+                Ok(PartitionIndex::REFUSED)
+            }
         }
     }
 
@@ -223,7 +285,7 @@ impl Partitioner {
         if count >= self.limit {
             return Err(too_many(self.limit));
         }
-        self.partitions.push(Partition { hash, values, spec });
+        self.partitions.push(Partition { hash, values, texts: Vec::new(), spec });
         let partitions = &self.partitions;
         self.index.insert_unique(hash, count, |at| partitions[*at as usize].hash);
         Ok(PartitionIndex(count))

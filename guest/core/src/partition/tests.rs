@@ -227,3 +227,36 @@ proptest! {
         }
     }
 }
+
+/// More partitions than are remembered, in an order without order; an empty text is the default's
+/// second name.
+#[test]
+fn rows_that_jump_between_partitions_find_their_own_every_time() {
+    let name = |n: usize| match n % 331 {
+        0 => String::new(),
+        1 => String::from("__DEFAULT_PARTITION__"),
+        n => format!("{}{n}", if n % 3 == 0 { "day-with-a-long-name-" } else { "d" }),
+    };
+    let days: Vec<String> = (0..5_000).map(|row| name(row * row * 7 + row / 3)).collect();
+    let hours: Vec<String> = (0..5_000).map(|row| name(row * 13 / 5 % 3)).collect();
+    let expected = |text: &str| {
+        if text.is_empty() { String::from("__DEFAULT_PARTITION__") } else { String::from(text) }
+    };
+    let column = |texts: &[String]| ColumnBuilder::utf8(texts.iter().map(|t| Some(t.as_str())));
+    let limit = [("sink.dynamic-partition.limit", "5000")];
+    let mut one = Case::new(&[("day", "string")], &[("day", "STRING")], &limit);
+    let levels = [("day", "string"), ("hour", "string")];
+    let mut two = Case::new(&levels, &[("day", "STRING"), ("hour", "STRING")], &limit);
+    for _ in 0..2 {
+        one.assign(&[column(&days)], days.len()).expect("below the limit");
+        two.assign(&[column(&days), column(&hours)], days.len()).expect("below the limit");
+        let (named, named_twice) = (one.specs(), two.specs());
+        for (row, (day, hour)) in days.iter().zip(&hours).enumerate() {
+            let (day, hour) = (expected(day), expected(hour));
+            assert_eq!(named[row], Some(&*format!("day='{day}'")), "row {row}");
+            assert_eq!(named_twice[row], Some(&*format!("day='{day}',hour='{hour}'")));
+        }
+        one.partitioner.forget();
+        two.partitioner.forget();
+    }
+}

@@ -1,12 +1,12 @@
-//! The bytes of one record under construction.
+//! Where bytes of records and keys are written, and how.
 //!
-//! `encode` writes here, `buffer` copies from here; one is reused for all rows. Invariant: what it
-//! shows is the last record or key that was written whole.
+//! `block` writes records and `encode` keys with a `Cursor`; `buffer` copies from both. Invariant:
+//! what `RecordBytes` shows is the last key that was written whole.
 //!
 //! In the sandbox a copy whose length is not a constant is a call to the outside, filling with
 //! zeros is another, and every bounds check counts: bytes move in words of 8 and 16, into an array
-//! of constant size that is never cleared, at places that a mask keeps inside it. Records that
-//! might not fit there are written to a vector, the plain way.
+//! of constant size that is never cleared, at places that a mask keeps inside it. What might not
+//! fit there is written to a vector, the plain way.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -15,7 +15,7 @@ use core::ops::Deref;
 use super::crc::Crc;
 use super::varint::{varint_len, varint_word};
 
-/// One record, or one key.
+/// One key.
 #[derive(Clone, Debug)]
 pub struct RecordBytes {
     near: Box<[u8; NEAR_BYTES]>,
@@ -25,10 +25,12 @@ pub struct RecordBytes {
     far: Vec<u8>,
 }
 
-/// Records up to this size are written to the array.
+/// Records and keys up to this size are written to an array.
 pub(super) const RECORD_BYTES_MAX: usize = 16 * 1024;
+/// What a word may be written beyond the bytes of it that count.
+pub(super) const OVERRUN_BYTES: usize = 16;
 /// A word written at the last place still has room.
-const NEAR_BYTES: usize = RECORD_BYTES_MAX + 64;
+pub(super) const NEAR_BYTES: usize = RECORD_BYTES_MAX + OVERRUN_BYTES;
 
 impl RecordBytes {
     /// No bytes.
@@ -51,7 +53,7 @@ impl RecordBytes {
     /// Begins to write to the array.
     #[inline(always)]
     pub(super) fn cursor(&mut self) -> Cursor<'_> {
-        Cursor { bytes: &mut self.near, at: 0 }
+        Cursor::new(&mut self.near, 0)
     }
 
     /// Shows what was written to the array up to `end`.
@@ -89,8 +91,14 @@ pub(super) struct Cursor<'a> {
     at: usize,
 }
 
-impl Cursor<'_> {
-    /// How many bytes were written.
+impl<'a> Cursor<'a> {
+    /// A place in an array.
+    #[inline(always)]
+    pub(super) fn new(bytes: &'a mut [u8; NEAR_BYTES], at: usize) -> Self {
+        Self { bytes, at }
+    }
+
+    /// Where the next byte goes.
     #[inline(always)]
     pub(super) fn at(&self) -> usize {
         self.at
@@ -179,8 +187,8 @@ impl Cursor<'_> {
     /// The next bytes.
     #[inline(always)]
     fn next<const N: usize>(&mut self) -> &mut [u8; N] {
-        // The mask changes nothing, as `RecordBytes::finish` asserts; by it the compiler needs no
-        // check.
+        // The mask changes nothing, as `RecordBytes::finish` and `RecordBlock::begin` assert; by it
+        // the compiler needs no check.
         let at = self.at & (RECORD_BYTES_MAX - 1);
         self.bytes[at..].first_chunk_mut().expect("the array is longer than the mask")
     }

@@ -4,17 +4,20 @@
 //! comes here from the other end. Invariant: `encode` writes what MaxCompute's own clients write;
 //! `decode` reads what they write, and nothing that its checksums do not vouch for.
 
+mod block;
 mod bytes;
 mod convert;
 pub mod crc;
 mod decimal;
 mod decode;
 mod encode;
+mod step;
 mod value;
 mod value_encode;
 mod varint;
 mod wire;
 
+pub use block::{BLOCK_ROWS, RecordBlock};
 pub use bytes::RecordBytes;
 pub use decimal::{decimal_text, parse_decimal};
 pub use decode::{DecodedRecord, decode_pack};

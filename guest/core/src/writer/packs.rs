@@ -67,13 +67,21 @@ impl Partition {
     }
 
     /// The slot of a bucket, made on its first row.
+    #[inline]
     pub(crate) fn slot(&mut self, bucket: BucketId) -> &mut BucketSlot {
-        let at = &mut self.slot_of[bucket.0 as usize];
-        if *at == NO_SLOT {
-            *at = u32::try_from(self.slots.len()).expect("at most one slot a bucket");
-            self.slots.push(BucketSlot::default());
+        let mut at = self.slot_of[bucket.0 as usize];
+        if at == NO_SLOT {
+            at = self.new_slot(bucket);
         }
-        &mut self.slots[*at as usize]
+        &mut self.slots[at as usize]
+    }
+
+    #[cold]
+    fn new_slot(&mut self, bucket: BucketId) -> u32 {
+        let at = u32::try_from(self.slots.len()).expect("at most one slot a bucket");
+        self.slots.push(BucketSlot::default());
+        self.slot_of[bucket.0 as usize] = at;
+        at
     }
 
     fn holds_rows(&self, bucket: usize) -> bool {

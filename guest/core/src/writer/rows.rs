@@ -16,7 +16,7 @@ use crate::hash::{Hasher, KeyHasher, bucket_of};
 use crate::id::BucketId;
 use crate::io::WriterOutput;
 use crate::partition::{PartitionIndex, Partitioner};
-use crate::record::{Op, RecordBytes, RecordEncoder};
+use crate::record::{RecordBlock, RecordBytes, RecordEncoder};
 use crate::schema::{RowPlan, TableSchema};
 use crate::writer::Writer;
 use crate::writer::packs::Partition;
@@ -42,7 +42,9 @@ struct Scratch {
     partitions: Vec<PartitionIndex>,
     faults: Vec<(usize, RowFault)>,
     hashes: Vec<i32>,
-    record: RecordBytes,
+    block: RecordBlock,
+    /// A record that its block left out.
+    plain: Vec<u8>,
     key: RecordBytes,
     /// By partition, the bytes buffered of this batch that the account does not know yet.
     unaccounted: Vec<usize>,
@@ -127,17 +129,28 @@ impl Writer {
         self.meet_partitions();
         scratch.unaccounted.resize(self.partitions.len(), 0);
         self.path.hasher.hash_batch(batch, &mut scratch.hashes);
-        for row in 0..batch.rows() {
-            let partition = scratch.partitions[row];
-            if partition.is_refused() {
-                continue;
-            }
-            let bucket = bucket_of(scratch.hashes[row], self.path.buckets);
-            let place = Place { partition, bucket };
-            let moved_out = batch.kind(row) == RowKind::UpdateBefore
-                && !self.followed_by_after(batch, row, place, scratch);
-            if let Err(fault) = self.take_row(batch, row, place, moved_out, scratch) {
-                self.refuse(batch, row, &fault)?;
+        let mut first = 0;
+        while first < batch.rows() {
+            let rows = self.path.encoder.encode_block(batch, first, &mut scratch.block);
+            self.take_block(batch, first, rows, scratch)?;
+            first += rows;
+        }
+        Ok(())
+    }
+
+    /// Buffers the rows of an encoded block. What few rows need is kept out of this function, so
+    /// that it stays small.
+    #[inline(never)]
+    fn take_block(
+        &mut self,
+        batch: &RowBatch<'_>,
+        first: usize,
+        rows: usize,
+        scratch: &mut Scratch,
+    ) -> Result<(), Error> {
+        for index in 0..rows {
+            if let Err(fault) = self.take_row(batch, first, index, scratch) {
+                self.refuse(batch, first + index, &fault)?;
             }
         }
         Ok(())
@@ -150,24 +163,34 @@ impl Writer {
         self.account.add(partition, bytes);
     }
 
-    /// Encodes and buffers one row.
-    #[inline]
+    /// Buffers one row, the one at `index` of the block that begins with `first`.
+    #[inline(always)]
     fn take_row(
         &mut self,
         batch: &RowBatch<'_>,
-        row: usize,
-        place: Place,
-        moved_out: bool,
+        first: usize,
+        index: usize,
         scratch: &mut Scratch,
     ) -> Result<(), RowFault> {
-        let op = Op::of(batch.kind(row));
-        scratch.record.clear();
-        let crc = self.path.encoder.encode(batch, row, op, &mut scratch.record)?;
-        if scratch.record.len() > self.config.bucket_buffer.0 as usize {
-            return Err(too_large(scratch.record.len(), &self.config));
+        let row = first + index;
+        let partition = scratch.partitions[row];
+        if partition.is_refused() {
+            return Ok(());
+        }
+        let place = Place { partition, bucket: bucket_of(scratch.hashes[row], self.path.buckets) };
+        let moved_out = batch.kind(row) == RowKind::UpdateBefore
+            && !self.followed_by_after(batch, row, place, scratch);
+        let (record, crc) = match scratch.block.record(index) {
+            Some(written) => written,
+            None => {
+                let crc = self.path.encoder.encode(batch, row, &mut scratch.plain)?;
+                (&*scratch.plain, crc)
+            }
+        };
+        if record.len() > self.config.bucket_buffer.0 as usize {
+            return Err(too_large(record.len(), &self.config));
         }
         let key = if self.path.merge_per_key {
-            scratch.key.clear();
             self.path.encoder.key(batch, row, &mut scratch.key);
             Some(scratch.key.as_slice())
         } else {
@@ -177,18 +200,19 @@ impl Writer {
         partition.last_batch = self.batches;
         let slot = partition.slot(place.bucket);
         slot.moved_out += u64::from(moved_out);
-        let grown = slot.buffer.push(&mut self.pool, &scratch.record, crc, key);
+        let grown = slot.buffer.push(&mut self.pool, record, crc, key);
         let full = slot.buffer.bytes() >= self.config.bucket_buffer.0 as usize;
         scratch.unaccounted[place.partition.0 as usize] += grown;
         if full {
-            self.account_for(place.partition, scratch);
-            self.relieve_bucket(place);
+            self.relieve_bucket(place, scratch);
         }
         Ok(())
     }
 
     /// Seals a full buffer, unless it is full of what later rows have replaced.
-    fn relieve_bucket(&mut self, place: Place) {
+    #[cold]
+    fn relieve_bucket(&mut self, place: Place, scratch: &mut Scratch) {
+        self.account_for(place.partition, scratch);
         let limit = self.config.bucket_buffer.0 as usize;
         let slot = self.partitions[place.partition.0 as usize].slot(place.bucket);
         match slot.buffer.relieve(&mut self.pool, limit) {
@@ -234,6 +258,7 @@ impl Writer {
         }
     }
 
+    #[cold]
     fn refuse(&mut self, batch: &RowBatch<'_>, row: usize, fault: &RowFault) -> Result<(), Error> {
         match self.config.invalid_row {
             InvalidRow::Fail => {
@@ -255,6 +280,7 @@ impl Writer {
     }
 }
 
+#[cold]
 fn too_large(bytes: usize, config: &SinkConfig) -> RowFault {
     let rule = format!(
         "the encoded row has {bytes} bytes, more than upsert.writer.bucket.buffer-size = {}: raise \
