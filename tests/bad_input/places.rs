@@ -154,6 +154,7 @@ fn task() -> Task {
         table,
         local: true,
         checkpoint_interval: Millis(0),
+        before_images: false,
     }
 }
 

@@ -60,6 +60,7 @@ impl Mode {
             table: table(),
             local: true,
             checkpoint_interval: Millis(60_000),
+            before_images: false,
         }
     }
 

@@ -23,6 +23,7 @@ pub(crate) fn task(task: types::Task) -> io::Task {
         },
         local: task.local,
         checkpoint_interval: Millis(task.checkpoint_interval),
+        before_images: task.before_images,
     }
 }
 
@@ -40,6 +41,10 @@ pub(crate) fn journal(sessions: Vec<types::JournalSession>) -> Vec<io::JournalSe
             Aborting, Committed, Open),
     };
     sessions.into_iter().map(session).collect()
+}
+
+pub(crate) fn barrier_kind(kind: types::BarrierKind) -> io::BarrierKind {
+    same!(kind, types::BarrierKind => io::BarrierKind: Checkpoint, Savepoint)
 }
 
 pub(crate) fn checkpoint_outcome(outcome: types::CheckpointOutcome) -> io::CheckpointOutcome {

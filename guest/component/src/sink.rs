@@ -31,10 +31,8 @@ impl coordinator::Guest for Shell {
 }
 
 fn coordinate(now: u64, input: CoordinatorInput<'_>) -> Result<coordinator::Progress, Error> {
-    role::coordinator(|coordinator| {
-        coordinator.handle_input(Millis(now), input).map(|()| coordinated(coordinator))
-    })
-    .map_err(output::error)
+    role::coordinator(|role| role.handle_input(Millis(now), input).map(|()| coordinated(role)))
+        .map_err(output::error)
 }
 
 fn coordinated(coordinator: &mut Coordinator) -> coordinator::Progress {
@@ -70,10 +68,8 @@ impl committer::Guest for Shell {
 }
 
 fn commit(now: u64, input: CommitterInput) -> Result<committer::Progress, Error> {
-    role::committer(|committer| {
-        committer.handle_input(Millis(now), input).map(|()| committed(committer))
-    })
-    .map_err(output::error)
+    role::committer(|role| role.handle_input(Millis(now), input).map(|()| committed(role)))
+        .map_err(output::error)
 }
 
 fn committed(committer: &mut Committer) -> committer::Progress {

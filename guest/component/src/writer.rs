@@ -6,7 +6,7 @@ use upsert_sink_core::writer::Writer;
 
 use crate::bindings::exports::upsert_sink::plugin::writer::{Guest, Output, Progress, Snapshot};
 use crate::bindings::upsert_sink::plugin::tunnel::Completion;
-use crate::bindings::upsert_sink::plugin::types::{CheckpointOutcome, Error, Task};
+use crate::bindings::upsert_sink::plugin::types::{BarrierKind, CheckpointOutcome, Error, Task};
 use crate::{bindings::Shell, input, output, role};
 
 impl Guest for Shell {
@@ -20,7 +20,8 @@ impl Guest for Shell {
 
     exports! { call -> Progress:
         write(batch: Vec<u8>) => WriterInput::RowsArrived(&batch);
-        barrier(id: u64) => WriterInput::BarrierArrived(CheckpointId(id));
+        barrier(id: u64, kind: BarrierKind) =>
+            WriterInput::BarrierArrived(CheckpointId(id), input::barrier_kind(kind));
         checkpoint_ended(id: u64, how: CheckpointOutcome) =>
             WriterInput::CheckpointEnded(CheckpointId(id), input::checkpoint_outcome(how));
         on_completion(done: Completion) => WriterInput::Completed(input::completion(done));
@@ -30,11 +31,8 @@ impl Guest for Shell {
 }
 
 fn call(now: u64, input: WriterInput<'_>) -> Result<Progress, Error> {
-    role::writer(|writer| {
-        writer.handle_input(Millis(now), input)?;
-        Ok(progress(writer))
-    })
-    .map_err(output::error)
+    role::writer(|writer| writer.handle_input(Millis(now), input).map(|()| progress(writer)))
+        .map_err(output::error)
 }
 
 fn progress(writer: &mut Writer) -> Progress {

@@ -8,6 +8,7 @@
 //! | state of a session | what happens | what follows |
 //! |---|---|---|
 //! | `Held` | its checkpoint completes | → `Released` |
+//! | `Held` | its checkpoint is aborted | stays; without overlap the attempt fails |
 //! | `Released` | its turn comes | commit, → `Committing` |
 //! | `Committing` | committed | known |
 //! | `Committing` | still committing, in doubt, refused for now | repeats |
@@ -18,7 +19,9 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
+use crate::commit_order::{State, Waiting, turns};
 use crate::config::{DeliveryGuarantee, LostSession, SinkConfig};
 use crate::error::{Error, ErrorKind};
 use crate::evidence::{Evidence, judge_not_found};
@@ -39,6 +42,7 @@ pub struct Committer {
     identity: String,
     start: u64,
     guarantee: DeliveryGuarantee,
+    overlap: bool,
     lost_session: LostSession,
     idle_limit: Millis,
     patience: Millis,
@@ -48,6 +52,8 @@ pub struct Committer {
     pending: BTreeMap<SessionName, Pending>,
     /// Commits that are known, until no writer can still hold their committables.
     known: BTreeSet<SessionId>,
+    /// The newest checkpoint that all writers have passed.
+    prepared: CheckpointId,
     completed: CheckpointId,
     operations: Operations<SessionName>,
     outputs: VecDeque<CommitterOutput>,
@@ -62,13 +68,6 @@ struct Pending {
     state: State,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Held,
-    Released,
-    Committing,
-}
-
 impl Committer {
     /// Begins a committer with all that the journal holds of this sink.
     pub fn open(task: &Task, config: &SinkConfig, journal: Vec<JournalSession>) -> Self {
@@ -76,6 +75,7 @@ impl Committer {
             identity: task.identity.clone(),
             start: task.start,
             guarantee: config.guarantee,
+            overlap: config.session_overlap,
             lost_session: config.lost_session,
             idle_limit: config.session_idle_limit,
             patience: config.commit_timeout,
@@ -84,6 +84,7 @@ impl Committer {
             journal: journal.into_iter().map(|session| (session.id, session.state)).collect(),
             pending: BTreeMap::new(),
             known: BTreeSet::new(),
+            prepared: CheckpointId(0),
             completed: CheckpointId(0),
             operations: Operations::new(task.nonce),
             outputs: VecDeque::new(),
@@ -106,11 +107,14 @@ impl Committer {
     /// Takes one input. Drain `poll_output` before the next.
     ///
     /// Errors: `SessionLost` if a session that a checkpoint holds can no longer be committed;
-    /// `Retry` if the service gave no clear word within `upsert.commit.timeout`; `Corrupt` or `Bug`
-    /// for a committable that is damaged or foreign.
+    /// `Retry` if the service gave no clear word within `upsert.commit.timeout`, or if an aborted
+    /// checkpoint leaves rows waiting for ever; `Corrupt` or `Bug` for a committable that is
+    /// damaged or foreign.
     pub fn handle_input(&mut self, now: Millis, input: CommitterInput) -> Result<(), Error> {
         match input {
-            CommitterInput::CheckpointEnded(checkpoint, outcome) => self.end(checkpoint, outcome),
+            CommitterInput::CheckpointEnded(checkpoint, outcome) => {
+                self.end(checkpoint, outcome)?;
+            }
             CommitterInput::Completed(completion) => self.complete(now, completion)?,
             CommitterInput::Prepared(checkpoint, committables) => {
                 self.prepare(checkpoint, &committables)?;
@@ -132,6 +136,7 @@ impl Committer {
     }
 
     fn prepare(&mut self, checkpoint: CheckpointId, bytes: &[Vec<u8>]) -> Result<(), Error> {
+        self.prepared = self.prepared.max(checkpoint);
         let committables =
             bytes.iter().map(|bytes| Committable::from_bytes(bytes)).collect::<Result<Vec<_>, _>>();
         let committables = committables?;
@@ -219,10 +224,11 @@ impl Committer {
         Ok(())
     }
 
-    fn end(&mut self, checkpoint: CheckpointId, outcome: CheckpointOutcome) {
+    fn end(&mut self, checkpoint: CheckpointId, outcome: CheckpointOutcome) -> Result<(), Error> {
         match outcome {
             // What it held waits for the next completion.
-            CheckpointOutcome::Aborted => {}
+            CheckpointOutcome::Aborted if self.overlap => {}
+            CheckpointOutcome::Aborted => return self.check_progress(checkpoint),
             CheckpointOutcome::Completed if checkpoint <= self.completed => {
                 self.ignore(Ignored::EndedBefore);
             }
@@ -235,28 +241,37 @@ impl Committer {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Without overlap, rows wait for the commit before them. If that waits for the next
+    /// checkpoint, which waits for those rows, neither comes.
+    fn check_progress(&mut self, aborted: CheckpointId) -> Result<(), Error> {
+        let held = self.pending.values().any(|pending| pending.state == State::Held);
+        match aborted.cmp(&self.prepared) {
+            // A later checkpoint holds the same, and may complete yet.
+            Ordering::Less => self.ignore(Ignored::EndedBefore),
+            Ordering::Equal if !held => {}
+            // If it was not prepared, some writers may have passed it, and hold sessions.
+            Ordering::Equal | Ordering::Greater => {
+                let message = "it was aborted, and with sink.session.overlap = false the rows \
+                               behind it wait for a commit that would never come; this attempt \
+                               ends, go on from the last completed checkpoint";
+                return Err(Error::new(ErrorKind::Retry, format!("checkpoint {aborted}"), message));
+            }
+        }
+        Ok(())
     }
 
     /// Sends the commits whose turn has come.
     fn commit_next(&mut self, now: Millis) {
-        let heads = self.heads();
-        let winners_first: BTreeSet<CheckpointId> = heads
-            .iter()
-            .filter(|(_, pending)| pending.committable.moved_out == 0)
-            .map(|(_, pending)| pending.checkpoint)
-            .collect();
-        // Of a row that moved, two copies for a moment are better than none: partitions that only
-        // receive go first.
-        let ready: Vec<SessionName> = heads
-            .into_iter()
-            .filter(|(_, pending)| {
-                pending.state == State::Released
-                    && (pending.committable.moved_out == 0
-                        || !winners_first.contains(&pending.checkpoint))
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in ready {
+        let waiting = self.pending.iter().map(|(name, pending)| Waiting {
+            name,
+            state: pending.state,
+            loses: pending.committable.moved_out > 0,
+            moved_to: &pending.committable.moved_to,
+        });
+        for name in turns(waiting) {
             if self.operations.len() >= self.commits_most {
                 return;
             }
@@ -266,21 +281,6 @@ impl Committer {
             let ticket = self.operations.begin(now, name);
             self.tunnel(TunnelCommand::Submit(ticket, operation));
         }
-    }
-
-    /// The first session of each partition, if the checkpoint it is held by may be committed.
-    fn heads(&self) -> Vec<(&SessionName, &Pending)> {
-        let mut heads: Vec<(&SessionName, &Pending)> = Vec::new();
-        let mut last: Option<&str> = None;
-        for (name, pending) in &self.pending {
-            if last != Some(name.partition.as_str()) {
-                last = Some(&name.partition);
-                if pending.state != State::Held {
-                    heads.push((name, pending));
-                }
-            }
-        }
-        heads
     }
 
     fn wake(&mut self, now: Millis) {

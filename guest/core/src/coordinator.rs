@@ -3,7 +3,8 @@
 //!
 //! Beside a row's way: a writer that wants to flush asks here. Invariant: a session named after a
 //! barrier is created only when every writer has passed that barrier, and none before the sessions
-//! of dead attempts are gone and every restored commit is known.
+//! of dead attempts are gone and every restored commit is known; without `sink.session.overlap`, a
+//! partition's next session is created only when the commit of the one before is known.
 //!
 //! | phase | ends when |
 //! |---|---|
@@ -40,6 +41,7 @@ pub struct Coordinator {
     nonce: u64,
     lifecycle_hours: u32,
     slots: u32,
+    overlap: bool,
     patience: Millis,
     phase: Phase,
     journal: Vec<JournalSession>,
@@ -95,6 +97,7 @@ impl Coordinator {
             nonce: task.nonce,
             lifecycle_hours: config.session_lifecycle.0,
             slots: config.slots.get(),
+            overlap: config.session_overlap,
             patience: config.commit_timeout,
             phase: Phase::Gathering,
             known: known.map(|session| session.id.clone()).collect(),
@@ -238,9 +241,25 @@ impl Coordinator {
             if self.operations.len() >= OPERATIONS_MOST {
                 return;
             }
-            self.sessions.insert(name.clone(), Standing::Creating);
-            self.create(now, name);
+            if self.overlap || self.all_committed(&name.partition) {
+                self.sessions.insert(name.clone(), Standing::Creating);
+                self.create(now, name);
+            }
         }
+    }
+
+    /// The sessions of a partition, in the order of their names.
+    fn of_partition(&self, partition: &str) -> impl Iterator<Item = (&SessionName, &Standing)> {
+        let first = SessionName::first_of(partition);
+        self.sessions.range(first..).take_while(move |(name, _)| name.partition == partition)
+    }
+
+    /// Whether no session of a partition may be open: each is gone, or its commit is known.
+    fn all_committed(&self, partition: &str) -> bool {
+        self.of_partition(partition).all(|(_, standing)| match standing {
+            Standing::Open(grant) => self.known.contains(&grant.info.id),
+            Standing::Creating | Standing::Retiring => false,
+        })
     }
 
     /// A session of a barrier that all have left, and that none holds rows in, is of no further
@@ -414,6 +433,9 @@ impl Coordinator {
                 self.submit(now, Purpose::CreatePartition(name), operation);
                 Ok(())
             }
+            (RefusalKind::Invalid, Purpose::CreateSession(name, _)) if !self.overlap => {
+                self.blocked(now, ticket, &name, refusal)
+            }
             (
                 RefusalKind::NoSuchPartition | RefusalKind::NoSuchSession,
                 Purpose::AbortSession(session, name) | Purpose::SessionStatus(session, name),
@@ -434,8 +456,28 @@ impl Coordinator {
                 | RefusalKind::NoSuchPartition
                 | RefusalKind::NoSuchSession,
                 purpose,
-            ) => Err(refusal_error(&purpose, refusal)),
+            ) => Err(self.refusal_error(&purpose, refusal)),
         }
+    }
+
+    /// The partition may have an open session that nobody knows of: one whose creation got no
+    /// answer. It ends by its age, so this is asked again.
+    fn blocked(
+        &mut self,
+        now: Millis,
+        ticket: Ticket,
+        name: &SessionName,
+        refusal: &Refusal,
+    ) -> Result<(), Error> {
+        let held = self.operations.under_way(ticket).expect("looked up by the caller");
+        let wait = held.attempts.after_refusal(refusal);
+        let cause = format!(
+            "{} {} (request {}); if a session whose creation got no answer is in the way, it ends \
+             after sink.session.lifecycle = {} h",
+            refusal.code, refusal.message, refusal.request_id, self.lifecycle_hours
+        );
+        self.log(Level::Warn, format!("partition {}: no new session: {cause}", name.partition));
+        self.put_off(now, ticket, wait, &cause)
     }
 
     /// Makes another attempt later, unless the service has been without a clear word for too long.
@@ -449,14 +491,26 @@ impl Coordinator {
         let held = self.operations.under_way(ticket).expect("looked up by the caller");
         if now.since(held.begun) > self.patience {
             let message = format!(
-                "no answer for {} s, the last cause being: {cause}; start again when the service \
-                 answers",
+                "not done after {} s, the last cause being: {cause}; start again later",
                 self.patience.0 / 1000
             );
             return Err(Error::new(ErrorKind::Retry, place(&held.purpose), message));
         }
         self.operations.wait(ticket, now.plus(wait));
         Ok(())
+    }
+
+    fn refusal_error(&self, purpose: &Purpose, refusal: &Refusal) -> Error {
+        let mut error = refusal_error(purpose, refusal);
+        if let (Purpose::CreateSession(name, _), RefusalKind::Invalid) = (purpose, refusal.kind)
+            && self.of_partition(&name.partition).any(|(other, _)| other != name)
+        {
+            error.message.push_str(
+                "; if the service refuses a second open session of a partition, set \
+                 sink.session.overlap = false",
+            );
+        }
+        error
     }
 
     fn gone(&mut self, session: &SessionRef, name: Option<&SessionName>) {

@@ -86,6 +86,7 @@ mod tests {
             packs: 1,
             records: 1,
             moved_out: 0,
+            moved_to: Default::default(),
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Task {
     pub local: bool,
     /// The engine's checkpoint interval; zero if it is not known.
     pub checkpoint_interval: Millis,
+    /// Whether the engine sends an update-before with every update that may move a row.
+    pub before_images: bool,
 }
 
 /// The target table as its catalog describes it.
@@ -210,6 +212,16 @@ pub struct Completion {
     pub outcome: Outcome,
 }
 
+/// What a barrier is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BarrierKind {
+    /// A checkpoint, or a savepoint with which the sink is stopped: its end is told.
+    Checkpoint,
+    /// An intermediate savepoint: it never completes, and what it holds waits for the next
+    /// checkpoint.
+    Savepoint,
+}
+
 /// How a checkpoint of the engine ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckpointOutcome {
@@ -267,7 +279,7 @@ pub enum Level {
 #[derive(Clone, Debug)]
 pub enum WriterInput<'a> {
     /// A barrier has arrived.
-    BarrierArrived(CheckpointId),
+    BarrierArrived(CheckpointId, BarrierKind),
     /// A checkpoint has ended.
     CheckpointEnded(CheckpointId, CheckpointOutcome),
     /// An operation has an outcome.

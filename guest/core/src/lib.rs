@@ -43,6 +43,7 @@ pub mod record;
 pub mod session;
 pub mod writer;
 
+mod commit_order;
 pub mod committer;
 pub mod coordinator;
 

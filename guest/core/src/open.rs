@@ -35,6 +35,7 @@ impl Opened {
             parallelism: task.parallelism,
             local: task.local,
             checkpoint_interval: task.checkpoint_interval,
+            before_images: task.before_images,
         };
         let (config, warnings) = SinkConfig::parse(&task.options, &schema, &task.columns, &facts)?;
         let plan = RowPlan::new(&schema, &task.columns, &config.static_partition())?;

@@ -6,6 +6,7 @@
 //! ordered as their rows must become visible; a session with a pack in doubt takes no further pack
 //! of this writer.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -31,6 +32,12 @@ pub struct SessionName {
 }
 
 impl SessionName {
+    /// Not after any name of the partition.
+    pub fn first_of(partition: &str) -> Self {
+        let partition = String::from(partition);
+        Self { partition, start: 0, barrier: CheckpointId(0), rollover: 0 }
+    }
+
     /// Appends the name to a sealed piece.
     pub fn write(&self, sealer: &mut Sealer) {
         sealer.text(&self.partition).u64(self.start).u64(self.barrier.0).u32(self.rollover);
@@ -71,6 +78,8 @@ pub struct Committable {
     pub records: u64,
     /// Before-images whose rows moved to another key or partition.
     pub moved_out: u64,
+    /// Partitions that rows are known to have moved to.
+    pub moved_to: BTreeSet<String>,
 }
 
 impl Committable {
@@ -86,6 +95,10 @@ impl Committable {
         self.name.write(&mut sealer);
         sealer.text(&self.session.0).u64(self.created_at.0).u64(self.contact_at.0);
         sealer.u32(self.lifecycle_hours).u64(self.packs).u64(self.records).u64(self.moved_out);
+        let moved_to: Vec<&String> = self.moved_to.iter().collect();
+        sealer.list(&moved_to, |sealer, partition| {
+            sealer.text(partition);
+        });
         sealer.seal()
     }
 
@@ -104,6 +117,7 @@ impl Committable {
             packs: opener.u64()?,
             records: opener.u64()?,
             moved_out: opener.u64()?,
+            moved_to: opener.list(Opener::text)?.into_iter().collect(),
         };
         opener.finish()?;
         Ok(committable)
@@ -116,6 +130,7 @@ impl Committable {
         self.packs = self.packs.saturating_add(other.packs);
         self.records = self.records.saturating_add(other.records);
         self.moved_out = self.moved_out.saturating_add(other.moved_out);
+        self.moved_to.extend(other.moved_to.iter().cloned());
     }
 }
 
@@ -371,6 +386,7 @@ mod tests {
             packs: 3,
             records: 4,
             moved_out: 5,
+            moved_to: ["day='y'".into(), "day='z'".into()].into(),
         };
         assert_eq!(Committable::from_bytes(&committable.to_bytes()).unwrap(), committable);
     }

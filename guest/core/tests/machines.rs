@@ -7,8 +7,9 @@
 //! |---|---|
 //! | `options k=v …` | for the starts that follow |
 //! | `open N [from C]` | starts the sink with N writers, restoring checkpoint C |
-//! | `write W DAY 1=a -2 …` | rows for writer W |
-//! | `barrier C [W]` | to all writers, or to one |
+//! | `write W DAY 1=a -2 …` | rows for writer W: `1=a` inserts, `-2` deletes |
+//! | `write W DAY <3 y:>3=b …` | a before-image, and an after-image in partition `y` |
+//! | `barrier C [W]`, `savepoint C [W]` | to all writers, or to one |
 //! | `prepared C`, `complete C`, `abort C` | all have answered, it is durable, it never will be |
 //! | `deliver`, `lose` | messages between the roles |
 //! | `ok PREFIX`, `ok` | carries out the operation under way whose label begins so, or all |
@@ -17,6 +18,8 @@
 //! | `late N` | carries out the Nth doubted operation now |
 //! | `refuse PREFIX KIND` | a definite no |
 //! | `repeat-outcome` | tells the last outcome once more |
+//! | `before-images` | the engine sends them |
+//! | `one-session` | the service refuses a second open session of a partition |
 //! | `pass MS`, `crash`, `forgets`, `expire ID`, `unjournal ID` | time, faults |
 //! | `table`, `table-ends`, `status`, `under-way`, `open-sessions` | shows |
 
@@ -35,7 +38,7 @@ use std::path::Path;
 use upsert_sink_core::error::Error;
 use upsert_sink_core::id::{CheckpointId, Ticket};
 use upsert_sink_core::io::{
-    CheckpointOutcome, CommitterInput, Operation, Outcome, RefusalKind, WriterInput,
+    BarrierKind, CheckpointOutcome, CommitterInput, Operation, Outcome, RefusalKind, WriterInput,
 };
 use world::{Owner, World};
 
@@ -74,14 +77,10 @@ impl Script {
                 self.world.open(self.writers, from)?;
             }
             "write" => self.world.write(words[0].parse().unwrap(), words[1], &words[2..])?,
-            "barrier" => {
-                let barrier = CheckpointId(number(0));
-                let only = words.get(1).map(|writer| writer.parse::<usize>().unwrap());
-                for writer in (0..self.writers as usize).filter(|at| only.is_none_or(|o| o == *at))
-                {
-                    self.world.writer(writer, WriterInput::BarrierArrived(barrier))?;
-                }
-            }
+            "barrier" => self.barrier(BarrierKind::Checkpoint, words)?,
+            "savepoint" => self.barrier(BarrierKind::Savepoint, words)?,
+            "before-images" => self.world.before_images = true,
+            "one-session" => self.world.tunnel.one_session = true,
             "prepared" => self.world.prepared(number(0))?,
             "complete" => self.world.end(number(0), CheckpointOutcome::Completed, true)?,
             "abort" => self.world.end(number(0), CheckpointOutcome::Aborted, true)?,
@@ -117,6 +116,15 @@ impl Script {
         Ok(Vec::new())
     }
 
+    fn barrier(&mut self, kind: BarrierKind, words: &[&str]) -> Result<(), Error> {
+        let barrier = CheckpointId(words[0].parse().unwrap());
+        let only = words.get(1).map(|writer| writer.parse::<usize>().unwrap());
+        for writer in (0..self.writers as usize).filter(|at| only.is_none_or(|only| only == *at)) {
+            self.world.writer(writer, WriterInput::BarrierArrived(barrier, kind))?;
+        }
+        Ok(())
+    }
+
     fn answer(&mut self, command: &str, words: &[&str]) -> Result<(), Error> {
         let prefix = words.join(" ");
         match command {
@@ -128,7 +136,11 @@ impl Script {
                 Ok(())
             }
             "ok" => self.take(&prefix, |_, applied| applied.unwrap()),
-            "applied" => self.take(&prefix, |_, _| Outcome::InDoubt("no answer".into())),
+            "applied" => {
+                let (owner, ticket, _) = self.world.take(&prefix, false).expect("under way");
+                self.world.apply_unheard(&self.world.operation(owner, ticket));
+                self.world.complete(owner, ticket, Outcome::InDoubt("no answer".into()))
+            }
             "doubt" => {
                 let (owner, ticket, _) = self.world.take(&prefix, false).expect("under way");
                 let operation = self.world.operation(owner, ticket);

@@ -62,6 +62,7 @@ impl From<&io::Task> for types::Task {
             table: types::Table::from(&task.table),
             local: task.local,
             checkpoint_interval: task.checkpoint_interval.0,
+            before_images: task.before_images,
         }
     }
 }
@@ -100,6 +101,15 @@ impl From<&io::JournalSession> for types::JournalSession {
         };
         let (id, partition) = (session.id.0.clone(), session.partition.clone());
         Self { id, partition, start: session.start, state }
+    }
+}
+
+impl From<io::BarrierKind> for types::BarrierKind {
+    fn from(kind: io::BarrierKind) -> Self {
+        match kind {
+            io::BarrierKind::Checkpoint => Self::Checkpoint,
+            io::BarrierKind::Savepoint => Self::Savepoint,
+        }
     }
 }
 

@@ -90,9 +90,15 @@ impl Instance {
         self.finish(called)
     }
 
-    pub(crate) fn barrier(&mut self, now_ms: u64, checkpoint: u64) -> Result<writer::Progress> {
+    pub(crate) fn barrier(
+        &mut self,
+        now_ms: u64,
+        checkpoint: u64,
+        kind: io::BarrierKind,
+    ) -> Result<writer::Progress> {
         let called = self.call(now_ms, |sink, store| {
-            sink.upsert_sink_plugin_writer().call_barrier(store, now_ms, checkpoint)
+            let writer = sink.upsert_sink_plugin_writer();
+            writer.call_barrier(store, now_ms, checkpoint, kind.into())
         })?;
         self.finish(called)
     }

@@ -52,11 +52,19 @@ pub struct SinkBuilder {
     schema: Option<SchemaRef>,
     components: Option<Components>,
     restore: Option<Checkpoint>,
+    before_images: bool,
 }
 
 impl SinkBuilder {
     pub(crate) fn new(plugin: Plugin, settings: Settings) -> Self {
-        Self { plugin, settings, schema: None, components: None, restore: None }
+        Self {
+            plugin,
+            settings,
+            schema: None,
+            components: None,
+            restore: None,
+            before_images: false,
+        }
     }
 
     /// The schema of the rows. Required.
@@ -77,6 +85,15 @@ impl SinkBuilder {
         self
     }
 
+    /// Whether an update that may change a row's key or partition is written as an
+    /// [`UpdateBefore`](crate::RowKind::UpdateBefore) row of the old one and then an
+    /// [`UpdateAfter`](crate::RowKind::UpdateAfter) row of the new one, both on the same side of
+    /// every barrier. False without this; `sink.key.scope = table` requires it.
+    pub fn before_images(mut self, before_images: bool) -> Self {
+        self.before_images = before_images;
+        self
+    }
+
     /// Opens the sink. Needs a tokio runtime, of either kind.
     ///
     /// # Errors
@@ -84,7 +101,7 @@ impl SinkBuilder {
     /// `Denied`, `Retry`.
     pub fn open(self) -> BoxFuture<'static, Result<Sink>> {
         Box::pin(async move {
-            let Self { plugin, settings, schema, components, restore } = self;
+            let Self { plugin, settings, schema, components, restore, before_images } = self;
             let schema = schema.ok_or_else(|| {
                 Error::config(
                     "schema",
@@ -113,6 +130,7 @@ impl SinkBuilder {
                 checkpoint_interval: Millis(
                     u64::try_from(settings.checkpoint_interval.as_millis()).unwrap_or(u64::MAX),
                 ),
+                before_images,
             };
             let shared = Arc::new(Shared {
                 clock: Arc::clone(&components.clock),

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use upsert_sink_core::io::BarrierKind;
 use upsert_sink_core::io::CheckpointOutcome;
 
 use crate::batch;
@@ -62,8 +63,9 @@ impl Sink {
     }
 
     /// Hands over rows: `kinds` holds the kind of each, and is empty if all are inserts. Waits
-    /// while the writers have no room. Returns when the rows are queued; they are safe when a
-    /// checkpoint that follows has completed.
+    /// while the writers have no room; with `sink.session.overlap = false` that may last until the
+    /// checkpoint before is told complete, so do not let that wait for this. Returns when the rows
+    /// are queued; they are safe when a checkpoint that follows has completed.
     ///
     /// # Errors
     /// `InvalidConfig` if the rows have another schema than the sink; otherwise the error that
@@ -101,12 +103,28 @@ impl Sink {
     /// # Errors
     /// The error that ended the sink; `Retry` if the checkpoint was aborted meanwhile.
     pub fn checkpoint<'a>(&'a self, id: u64) -> BoxFuture<'a, Result<Checkpoint>> {
+        self.pass_barrier(id, BarrierKind::Checkpoint)
+    }
+
+    /// Passes a barrier for an intermediate savepoint, after which the job goes on. It is never
+    /// told complete: what it holds becomes visible with the next checkpoint. Restore it before the
+    /// sink is started again without it, or not at all. To stop with a savepoint, take a
+    /// checkpoint.
+    ///
+    /// # Errors
+    /// As of `checkpoint`; `Retry` under exactly-once with `sink.session.overlap = false`, where
+    /// rows behind it would wait for ever.
+    pub fn savepoint<'a>(&'a self, id: u64) -> BoxFuture<'a, Result<Checkpoint>> {
+        self.pass_barrier(id, BarrierKind::Savepoint)
+    }
+
+    fn pass_barrier(&self, id: u64, kind: BarrierKind) -> BoxFuture<'_, Result<Checkpoint>> {
         Box::pin(async move {
             self.shared.ending.check()?;
             let mut waiting = Vec::with_capacity(self.writers.len());
             for writer in &self.writers {
                 let (answer, snapshot) = oneshot::channel();
-                let sent = writer.data.send(WriterData::Barrier(id, answer)).await;
+                let sent = writer.data.send(WriterData::Barrier(id, kind, answer)).await;
                 sent.map_err(|_| self.shared.ending.error())?;
                 waiting.push(snapshot);
             }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
+use upsert_sink_core::io::BarrierKind;
 use upsert_sink_core::io::CheckpointOutcome;
 use upsert_sink_core::io::Task;
 
@@ -39,7 +40,7 @@ pub(crate) enum WriterData {
     /// Rows in the `columns` form, and when they were handed over.
     Batch(Bytes, u64),
     /// A barrier, and who waits for its snapshot.
-    Barrier(u64, oneshot::Sender<Snapshot>),
+    Barrier(u64, BarrierKind, oneshot::Sender<Snapshot>),
 }
 
 /// One writer.
@@ -123,11 +124,11 @@ impl Writer {
                 self.meter.batch_taken(now_ms.saturating_sub(since_ms));
                 instance.write(now_ms, &bytes)
             }
-            WriterData::Barrier(checkpoint, waiting) => {
+            WriterData::Barrier(checkpoint, kind, waiting) => {
                 self.last_barrier = checkpoint;
                 self.skipped.retain(|skipped| *skipped > checkpoint);
                 self.passing = Some((checkpoint, waiting));
-                instance.barrier(now_ms, checkpoint)
+                instance.barrier(now_ms, checkpoint, kind)
             }
         }
     }
@@ -144,7 +145,7 @@ impl Writer {
     }
 
     fn is_skipped(&mut self, data: &WriterData) -> bool {
-        matches!(data, WriterData::Barrier(checkpoint, _) if self.skipped.remove(checkpoint))
+        matches!(data, WriterData::Barrier(checkpoint, ..) if self.skipped.remove(checkpoint))
     }
 }
 

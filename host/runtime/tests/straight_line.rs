@@ -43,8 +43,13 @@ struct Bench {
 
 impl Bench {
     async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut ServerSettings)) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let settings = ServerSettings::new(directory.path().join("data"));
+        let mut settings = ServerSettings::new(directory.path().join("data"));
+        change(&mut settings);
         let components = upsert_sink_server::Components::system();
         let server = Server::start(settings, components).await.expect("a port");
         let bench = Self { directory, server };
@@ -203,6 +208,61 @@ async fn an_aborted_checkpoint_waits_for_the_next_completion() {
     let table = bench.table().await;
     assert_eq!((table.len(), table[&5].0.as_str()), (100, "b"));
     sink.close().await.expect("it ends well");
+}
+
+#[tokio::test]
+async fn an_intermediate_savepoint_waits_for_the_next_checkpoint_and_can_be_restored() {
+    let bench = Bench::start().await;
+    let sink = bench.open(None).await;
+    sink.write(&hundred("a", "1"), &[]).await.expect("written");
+    let savepoint = sink.savepoint(1).await.expect("the barrier passes");
+    assert!(bench.table().await.is_empty());
+    complete(&sink, 2).await;
+    assert_eq!(bench.table().await.len(), 100);
+    sink.close().await.expect("it ends well");
+    let sink = bench.open(Some(savepoint)).await;
+    sink.write(&rows([(5, "b", "1")]), &[]).await.expect("written");
+    complete(&sink, 3).await;
+    assert_eq!(bench.table().await[&5].0, "b");
+    sink.close().await.expect("it ends well");
+}
+
+#[tokio::test]
+async fn without_overlap_a_service_with_one_session_a_partition_is_written_to() {
+    let bench = Bench::start_with(|settings| settings.one_session = true).await;
+    let open = async |overlap: &str, restore| {
+        let mut settings = bench.settings();
+        settings.guest_options.push(("sink.session.overlap".into(), overlap.into()));
+        let builder = Sink::builder(plugin(), settings).schema(schema()).restore(restore);
+        builder.open().await.expect("the sink opens")
+    };
+    let sink = open("false", None).await;
+    sink.write(&hundred("a", "1"), &[]).await.expect("written");
+    let first = sink.checkpoint(1).await.expect("the barrier passes");
+    // These rows wait in memory for the commit of the first session.
+    sink.write(&hundred("b", "1"), &[]).await.expect("written");
+    sink.checkpoint_completed(1).await.expect("told");
+    complete(&sink, 2).await;
+    assert!(bench.table().await.values().all(|row| row.0 == "b"));
+    let refused = sink.savepoint(3).await.expect_err("it would never be committed");
+    assert!(refused.message.contains("sink.session.overlap = false"), "{refused}");
+    assert_eq!((refused.kind, sink.close().await.is_err()), (ErrorKind::Retry, true));
+
+    // An aborted checkpoint ends the attempt; with overlap, the service refuses what is asked of
+    // it, and the error names the option.
+    let sink = open("false", Some(first)).await;
+    sink.write(&hundred("c", "1"), &[]).await.expect("written");
+    sink.checkpoint(3).await.expect("the barrier passes");
+    sink.checkpoint_aborted(3).await.expect("told");
+    let ended = sink.checkpoint(4).await.expect_err("the attempt has ended");
+    assert!(ended.message.contains("sink.session.overlap = false"), "{ended}");
+    assert!(sink.close().await.is_err());
+    let sink = open("true", None).await;
+    sink.write(&hundred("d", "1"), &[]).await.expect("written");
+    sink.checkpoint(5).await.expect("the barrier passes");
+    sink.write(&hundred("e", "1"), &[]).await.expect("written");
+    let ended = sink.checkpoint(6).await.expect_err("a second session is refused");
+    assert!(ended.message.contains("sink.session.overlap = false"), "{ended}");
 }
 
 #[tokio::test]

@@ -227,7 +227,7 @@ impl Inner {
         }
         match (&request.method, path) {
             (&Method::GET, ["healthz" | "readyz"]) => Ok(Answer::text("ok")),
-            (&Method::GET, ["capabilities"]) => Ok(route::capabilities::describe()),
+            (&Method::GET, ["capabilities"]) => Ok(route::capabilities::describe(&self.settings)),
             (method, ["projects", project, rest @ ..]) => {
                 self.check_project(project)?;
                 match (method, rest) {

@@ -20,6 +20,9 @@ pub struct ServerSettings {
     pub body_bytes_max: usize,
     /// Bytes after which the spool begins another segment.
     pub segment_bytes: u64,
+    /// Whether a second open session of a partition is refused: then assumption (a) of the sink
+    /// does not hold, and it must be told `sink.session.overlap` = false.
+    pub one_session: bool,
 }
 
 impl ServerSettings {
@@ -31,6 +34,7 @@ impl ServerSettings {
             project: "local".to_owned(),
             body_bytes_max: BODY_BYTES_MAX,
             segment_bytes: SEGMENT_BYTES,
+            one_session: false,
         }
     }
 }

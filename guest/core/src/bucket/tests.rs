@@ -35,6 +35,7 @@ fn router(parallelism: u32, options: &[(&str, &str)]) -> Router {
         },
         local: true,
         checkpoint_interval: Millis(0),
+        before_images: false,
     };
     Router::open(&task).expect("the task is right")
 }

@@ -92,6 +92,16 @@ pub enum LostSession {
     Skip,
 }
 
+/// Where a primary key is unique (`sink.key.scope`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyScope {
+    /// Within its partition.
+    #[default]
+    Partition,
+    /// In the whole table: a row that changes its partition is deleted from the old one.
+    Table,
+}
+
 /// What a start knows beside its options and its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskFacts {
@@ -101,6 +111,8 @@ pub struct TaskFacts {
     pub local: bool,
     /// The engine's checkpoint interval; zero if it is not known.
     pub checkpoint_interval: Millis,
+    /// Whether the engine sends an update-before with every update that may move a row.
+    pub before_images: bool,
 }
 
 /// Every option of the guest, parsed. What each one means and costs is in the option table
@@ -121,6 +133,10 @@ pub struct SinkConfig {
     pub session_idle_limit: Millis,
     /// `sink.session.lifecycle`, 1 to 24.
     pub session_lifecycle: Hours,
+    /// `sink.session.overlap`.
+    pub session_overlap: bool,
+    /// `sink.key.scope`.
+    pub key_scope: KeyScope,
     /// `sink.memory.budget`.
     pub memory_budget: ByteCount,
     /// `sink.merge.enable`.
@@ -205,6 +221,9 @@ impl Draft {
             }
             entry.set(&mut draft, value).map_err(|message| Error::config(place, message))?;
         }
+        if !draft.config.session_overlap && options.iter().all(|(name, _)| name != "sink.doubt") {
+            draft.config.doubt = DoubtPolicy::Fail;
+        }
         Ok(draft)
     }
 
@@ -218,6 +237,8 @@ impl Draft {
             lost_session: LostSession::default(),
             session_idle_limit: Millis(0),
             session_lifecycle: Hours(0),
+            session_overlap: false,
+            key_scope: KeyScope::default(),
             memory_budget: ByteCount(0),
             merge_per_key: false,
             hasher: Hasher::Default,

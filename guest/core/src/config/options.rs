@@ -11,8 +11,8 @@ use core::num::NonZeroU32;
 use super::table::{Entry, Kind, Set};
 use super::text::{self, Bare, HOUR, MINUTE, SECOND};
 use super::{
-    ByteCount, DeliveryGuarantee, DoubtPolicy, Draft, Grouping, Hours, InvalidRow, LostSession,
-    partition_option,
+    ByteCount, DeliveryGuarantee, DoubtPolicy, Draft, Grouping, Hours, InvalidRow, KeyScope,
+    LostSession, partition_option,
 };
 use crate::hash::Hasher;
 use crate::id::Millis;
@@ -78,7 +78,8 @@ pub(super) static OPTIONS: &[Entry] = &[
         doc: "What follows a pack whose outcome was unknown, once it is acknowledged: rollover \
               writes on in a fresh session, fail replays from the last checkpoint, continue \
               writes on in the same session (at-least-once only; then even convergence is not \
-              promised). Default: rollover, correct without a replay.",
+              promised). Default: rollover, correct without a replay; fail if \
+              `sink.session.overlap` is false, which leaves no room for the fresh session.",
     },
     Entry {
         name: "sink.dynamic-partition.limit",
@@ -207,19 +208,19 @@ pub(super) static OPTIONS: &[Entry] = &[
         name: "sink.key.scope",
         default: "partition",
         kind: Kind::Words(&[
-            ("partition", |_| Ok(())),
-            ("table", |_| {
-                not_yet(
-                    true,
-                    "table",
-                    "set it to `partition`; where the engine sends update-before rows, a row that \
-                     moves is deleted from its old partition all the same",
-                )
+            ("partition", |d| {
+                d.config.key_scope = KeyScope::Partition;
+                Ok(())
+            }),
+            ("table", |d| {
+                d.config.key_scope = KeyScope::Table;
+                Ok(())
             }),
         ]),
-        doc: "Where a primary key is unique: within its partition, which is MaxCompute's own rule. \
-              The whole table is not supported yet: it would require update-before rows of every \
-              engine.",
+        doc: "Where a primary key is unique: within its partition, which is MaxCompute's own rule, \
+              or in the whole table. With table a row that changes its partition must leave the \
+              old one, so the engine has to send update-before rows; an engine that does not is \
+              refused. Default partition: most streams have no before-images.",
     },
     Entry {
         name: "sink.memory.budget",
@@ -324,15 +325,16 @@ pub(super) static OPTIONS: &[Entry] = &[
     Entry {
         name: "sink.session.overlap",
         default: "true",
-        kind: Kind::Flag(|_, on| {
-            not_yet(
-                !on,
-                "waiting for each commit before the next session",
-                "set it to `true`; two open sessions of one partition are then used",
-            )
+        kind: Kind::Flag(|d, on| {
+            d.config.session_overlap = on;
+            Ok(())
         }),
         doc: "Whether a partition may have two open sessions, the older waiting for its commit. \
-              Only true is supported yet.",
+              Set false for a service that refuses the second: rows then wait in memory until the \
+              commit before is known, an aborted checkpoint fails the attempt, `sink.doubt` is not \
+              rollover, exactly-once refuses intermediate savepoints, and a session whose creation \
+              got no answer blocks its partition for `sink.session.lifecycle`. Default true: rows \
+              never wait for a commit.",
     },
     Entry {
         name: "upsert.commit.max-retries",

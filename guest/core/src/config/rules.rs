@@ -8,7 +8,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{
-    ByteCount, DeliveryGuarantee, DoubtPolicy, Draft, Grouping, SinkConfig, TaskFacts, text,
+    ByteCount, DeliveryGuarantee, DoubtPolicy, Draft, Grouping, KeyScope, SinkConfig, TaskFacts,
+    text,
 };
 use crate::error::Error;
 use crate::id::Millis;
@@ -18,6 +19,7 @@ use crate::schema::{ColumnType, TableSchema};
 pub(super) fn check(draft: &Draft, schema: &TableSchema, facts: &TaskFacts) -> Result<(), Error> {
     let config = &draft.config;
     check_doubt(config)?;
+    check_key_scope(config, schema, facts)?;
     check_sizes(config)?;
     check_spans(config)?;
     check_buckets(draft.bucket_number, schema)?;
@@ -32,7 +34,36 @@ fn check_doubt(config: &SinkConfig) -> Result<(), Error> {
              out: set `rollover` or `fail`, or `sink.delivery-guarantee` to `at-least-once`",
         ));
     }
+    if config.doubt == DoubtPolicy::Rollover && !config.session_overlap {
+        return Err(Error::config(
+            "option `sink.doubt`",
+            "`rollover` writes on in a second session while the first waits for its commit, which \
+             `sink.session.overlap` = false rules out: set `fail`, or leave it out",
+        ));
+    }
     Ok(())
+}
+
+/// Where the partition is the same for all rows, no row can leave one.
+fn check_key_scope(
+    config: &SinkConfig,
+    schema: &TableSchema,
+    facts: &TaskFacts,
+) -> Result<(), Error> {
+    let fixed = config.partition.iter().filter(|level| level.value.is_some()).count();
+    let rows_may_move = fixed < schema.partition_columns.len();
+    if config.key_scope == KeyScope::Partition || facts.before_images || !rows_may_move {
+        return Ok(());
+    }
+    Err(Error::config(
+        "option `sink.key.scope`",
+        format!(
+            "`table` says that a key of {} is unique over all partitions, but the engine does not \
+             send update-before rows: a row that changes its partition would stay in the old one; \
+             let the engine send them, and say so, or set `partition`",
+            schema.name
+        ),
+    ))
 }
 
 fn check_sizes(config: &SinkConfig) -> Result<(), Error> {

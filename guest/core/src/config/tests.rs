@@ -33,7 +33,7 @@ fn schema(buckets: u32) -> TableSchema {
 }
 
 fn facts(parallelism: u32) -> TaskFacts {
-    TaskFacts { parallelism, local: true, checkpoint_interval: Millis(0) }
+    TaskFacts { parallelism, local: true, checkpoint_interval: Millis(0), before_images: false }
 }
 
 fn pairs(options: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -198,9 +198,7 @@ fn what_is_not_supported_yet_is_refused_by_name() {
     );
     refused(&[("upsert.major-compact.enable", "true")], &["`upsert.major-compact.enable`", "yet"]);
     refused(&[("upsert.major-compact.min-commits", "50")], &["min-commits`", "`100`"]);
-    refused(&[("sink.session.overlap", "false")], &["`sink.session.overlap`", "`true`"]);
     refused(&[("sink.operation", "insert")], &["`sink.operation`", "insert", "`upsert`"]);
-    refused(&[("sink.key.scope", "table")], &["`sink.key.scope`", "table", "`partition`"]);
 }
 
 #[test]
@@ -220,6 +218,40 @@ fn options_that_contradict_each_other_name_both() {
     );
     refused(&[("upsert.write.bucket.num", "16")], &["`upsert.write.bucket.num`", "`16`", "8"]);
     refused(&[("sink.parallelism", "2")], &["`sink.parallelism`", "`2`", "4 writers"]);
+}
+
+#[test]
+fn without_overlap_a_doubt_fails_and_a_rollover_is_refused() {
+    let config = accepted(&[("sink.session.overlap", "false")]);
+    assert_eq!((config.session_overlap, config.doubt), (false, DoubtPolicy::Fail));
+    assert_eq!(accepted(&[]).doubt, DoubtPolicy::Rollover);
+    let fail = accepted(&[("sink.doubt", "fail"), ("sink.session.overlap", "false")]);
+    assert_eq!(fail.doubt, DoubtPolicy::Fail);
+    refused(
+        &[("sink.session.overlap", "false"), ("sink.doubt", "rollover")],
+        &["`sink.doubt`", "`rollover`", "`sink.session.overlap` = false", "`fail`"],
+    );
+    let doubted = [
+        ("sink.session.overlap", "false"),
+        ("sink.doubt", "continue"),
+        ("sink.delivery-guarantee", "at-least-once"),
+    ];
+    assert_eq!(accepted(&doubted).doubt, DoubtPolicy::Continue);
+}
+
+#[test]
+fn a_key_of_the_whole_table_needs_before_images_where_rows_may_move() {
+    let scope = ("sink.key.scope", "table");
+    refused(&[scope], &["`sink.key.scope`", "shop.orders", "update-before", "`partition`"]);
+    refused(&[scope, ("partition", "day=1,hour")], &["`sink.key.scope`"]);
+    let parse = |options: &[(&str, &str)], before_images| {
+        let facts = TaskFacts { before_images, ..facts(4) };
+        SinkConfig::parse(&pairs(options), &schema(8), &[], &facts)
+    };
+    let with = parse(&[scope], true).expect("the engine sends them").0;
+    assert_eq!(with.key_scope, KeyScope::Table);
+    assert!(parse(&[scope, ("partition", "day=1,hour=2")], false).is_ok(), "no row can move");
+    assert_eq!(accepted(&[]).key_scope, KeyScope::Partition);
 }
 
 #[test]
@@ -259,7 +291,7 @@ fn advice_that_is_not_taken_is_a_warning_with_numbers_and_the_remedy() {
         &[("upsert.writer.buffer-size", "128mb")],
         &["128 MiB", "`sink.memory.budget` = 64 MiB"],
     );
-    let remote = TaskFacts { parallelism: 4, local: false, checkpoint_interval: Millis(10_000) };
+    let remote = TaskFacts { local: false, checkpoint_interval: Millis(10_000), ..facts(4) };
     let at = |facts| SinkConfig::parse(&[], &schema(8), &[], &facts).expect("right").1;
     assert!(at(remote)[0].contains("10 s") && at(remote)[0].contains("1 min"), "{:?}", at(remote));
     assert!(at(TaskFacts { local: true, ..remote }).is_empty());

@@ -44,7 +44,12 @@ impl Case {
         let schema = TableSchema::parse(&table).expect("the table is well-formed");
         let mut columns = pairs(&[("id", "BIGINT")]);
         columns.extend(pairs(rows));
-        let facts = TaskFacts { parallelism: 1, local: true, checkpoint_interval: Millis(0) };
+        let facts = TaskFacts {
+            parallelism: 1,
+            local: true,
+            checkpoint_interval: Millis(0),
+            before_images: false,
+        };
         let (config, _) = SinkConfig::parse(&pairs(options), &schema, &columns, &facts)
             .expect("options are right");
         let plan =

@@ -18,12 +18,12 @@ use alloc::vec::Vec;
 
 use crate::buffer::{BufferAccount, BufferPool};
 use crate::checkpoint::{CheckpointEffect, CheckpointEvent, CheckpointState};
-use crate::config::SinkConfig;
-use crate::error::Error;
+use crate::config::{DeliveryGuarantee, SinkConfig};
+use crate::error::{Error, ErrorKind};
 use crate::flush::{ConcurrencyLimit, FlushQueue};
 use crate::id::{CheckpointId, Millis, WriterIndex};
 use crate::ignored::Ignored;
-use crate::io::{Level, Snapshot, Task, Telemetry, WriterInput, WriterOutput};
+use crate::io::{BarrierKind, Level, Snapshot, Task, Telemetry, WriterInput, WriterOutput};
 use crate::open::Opened;
 use crate::operation::Operations;
 use crate::session::{Committable, SessionName};
@@ -101,7 +101,8 @@ impl Writer {
     /// Errors end the attempt; their kind says what to do.
     pub fn handle_input(&mut self, now: Millis, input: WriterInput<'_>) -> Result<(), Error> {
         match input {
-            WriterInput::BarrierArrived(barrier) => {
+            WriterInput::BarrierArrived(barrier, kind) => {
+                self.check_barrier(barrier, kind)?;
                 self.checkpoint_event(CheckpointEvent::BarrierArrived(barrier))?;
             }
             WriterInput::CheckpointEnded(checkpoint, outcome) => {
@@ -126,6 +127,21 @@ impl Writer {
     /// When to call with `TimerFired`.
     pub fn deadline(&self) -> Option<Millis> {
         [self.packs.deadline(), self.ask_deadline()].into_iter().flatten().min()
+    }
+
+    /// A savepoint never completes, so what it holds would wait for the next checkpoint, and that
+    /// one for rows which wait for what the savepoint holds.
+    fn check_barrier(&self, barrier: CheckpointId, kind: BarrierKind) -> Result<(), Error> {
+        let waits = kind == BarrierKind::Savepoint
+            && !self.config.session_overlap
+            && self.config.guarantee == DeliveryGuarantee::ExactlyOnce;
+        if !waits {
+            return Ok(());
+        }
+        let message = "an intermediate savepoint is refused with sink.session.overlap = false: \
+                       its sessions would stay open, and rows behind it could never be written; \
+                       stop the job with a savepoint instead";
+        Err(Error::new(ErrorKind::Retry, format!("savepoint {barrier}"), message))
     }
 
     fn checkpoint_event(&mut self, event: CheckpointEvent) -> Result<(), Error> {

@@ -4,7 +4,7 @@
 //! pack is kept, by its ticket, until the service has acknowledged exactly it; a session with a
 //! pack in doubt takes no further pack.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -32,6 +32,8 @@ pub(crate) struct Partition {
     pub(crate) session: PartitionSession,
     /// The batch that last had a row of it.
     pub(crate) last_batch: u64,
+    /// Partitions that rows are known to have moved to from here.
+    pub(crate) moved_to: BTreeSet<PartitionIndex>,
     /// Slot of each bucket, `NO_SLOT` before its first row.
     slot_of: Vec<u32>,
     slots: Vec<BucketSlot>,
@@ -60,6 +62,7 @@ impl Partition {
             spec,
             session: PartitionSession::default(),
             last_batch: 0,
+            moved_to: BTreeSet::new(),
             slot_of: vec![NO_SLOT; buckets as usize],
             slots: Vec::new(),
             under_way: 0,
@@ -239,6 +242,7 @@ impl Writer {
             packs: 0,
             records: 0,
             moved_out: 0,
+            moved_to: BTreeSet::new(),
         };
         self.committables.insert(session.name.clone(), committable);
     }
@@ -278,6 +282,11 @@ impl Writer {
         held.packs += 1;
         held.records += u64::from(pack.records);
         held.moved_out += pack.moved_out;
+        if pack.moved_out > 0 {
+            let targets = &self.partitions[pack.partition.0 as usize].moved_to;
+            let specs = targets.iter().map(|target| &self.partitions[target.0 as usize].spec);
+            held.moved_to.extend(specs.cloned());
+        }
         let partition = &mut self.partitions[pack.partition.0 as usize];
         partition.under_way -= 1;
         partition.slot(pack.bucket).under_way = false;

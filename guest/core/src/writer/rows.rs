@@ -28,6 +28,8 @@ pub(crate) struct RowPath {
     partitioner: Partitioner,
     hasher: KeyHasher,
     encoder: RecordEncoder,
+    /// The batch's columns of the primary key.
+    key: Vec<usize>,
     merge_per_key: bool,
     hasher_name: Hasher,
     buckets: u32,
@@ -46,6 +48,8 @@ struct Scratch {
     /// A record that its block left out.
     plain: Vec<u8>,
     key: RecordBytes,
+    /// The key of a before-image, held against that of the next row.
+    before_key: Vec<u8>,
     /// By partition, the bytes buffered of this batch that the account does not know yet.
     unaccounted: Vec<usize>,
 }
@@ -71,6 +75,7 @@ impl RowPath {
             partitioner: Partitioner::new(schema, &plan, config),
             hasher: KeyHasher::new(config.hasher, schema, &plan)?,
             encoder: RecordEncoder::new(schema, &plan),
+            key: schema.key.iter().filter_map(|column| plan.columns[*column]).collect(),
             plan,
             merge_per_key: config.merge_per_key,
             hasher_name: config.hasher,
@@ -178,8 +183,10 @@ impl Writer {
             return Ok(());
         }
         let place = Place { partition, bucket: bucket_of(scratch.hashes[row], self.path.buckets) };
-        let moved_out = batch.kind(row) == RowKind::UpdateBefore
-            && !self.followed_by_after(batch, row, place, scratch);
+        let moved_out = batch.kind(row) == RowKind::UpdateBefore;
+        if moved_out && !self.leaves(batch, row, place, scratch) {
+            return Ok(());
+        }
         let (record, crc) = match scratch.block.record(index) {
             Some(written) => written,
             None => {
@@ -221,20 +228,46 @@ impl Writer {
         }
     }
 
-    /// Whether the after-image of this before-image is the next row, of the same key and partition:
-    /// then the pair is an update in place, and no row moves.
-    fn followed_by_after(
-        &self,
+    /// Whether the row of a before-image leaves its place. It does not if its after-image is the
+    /// next row, of the same partition: an update in place has nothing to delete. If that is of
+    /// another partition, it is noted where the row went. Kept out of the loop over all rows.
+    #[inline(never)]
+    fn leaves(
+        &mut self,
         batch: &RowBatch<'_>,
         row: usize,
         place: Place,
-        scratch: &Scratch,
+        scratch: &mut Scratch,
     ) -> bool {
+        if !self.has_after_image(batch, row, scratch) {
+            return true;
+        }
+        let target = scratch.partitions[row + 1];
+        if target == place.partition {
+            return false;
+        }
+        if !target.is_refused() {
+            self.partitions[place.partition.0 as usize].moved_to.insert(target);
+        }
+        true
+    }
+
+    /// Whether the next row is the after-image of the same key.
+    fn has_after_image(&self, batch: &RowBatch<'_>, row: usize, scratch: &mut Scratch) -> bool {
         let next = row + 1;
-        next < batch.rows()
+        let may_be = next < batch.rows()
             && batch.kind(next) == RowKind::UpdateAfter
-            && scratch.partitions[next] == place.partition
-            && scratch.hashes[next] == scratch.hashes[row]
+            && scratch.hashes[next] == scratch.hashes[row];
+        // A null key is no key: its row is refused where it is encoded.
+        let is_null = |row| self.path.key.iter().any(|at| batch.column(*at).is_null(row));
+        if !may_be || is_null(row) || is_null(next) {
+            return false;
+        }
+        self.path.encoder.key(batch, row, &mut scratch.key);
+        scratch.before_key.clear();
+        scratch.before_key.extend_from_slice(&scratch.key);
+        self.path.encoder.key(batch, next, &mut scratch.key);
+        scratch.before_key == *scratch.key
     }
 
     /// Makes room for partitions that this batch was the first to name.

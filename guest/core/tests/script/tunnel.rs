@@ -17,6 +17,8 @@ use upsert_sink_core::schema::ColumnType;
 struct Session {
     partition: String,
     status: SessionStatus,
+    /// When the service drops it.
+    ends_at: u64,
     rows: Vec<(i64, Option<String>)>,
 }
 
@@ -28,6 +30,12 @@ pub(crate) struct Tunnel {
     visible: BTreeMap<(String, i64), String>,
     /// Whether a session is forgotten as soon as it is committed.
     pub(crate) forgets: bool,
+    /// Whether a second open session of a partition is refused.
+    pub(crate) one_session: bool,
+    /// How often one was.
+    pub(crate) second_sessions: u32,
+    /// Milliseconds, as everybody's.
+    pub(crate) now: u64,
 }
 
 impl Tunnel {
@@ -46,13 +54,8 @@ impl Tunnel {
             },
             Operation::CommitSession(session) => self.commit(&session.id),
             Operation::CreatePartition(_) => Outcome::Done(Answer::None),
-            Operation::CreateSession { partition, .. } => {
-                self.created += 1;
-                let id = format!("s{}", self.created);
-                let partition = partition.clone();
-                let session = Session { partition, status: SessionStatus::Normal, rows: vec![] };
-                self.sessions.insert(id.clone(), session);
-                Outcome::Done(Answer::Session(self.info(&id)))
+            Operation::CreateSession { partition, lifecycle_hours, .. } => {
+                self.create(partition, *lifecycle_hours)
             }
             Operation::PutPack { session, body, .. } => self.put(&session.id, body),
             Operation::SessionStatus(session) if self.sessions.contains_key(&session.id.0) => {
@@ -81,6 +84,30 @@ impl Tunnel {
     /// The service drops a session for its age.
     pub(crate) fn expire(&mut self, id: &str) {
         self.sessions.remove(id);
+    }
+
+    fn create(&mut self, partition: &str, lifecycle_hours: u32) -> Outcome {
+        for held in self.sessions.values_mut().filter(|held| held.ends_at <= self.now) {
+            if held.status == SessionStatus::Normal {
+                held.status = SessionStatus::Expired;
+            }
+        }
+        let is_open =
+            |held: &Session| held.partition == partition && held.status == SessionStatus::Normal;
+        if self.one_session && self.sessions.values().any(is_open) {
+            self.second_sessions += 1;
+            return refused(RefusalKind::Invalid, "StatusConflict");
+        }
+        self.created += 1;
+        let id = format!("s{}", self.created);
+        let session = Session {
+            partition: partition.into(),
+            status: SessionStatus::Normal,
+            ends_at: self.now + u64::from(lifecycle_hours) * 3_600_000,
+            rows: vec![],
+        };
+        self.sessions.insert(id.clone(), session);
+        Outcome::Done(Answer::Session(self.info(&id)))
     }
 
     fn put(&mut self, id: &SessionId, body: &[u8]) -> Outcome {

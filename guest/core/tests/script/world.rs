@@ -51,6 +51,7 @@ pub(crate) struct World {
     pub(crate) tunnel: Tunnel,
     pub(crate) told: Vec<String>,
     pub(crate) options: Vec<(String, String)>,
+    pub(crate) before_images: bool,
     pub(crate) ignored: BTreeMap<String, u64>,
     sink: Option<Sink>,
     starts: u64,
@@ -91,6 +92,7 @@ fn task(world: &World, index: u32, parallelism: u32) -> Task {
         },
         local: true,
         checkpoint_interval: Millis(0),
+        before_images: world.before_images,
     }
 }
 
@@ -131,19 +133,17 @@ impl World {
         self.known.clear();
     }
 
-    /// Rows of one partition for a writer: `1=a`, `1=a*600` for a long one, or `-1` for a delete.
+    /// Rows for a writer, in one batch, all of partition `day` but those that begin with another
+    /// (`y:1=a`): `1=a`, `1=a*600` for a long one, or `-1` for a delete; `<1` and `>1=a` for a
+    /// before-image and an after-image.
     pub(crate) fn write(&mut self, index: usize, day: &str, rows: &[&str]) -> Result<(), Error> {
-        let parse = |row: &&str| match row.split_once('=') {
-            Some((key, value)) => (RowKind::Insert, key.parse().unwrap(), Some(repeated(value))),
-            None => (RowKind::Delete, row.trim_start_matches('-').parse::<i64>().unwrap(), None),
-        };
-        let rows: Vec<(RowKind, i64, Option<String>)> = rows.iter().map(parse).collect();
-        let kinds: Vec<RowKind> = rows.iter().map(|row| row.0).collect();
+        let rows: Vec<Row<'_>> = rows.iter().map(|row| Row::parse(day, row)).collect();
+        let kinds: Vec<RowKind> = rows.iter().map(|row| row.kind).collect();
         let batch = BatchBuilder::new(rows.len())
             .kinds(&kinds)
-            .column(ColumnBuilder::int64(rows.iter().map(|row| Some(row.1))))
-            .column(ColumnBuilder::utf8(rows.iter().map(|row| row.2.as_deref())))
-            .column(ColumnBuilder::utf8(rows.iter().map(|_| Some(day))))
+            .column(ColumnBuilder::int64(rows.iter().map(|row| Some(row.key))))
+            .column(ColumnBuilder::utf8(rows.iter().map(|row| row.value.as_deref())))
+            .column(ColumnBuilder::utf8(rows.iter().map(|row| Some(row.day))))
             .build();
         self.writer(index, WriterInput::RowsArrived(&batch))
     }
@@ -242,9 +242,15 @@ impl World {
         self.replies.clear();
     }
 
+    /// Time passes, and nobody is told.
+    pub(crate) fn wait(&mut self, millis: u64) {
+        self.now += millis;
+        self.tunnel.now = self.now;
+    }
+
     /// Time passes; whoever has a deadline is called.
     pub(crate) fn pass(&mut self, millis: u64) -> Result<(), Error> {
-        self.now += millis;
+        self.wait(millis);
         let now = Millis(self.now);
         let sink = self.sink.as_ref().expect("the sink is open");
         let due = |deadline: Option<Millis>| deadline.is_some_and(|deadline| deadline <= now);
@@ -453,6 +459,32 @@ impl World {
                 assert!(earlier.is_none_or(|held| !held.under_way), "a ticket is used once");
             }
         }
+    }
+}
+
+/// One row of a batch.
+struct Row<'a> {
+    kind: RowKind,
+    day: &'a str,
+    key: i64,
+    value: Option<String>,
+}
+
+impl<'a> Row<'a> {
+    fn parse(day: &'a str, text: &'a str) -> Self {
+        let (day, text) = text.split_once(':').unwrap_or((day, text));
+        let (key, value) = match text.split_once('=') {
+            Some((key, value)) => (key, Some(repeated(value))),
+            None => (text, None),
+        };
+        let kind = match key.as_bytes()[0] {
+            b'<' => RowKind::UpdateBefore,
+            b'>' => RowKind::UpdateAfter,
+            b'-' => RowKind::Delete,
+            _ => RowKind::Insert,
+        };
+        let key = key.trim_start_matches(['<', '>', '-']).parse().unwrap();
+        Self { kind, day, key, value }
     }
 }
 

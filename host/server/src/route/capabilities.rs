@@ -6,10 +6,12 @@
 use serde_json::json;
 
 use crate::service::Answer;
+use crate::settings::ServerSettings;
 
 /// Answers `GET /capabilities`.
-pub(crate) fn describe() -> Answer {
-    let assumption = |text: &str| json!({ "assumption": text, "value": true });
+pub(crate) fn describe(settings: &ServerSettings) -> Answer {
+    let held = |text: &str, value: bool| json!({ "assumption": text, "value": value });
+    let assumption = |text: &str| held(text, true);
     let body = json!({
         "server": "upsert-sink-server",
         "version": env!("CARGO_PKG_VERSION"),
@@ -24,7 +26,10 @@ pub(crate) fn describe() -> Answer {
             "download": false,
         },
         "assumptions": {
-            "a": assumption("two open sessions of one partition are ordered by commit"),
+            "a": held(
+                "two open sessions of one partition are ordered by commit",
+                !settings.one_session,
+            ),
             "b": assumption("committed and aborted sessions reject late packs"),
             "c": assumption("a commit is atomic over buckets"),
             "d": assumption("an open session younger than its lifecycle is never dropped"),

@@ -131,11 +131,34 @@ async fn create(server: &Inner, request: &Request, table: &Table) -> Result<Answ
         lifecycle_hours,
         slots: slots.min(table.definition.buckets),
     };
-    server.spool.append(&Frame::Created(&facts)).await?;
     let session = Session::new(facts, Status::Normal, Vec::new());
-    server.sessions().insert(session.facts.id.clone(), Arc::clone(&session));
+    take_place(server, &session)?;
+    if let Err(error) = server.spool.append(&Frame::Created(&session.facts)).await {
+        server.sessions().remove(&session.facts.id);
+        return Err(error.into());
+    }
     server.counters.count_session();
     Ok(Found::Live(session).answer(server, table))
+}
+
+/// Makes a session known, unless its partition has an open one and that is not allowed.
+fn take_place(server: &Inner, session: &Arc<Session>) -> Result<(), Refusal> {
+    let (facts, now) = (&session.facts, server.now());
+    let is_in_the_way = |other: &&Arc<Session>| {
+        (&other.facts.table_id, &other.facts.partition) == (&facts.table_id, &facts.partition)
+            && matches!(other.status(now), Status::Normal | Status::Committing)
+    };
+    let mut sessions = server.sessions();
+    if server.settings.one_session
+        && let Some(other) = sessions.values().find(is_in_the_way)
+    {
+        return Err(Refusal::conflict(format!(
+            "the partition has an open upsert session, {}: commit or abort it first",
+            other.facts.id
+        )));
+    }
+    sessions.insert(facts.id.clone(), Arc::clone(session));
+    Ok(())
 }
 
 /// An id that no session has, or is known to have had.

@@ -1,0 +1,210 @@
+//! Whose turn it is to be committed.
+//!
+//! Under the committer. Invariant: of one partition, sessions are committed in the order of their
+//! names. Of a row that moved, two copies for a moment are better than none: unless rows moved in a
+//! circle of partitions between the same two barriers, a moved row is never absent from its old
+//! partition and from its new one.
+//!
+//! A session *loses* if rows moved out of it, and *receives* if not. Its wave is the barrier that
+//! it is named after.
+//!
+//! | the first session of its partition | waits, in all partitions, for |
+//! |---|---|
+//! | receives | what loses in earlier waves |
+//! | loses | all of earlier waves; in its own, for what receives, and for where its rows went |
+//!
+//! In its own wave nothing waits for what stands behind it or, in a circle, for the next.
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::id::CheckpointId;
+use crate::session::SessionName;
+
+/// Where a session stands on its way to be committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// A checkpoint that holds it must complete first.
+    Held,
+    /// It waits for its turn.
+    Released,
+    /// Its commit was sent.
+    Committing,
+}
+
+/// One session on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting<'a> {
+    /// What it is for.
+    pub(crate) name: &'a SessionName,
+    /// Where it stands.
+    pub(crate) state: State,
+    /// Whether rows moved out of it.
+    pub(crate) loses: bool,
+    /// Partitions that some of them are known to have moved to.
+    pub(crate) moved_to: &'a BTreeSet<String>,
+}
+
+/// The start and the barrier of a session's name.
+type Wave = (u64, CheckpointId);
+
+fn wave(name: &SessionName) -> Wave {
+    (name.start, name.barrier)
+}
+
+/// The sessions whose commit may be sent now, of all that wait, in the order of their names.
+pub(crate) fn turns<'a>(waiting: impl Iterator<Item = Waiting<'a>>) -> Vec<SessionName> {
+    let mut firsts = Vec::new();
+    let mut earliest: Option<Wave> = None;
+    let mut losing: Option<Wave> = None;
+    let mut partition: Option<&str> = None;
+    let mut released = true;
+    for session in waiting {
+        let is_first = partition != Some(session.name.partition.as_str());
+        partition = Some(&session.name.partition);
+        released = (released || is_first) && session.state != State::Held;
+        if !released {
+            continue;
+        }
+        let wave = wave(session.name);
+        earliest = Some(earliest.map_or(wave, |earliest| earliest.min(wave)));
+        if session.loses {
+            losing = Some(losing.map_or(wave, |losing| losing.min(wave)));
+        }
+        if is_first {
+            firsts.push(session);
+        }
+    }
+    // Behind the first of its partition there may be more, but none that could go before it does.
+    let of_wave = |wanted: Wave| firsts.iter().filter(move |first| wave(first.name) == wanted);
+    let receives = |wanted| of_wave(wanted).any(|first| !first.loses);
+    let mut turns: Vec<&Waiting<'_>> = Vec::new();
+    let mut in_a_circle: Option<&Waiting<'_>> = None;
+    for first in firsts.iter().filter(|first| first.state == State::Released) {
+        let wave = wave(first.name);
+        if !first.loses {
+            if losing.is_none_or(|losing| losing >= wave) {
+                turns.push(first);
+            }
+        } else if earliest == Some(wave) && !receives(wave) {
+            let goes_to = |other: &&Waiting<'_>| {
+                other.name != first.name && first.moved_to.contains(&other.name.partition)
+            };
+            if of_wave(wave).any(|other| goes_to(&other)) {
+                in_a_circle.get_or_insert(first);
+            } else {
+                turns.push(first);
+            }
+        }
+    }
+    let nothing_moves = turns.is_empty() && firsts.iter().all(|f| f.state == State::Released);
+    turns.extend(in_a_circle.filter(|_| nothing_moves));
+    turns.into_iter().map(|session| session.name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use alloc::string::String;
+
+    /// `a1` or `a1r2`: partition, barrier, rollover; then `-` if it loses, `>bc` if it is known to
+    /// partitions b and c, `.` if it is held, `*` if its commit was sent.
+    fn turns_of(sessions: &[&str]) -> String {
+        let parse = |text: &str| {
+            let digit = |at: usize| text.as_bytes().get(at).map_or(0, |byte| byte - b'0');
+            let rollover = text.find('r').map_or(0, |at| u32::from(digit(at + 1)));
+            let state = match text {
+                _ if text.contains('.') => State::Held,
+                _ if text.contains('*') => State::Committing,
+                _ => State::Released,
+            };
+            let barrier = CheckpointId(digit(1).into());
+            let name = SessionName { partition: text[..1].into(), start: 1, barrier, rollover };
+            let targets = text.split_once('>').map_or("", |(_, targets)| targets);
+            let targets: BTreeSet<String> = targets.chars().map(String::from).collect();
+            (name, state, text.contains(['-', '>']), targets)
+        };
+        let parsed: Vec<_> = sessions.iter().map(|text| parse(text)).collect();
+        assert!(parsed.is_sorted_by(|a, b| a.0 < b.0), "pending sessions are sorted by name");
+        let waiting = parsed.iter().map(|(name, state, loses, moved_to)| Waiting {
+            name,
+            state: *state,
+            loses: *loses,
+            moved_to,
+        });
+        let named = turns(waiting).into_iter().map(|name| match name.rollover {
+            0 => format!("{}{}", name.partition, name.barrier),
+            rollover => format!("{}{}r{rollover}", name.partition, name.barrier),
+        });
+        named.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn of_each_partition_the_first_goes_and_those_behind_it_wait() {
+        assert_eq!(turns_of(&["a0", "a1", "b1", "c0*", "c1"]), "a0 b1");
+        assert_eq!(turns_of(&["a0.", "a1", "b0"]), "b0");
+    }
+
+    #[test]
+    fn what_loses_waits_until_nothing_of_its_wave_receives() {
+        assert_eq!(turns_of(&["a0-", "b0", "c0"]), "b0 c0");
+        assert_eq!(turns_of(&["a0-", "b0*"]), "");
+        assert_eq!(turns_of(&["a0-", "b0", "b0r1"]), "b0", "both sessions of b receive");
+        assert_eq!(turns_of(&["a0-", "b0-"]), "a0 b0");
+        assert_eq!(turns_of(&["a0-", "b0."]), "a0", "what is held is of no completed checkpoint");
+    }
+
+    #[test]
+    fn what_loses_waits_for_all_of_earlier_waves() {
+        assert_eq!(
+            turns_of(&["a1-", "b0", "b1"]),
+            "b0",
+            "b1 must come before a1, and b0 before it"
+        );
+        assert_eq!(turns_of(&["a1-", "b0-", "b1", "c0"]), "c0");
+        assert_eq!(turns_of(&["a1-", "b1"]), "b1");
+    }
+
+    #[test]
+    fn what_receives_waits_for_what_loses_in_earlier_waves() {
+        assert_eq!(turns_of(&["a0-", "b1"]), "a0");
+        assert_eq!(turns_of(&["a0-*", "b1"]), "");
+        assert_eq!(turns_of(&["a0", "b1"]), "a0 b1", "without moves, partitions are independent");
+    }
+
+    #[test]
+    fn what_loses_waits_for_where_its_rows_went() {
+        assert_eq!(turns_of(&["a0>b", "b0>c", "c0"]), "c0");
+        assert_eq!(turns_of(&["a0>b", "b0>c"]), "b0", "from the end of a chain to its beginning");
+        assert_eq!(turns_of(&["a0>b", "b0*>c"]), "");
+        assert_eq!(turns_of(&["a0>b", "b1>c"]), "a0", "b1 is of a later barrier");
+        assert_eq!(turns_of(&["a0>b", "b0>a", "c0>d"]), "c0", "what is in no circle goes first");
+        assert_eq!(turns_of(&["a0>b", "b0>a", "c0>b"]), "a0", "a circle begins somewhere");
+        assert_eq!(turns_of(&["a0>b", "b0>b"]), "b0");
+    }
+
+    /// Whatever waits, something can go or is under way.
+    #[test]
+    fn nothing_ever_waits_in_a_circle() {
+        for choice in 0..3_u32.pow(8) {
+            let sessions: Vec<String> = (0..8_u32)
+                .map(|at| {
+                    let (partition, barrier) = (["a", "b"][at as usize / 4], at % 4 / 2);
+                    let rollover = at % 2;
+                    let loses = ["", "-", ">ab"][(choice / 3_u32.pow(at) % 3) as usize];
+                    format!("{partition}{barrier}r{rollover}{loses}")
+                })
+                .collect();
+            for (from_a, from_b) in (0..=4).flat_map(|a| (4..=8).map(move |b| (a, b))) {
+                let left = sessions[from_a..4].iter().chain(&sessions[from_b..]);
+                let left: Vec<&str> = left.map(String::as_str).collect();
+                assert!(
+                    left.is_empty() || !turns_of(&left).is_empty(),
+                    "{left:?} wait in a circle"
+                );
+            }
+        }
+    }
+}
