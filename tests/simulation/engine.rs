@@ -5,6 +5,7 @@
 //! Invariant: a checkpoint counts as completed before the sink is told so, because it is durable in
 //! the engine then.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,7 +18,7 @@ use upsert_sink::{Checkpoint, ErrorKind, Plugin, RowKind, Settings, Sink};
 use crate::checker::{Change, Checker, View};
 use crate::components::{AttemptDisk, Files, Power, VirtualClock};
 use crate::network::{Line, Network};
-use crate::world::{Chance, Plan, Tally, Trace};
+use crate::world::{Chance, Plan, Promise, Tally, Trace};
 
 /// Attempts of one world; more than all kills and all faults that end one.
 const ATTEMPTS_MAX: u64 = 60;
@@ -35,6 +36,8 @@ pub(crate) struct Outcome {
     pub(crate) checkpoints: u64,
     /// Views of the table that were checked.
     pub(crate) views: u64,
+    /// Views in which moved rows were looked for.
+    pub(crate) moves_seen: u64,
     /// What went wrong on the way.
     pub(crate) faults: Tally,
 }
@@ -122,6 +125,7 @@ impl Engine {
             attempts,
             checkpoints: self.checkpoints,
             views: self.checker.views,
+            moves_seen: self.checker.moves_seen,
             faults: self.network.tally(),
         })
     }
@@ -179,23 +183,22 @@ impl Engine {
 
     /// Opens the sink at the last checkpoint and feeds it the rest of the input.
     async fn feed(&mut self, components: Components) -> Result<bool> {
-        let mut settings = Settings::local("http://127.0.0.1:80/api", "t", "/journal");
-        settings.parallelism = [1, 2, 4, 8][self.plan.writers as usize % 4];
+        let settings = self.settings();
         let restore = self.last.as_ref().map(|last| Checkpoint::from_bytes(&last.checkpoint));
         let builder = Sink::builder(self.plugin.clone(), settings).components(components);
+        let builder = builder.before_images(self.plan.promise.moves);
         let builder = builder.schema(self.batch(0..0)?.schema()).restore(restore.transpose()?);
         let sink = builder.open().await?;
         let mut position = self.position();
-        let mut barrier = position + self.rows_to_barrier();
+        let mut barrier = self.whole(position + self.rows_to_barrier());
         while position < self.input.len() as u64 {
-            let end =
-                (position + 1 + self.chance.below(20)).min(barrier).min(self.input.len() as u64);
+            let end = self.whole(position + 1 + self.chance.below(20)).min(barrier);
             self.write(&sink, position..end).await?;
             position = end;
             self.clock.after(self.chance.below(200)).await;
             if position == barrier {
                 self.checkpoint(&sink, position).await?;
-                barrier = position + self.rows_to_barrier();
+                barrier = self.whole(position + self.rows_to_barrier());
             }
         }
         // The last checkpoint is never aborted, or the input would have no end.
@@ -205,16 +208,44 @@ impl Engine {
         Ok(true)
     }
 
+    fn settings(&self) -> Settings {
+        let mut settings = Settings::local("http://127.0.0.1:80/api", "t", "/journal");
+        settings.parallelism = [1, 2, 4, 8][self.plan.writers as usize % 4];
+        let promise = self.plan.promise;
+        let mut option = |name: &str, value: &str| {
+            settings.guest_options.push((name.to_owned(), value.to_owned()));
+        };
+        if promise.at_least_once {
+            option("sink.delivery-guarantee", "at-least-once");
+        }
+        if promise.one_session {
+            // A session whose creation got no answer is in the way for so long.
+            option("sink.session.lifecycle", "1 h");
+            option("sink.session.overlap", "false");
+        }
+        if promise.moves {
+            option("sink.key.scope", "table");
+        }
+        settings
+    }
+
+    /// The first number of changes from this one on that parts no before-image from its
+    /// after-image.
+    fn whole(&self, changes: u64) -> u64 {
+        let changes = changes.min(self.input.len() as u64);
+        let last = &self.input[changes as usize - 1];
+        if last.kind == RowKind::UpdateBefore { changes + 1 } else { changes }
+    }
+
     async fn write(&self, sink: &Sink, range: std::ops::Range<u64>) -> Result<()> {
         let changes = &self.input[range.start as usize..range.end as usize];
-        let kind = |change: &Change| if change.upsert { RowKind::Insert } else { RowKind::Delete };
-        let kinds: Vec<RowKind> = changes.iter().map(kind).collect();
+        let kinds: Vec<RowKind> = changes.iter().map(|change| change.kind).collect();
         Ok(sink.write(&self.batch(range)?, &kinds).await?)
     }
 
     /// A checkpoint that the engine may abort after the sink has done its part.
     async fn checkpoint(&mut self, sink: &Sink, position: u64) -> Result<()> {
-        if self.chance.happens(self.plan.faults.aborted) {
+        if self.chance.happens(self.plan.faults.aborted) && !self.network.is_calm() {
             self.checkpoint_id += 1;
             let id = self.checkpoint_id;
             self.note(&format!("checkpoint {id} will be aborted"));
@@ -225,6 +256,11 @@ impl Engine {
             self.take_checkpoint(sink, position).await?;
         }
         if self.chance.happens(30) {
+            self.audit().await?;
+        }
+        // Between the commits of two partitions.
+        for _ in 0..self.plan.promise.looks() {
+            self.clock.after(self.chance.below(2 * self.plan.faults.delay_ms)).await;
             self.audit().await?;
         }
         Ok(())
@@ -245,7 +281,15 @@ impl Engine {
     async fn audit(&mut self) -> Result<()> {
         let view = self.view().await?;
         let completed = self.position();
-        if let Err(broken) = self.checker.check(&view, completed) {
+        let checked = match self.plan.promise {
+            Promise { at_least_once: true, .. } => self.checker.check_origin(&view),
+            Promise { moves: true, .. } => {
+                let rows = self.checker.check(&view, completed);
+                rows.and_then(|()| self.checker.check_moves(&view, completed))
+            }
+            Promise { .. } => self.checker.check(&view, completed),
+        };
+        if let Err(broken) = checked {
             bail!("{broken}");
         }
         Ok(())
@@ -296,12 +340,52 @@ impl Engine {
 
 fn input(plan: &Plan) -> Vec<Change> {
     let chance = Chance::new(plan.seed, 4);
+    if plan.promise.moves {
+        return moves(plan, &chance);
+    }
     let change = |_| {
         let id = chance.below(plan.keys);
         let day = ["mon", "tue", "wed"][(id % 3) as usize];
-        Change { key: (day.to_owned(), id as i64), upsert: !chance.happens(15) }
+        let kind = if chance.happens(15) { RowKind::Delete } else { RowKind::Insert };
+        Change { key: (day.to_owned(), id as i64), kind }
     };
     (0..plan.events).map(change).collect()
+}
+
+/// Rows that change, move and go. For some hundred changes they move one way, then the other.
+fn moves(plan: &Plan, chance: &Chance) -> Vec<Change> {
+    let mut changes: Vec<Change> = Vec::new();
+    let mut homes: BTreeMap<i64, &str> = BTreeMap::new();
+    let day = || ["mon", "tue", "wed"][chance.below(3) as usize];
+    while changes.len() < plan.events as usize {
+        let id = chance.below(plan.keys) as i64;
+        let one_way = (changes.len() / 200).is_multiple_of(2);
+        let mut change = |day: &str, kind| changes.push(Change { key: (day.to_owned(), id), kind });
+        let Some(home) = homes.get(&id).copied() else {
+            let home = day();
+            homes.insert(id, home);
+            change(home, RowKind::Insert);
+            continue;
+        };
+        if chance.happens(10) {
+            homes.remove(&id);
+            change(home, RowKind::Delete);
+            continue;
+        }
+        let targets: &[&str] = match (one_way, home) {
+            (true, "mon") => &["tue", "wed"],
+            (true, "tue") => &["wed"],
+            (false, "wed") => &["mon", "tue"],
+            (false, "tue") => &["mon"],
+            _ => &[home],
+        };
+        let target = targets[chance.below(targets.len() as u64) as usize];
+        let target = if chance.happens(60) { target } else { home };
+        homes.insert(id, target);
+        change(home, RowKind::UpdateBefore);
+        change(target, RowKind::UpdateAfter);
+    }
+    changes
 }
 
 fn column<'a, T: 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a T> {

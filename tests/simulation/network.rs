@@ -76,6 +76,11 @@ impl Network {
         *self.calm.lock().expect("no holder panics") = true;
     }
 
+    /// Whether nothing goes wrong any more.
+    pub(crate) fn is_calm(&self) -> bool {
+        *self.calm.lock().expect("no holder panics")
+    }
+
     /// What went wrong so far.
     pub(crate) fn tally(&self) -> Tally {
         *self.tally.lock().expect("no holder panics")
@@ -104,7 +109,7 @@ impl Network {
     fn fate(&self) -> Fate {
         let faults = &self.plan.faults;
         let mut drawn = self.chance.below(100);
-        if *self.calm.lock().expect("no holder panics") {
+        if self.is_calm() {
             return Fate::Answered;
         }
         for (percent, fate) in [
@@ -187,7 +192,9 @@ async fn serve(
     let clock: Arc<VirtualClock> = Arc::clone(clock);
     let components: Components =
         simulated::components(clock, Arc::clone(disk), plan.seed ^ (life << 32));
-    let opened = Service::open(&ServerSettings::new("/server"), &components).await;
+    let one_session = plan.promise.one_session;
+    let settings = ServerSettings { one_session, ..ServerSettings::new("/server") };
+    let opened = Service::open(&settings, &components).await;
     opened.expect("a server recovers from every crash")
 }
 

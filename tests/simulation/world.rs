@@ -113,11 +113,46 @@ impl Tally {
     }
 }
 
+/// What a world is to show. Its number is the upper half of a seed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Promise {
+    /// `sink.delivery-guarantee` = at-least-once.
+    pub(crate) at_least_once: bool,
+    /// The server refuses a second open session of a partition, and `sink.session.overlap` = false.
+    pub(crate) one_session: bool,
+    /// `sink.key.scope` = table, and rows move between partitions.
+    pub(crate) moves: bool,
+}
+
+impl Promise {
+    /// How many there are.
+    pub(crate) const COUNT: u64 = 6;
+
+    fn of(number: u64) -> Self {
+        let (at_least_once, one_session, moves) = match number % Self::COUNT {
+            0 => (false, false, false),
+            1 => (true, false, false),
+            2 => (false, true, false),
+            3 => (true, true, false),
+            4 => (false, false, true),
+            _ => (false, true, true),
+        };
+        Self { at_least_once, one_session, moves }
+    }
+
+    /// How often the table is looked at while a checkpoint is being committed.
+    pub(crate) fn looks(self) -> u64 {
+        if self.moves { 3 } else { 0 }
+    }
+}
+
 /// What one seed stands for.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// The seed.
     pub(crate) seed: u64,
+    /// What it is to show.
+    pub(crate) promise: Promise,
     /// What goes wrong.
     pub(crate) faults: Faults,
     /// Changes in the input.
@@ -136,6 +171,7 @@ impl Plan {
         let chance = Chance::new(seed, 1);
         Self {
             seed,
+            promise: Promise::of(seed >> 32),
             faults: Faults::draw(&chance),
             events: 300 + chance.below(500),
             keys: 8 + chance.below(60),
