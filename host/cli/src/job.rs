@@ -25,6 +25,8 @@ pub(crate) struct Job {
     pub(crate) paths: Vec<String>,
     /// How they are read.
     pub(crate) format: Format,
+    /// Whether every update comes with its before-image.
+    pub(crate) before_images: bool,
     /// The table, if the job describes it.
     pub(crate) table: Option<TableDefinition>,
     /// Options of the sink by their documented names.
@@ -90,6 +92,8 @@ struct SourceTable {
     columns: Option<Vec<String>>,
     op_column: Option<String>,
     ops: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    before_images: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -124,12 +128,14 @@ impl Job {
             paths.push(files::expand(&path, variable)?);
         }
         let format = file.source.format()?;
+        file.source.check_before_images(&format)?;
         if let Some(table) = &file.table {
             table.check()?;
         }
         let mut options = BTreeMap::new();
         flatten("", &file.sink, &mut options)?;
-        Ok(Self { name: String::from(name), paths, format, table: file.table, options })
+        let (name, before_images) = (String::from(name), file.source.before_images);
+        Ok(Self { name, paths, format, before_images, table: file.table, options })
     }
 }
 
@@ -159,6 +165,23 @@ impl SourceTable {
             )),
             FormatName::Debezium => Ok(Format::Debezium { schema: self.schema()? }),
         }
+    }
+
+    /// Who promises before-images must be able to have some.
+    fn check_before_images(&self, format: &Format) -> anyhow::Result<()> {
+        let has_some = match format {
+            Format::Parquet { op, .. } | Format::Json { op, .. } => {
+                op.as_ref().is_some_and(OpColumn::has_before_images)
+            }
+            Format::Debezium { .. } => true,
+        };
+        if has_some || !self.before_images {
+            return Ok(());
+        }
+        Err(bad_input(
+            "[source] before-images = true: no value of an op column means `update-before`; set \
+            op-column, and map one in [source.ops], or remove before-images",
+        ))
     }
 
     fn op(&self) -> anyhow::Result<Option<OpColumn>> {
@@ -343,6 +366,13 @@ mod tests {
             (source.replace("\"a\"", "\"-\""), "from files only"),
             (source.replace("parquet", "json"), "columns"),
             (format!("{source}ops = {{ a = \"insert\" }}\n"), "op-column"),
+            (format!("{source}before-images = true\n"), "update-before"),
+            (
+                format!(
+                    "{source}op-column = \"op\"\nops = {{ a = \"insert\" }}\nbefore-images = true\n"
+                ),
+                "before-images",
+            ),
             (format!("{source}op-column = \"op\"\nops = {{ a = \"upsert\" }}\n"), "\"upsert\""),
             (format!("{source}[sink]\n\"sink.parallelism\" = [1]\n"), "sink.parallelism"),
             (

@@ -66,16 +66,18 @@ pub(crate) async fn catalog(
     Ok(Catalog::connect(settings, components).await?)
 }
 
-/// Opens a sink for rows of `schema`, restored from a checkpoint if there is one.
+/// Opens a sink for rows of `schema`, with before-images or without, restored from a checkpoint if
+/// there is one.
 pub(crate) async fn open(
     plugin: &Plugin,
     settings: Settings,
-    schema: SchemaRef,
+    (schema, before_images): (SchemaRef, bool),
     components: &Components,
     restore: Option<Checkpoint>,
 ) -> anyhow::Result<Sink> {
     let builder = Sink::builder(plugin.clone(), settings)
         .schema(schema)
+        .before_images(before_images)
         .components(components.clone())
         .restore(restore);
     Ok(builder.open().await?)

@@ -166,3 +166,23 @@ fn an_endpoint_needs_credentials_from_the_environment() {
     let table = format!("{TABLE}endpoint = \"http://127.0.0.1:1/api\"\nproject = \"p\"\n");
     assert_refused(&run(JSON, &table, &row(GOOD)), 2, &["ALIBABA_CLOUD_ACCESS_KEY_ID"]);
 }
+
+#[test]
+fn a_key_of_the_whole_table_without_before_images_is_refused() {
+    let table = format!("{TABLE}\"sink.key.scope\" = \"table\"\n");
+    let parts = ["sink.key.scope", "update-before", "`partition`"];
+    assert_refused(&run(JSON, &table, &row(GOOD)), 2, &parts);
+    let source = JSON.replace("op-column = \"op\"\n", "before-images = true\n");
+    assert_refused(&run(&source, &table, &row(GOOD)), 2, &["before-images", "op-column"]);
+    let source = source.replace("\"json\"", "\"debezium\"");
+    let update = format!("{{\"op\":\"u\",\"after\":{{{GOOD}}}}}\n").into_bytes();
+    let parts = ["line 1", "`before`", "before-images", "REPLICA IDENTITY FULL"];
+    assert_refused(&run(&source, &table, &update), 2, &parts);
+}
+
+#[test]
+fn a_rollover_without_overlapping_sessions_is_refused() {
+    let table = format!("{TABLE}\"sink.session.overlap\" = false\n\"sink.doubt\" = \"rollover\"\n");
+    let parts = ["sink.doubt", "sink.session.overlap", "`fail`"];
+    assert_refused(&run(JSON, &table, &row(GOOD)), 2, &parts);
+}

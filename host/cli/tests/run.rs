@@ -83,6 +83,73 @@ fn debezium_changes_move_rows_between_partitions() {
     assert_eq!(place.query("SELECT id, day FROM people"), json!([[1, "tue"]]));
 }
 
+/// Of a key that is unique in the whole table: one envelope moves a row to another partition, one
+/// gives it another key, one does both, and one changes it where it is.
+#[test]
+fn rows_that_move_leave_their_old_place() {
+    let place = Place::new();
+    let image = |id: u64, name: &str, day: &str| {
+        format!("{{\"id\":{id},\"name\":\"{name}\",\"paid\":null,\"day\":\"{day}\"}}")
+    };
+    let create = |after: String| format!("{{\"op\":\"c\",\"before\":null,\"after\":{after}}}\n");
+    let update = |before: String, after: String| {
+        format!("{{\"op\":\"u\",\"before\":{before},\"after\":{after}}}\n")
+    };
+    let lines = [
+        create(image(1, "ann", "mon")),
+        create(image(2, "bob", "mon")),
+        create(image(3, "cid", "mon")),
+        create(image(4, "dee", "mon")),
+        update(image(1, "ann", "mon"), image(1, "ann", "tue")),
+        update(image(2, "bob", "mon"), image(20, "bob", "mon")),
+        update(image(3, "cid", "mon"), image(30, "cid", "wed")),
+        update(image(4, "dee", "mon"), image(4, "eve", "mon")),
+        update(image(1, "ann", "tue"), image(1, "ann", "wed")),
+    ];
+    place.write("rows.json", lines.concat());
+    let source = JSON.replace("\"json\"", "\"debezium\"");
+    let source = source.replace("op-column = \"op\"\n", "before-images = true\n");
+    place.write("job.toml", format!("{source}{TABLE}\"sink.key.scope\" = \"table\"\n"));
+    place.job();
+    let rows = place.query("SELECT id, name, day FROM people ORDER BY id");
+    let expected =
+        json!([[1, "ann", "wed"], [4, "eve", "mon"], [20, "bob", "mon"], [30, "cid", "wed"]]);
+    assert_eq!(rows, expected);
+    // In another run, what moves finds its old place in the table.
+    place.write("more.json", update(image(1, "ann", "wed"), image(1, "ann", "mon")));
+    let source = source.replace("\"${ROWS}\"", &format!("{:?}", place.path("more.json")));
+    place.write("more.toml", format!("{source}{TABLE}\"sink.key.scope\" = \"table\"\n"));
+    report(&place.run(&["run", "more.toml", "--report", "json"]));
+    let rows = place.query("SELECT id, day FROM people WHERE id = 1");
+    assert_eq!(rows, json!([[1, "mon"]]));
+}
+
+#[test]
+fn an_op_column_may_have_before_images() {
+    let place = Place::new();
+    place.write(
+        "rows.json",
+        "{\"op\":\"+I\",\"id\":1,\"name\":\"ann\",\"day\":\"mon\"}\n\
+         {\"op\":\"-U\",\"id\":1,\"name\":\"ann\",\"day\":\"mon\"}\n\
+         {\"op\":\"+U\",\"id\":1,\"name\":\"ann\",\"day\":\"tue\"}\n",
+    );
+    let source = format!("{JSON}before-images = true\n");
+    place.write("job.toml", format!("{source}{TABLE}\"sink.key.scope\" = \"table\"\n"));
+    place.job();
+    assert_eq!(place.query("SELECT id, day FROM people"), json!([[1, "tue"]]));
+}
+
+#[test]
+fn a_job_runs_without_overlapping_sessions() {
+    let place = Place::new();
+    let job =
+        include_str!("../../../tests/jobs/flights-full.toml").replace("${FLIGHTS_FEED}", SAMPLE);
+    place.write("job.toml", job.replace("[sink]\n", "[sink]\n\"sink.session.overlap\" = false\n"));
+    let run = ["run", "job.toml", "--checkpoint-interval", "50ms", "--verify", "--report", "json"];
+    assert_eq!(report(&place.run(&run))["verified"], true);
+    assert_whole(&place);
+}
+
 #[test]
 fn standard_input_is_read_at_least_once() {
     let place = Place::new();

@@ -113,7 +113,7 @@ async fn ingest(server: &Server, dir: &Path, interval: Duration) -> anyhow::Resu
     let catalog = sink::catalog(&settings, &components).await?;
     catalog.execute(&table.create_statement()).await?;
     let plugin = Plugin::embedded()?;
-    let opened = sink::open(&plugin, settings, source.schema(), &components, None).await?;
+    let opened = sink::open(&plugin, settings, (source.schema(), false), &components, None).await?;
     let state = JobState {
         checkpoint: 0,
         table: format!("{}.{}", local::PROJECT, table.name),

@@ -249,8 +249,8 @@ impl Opened {
             }
         };
         let settings = self.settings.clone();
-        let opened =
-            sink::open(&self.plugin, settings, source.schema(), &self.components, restore).await?;
+        let rows = (source.schema(), self.job.before_images);
+        let opened = sink::open(&self.plugin, settings, rows, &self.components, restore).await?;
         let cadence = Cadence {
             interval: self.arguments.checkpoint_interval,
             events_max: None,
@@ -303,7 +303,8 @@ impl Opened {
         let table = self.catalog.table().await?;
         let partition = table.partition_columns.iter().map(|column| column.name.clone());
         let partition = partition.filter(|name| rows.index_of(name).is_ok()).collect();
-        Ok(Place { key: table.primary_key.clone(), partition })
+        let (key, before_images) = (table.primary_key.clone(), self.job.before_images);
+        Ok(Place { key, partition, before_images })
     }
 
     /// Completes the report with what the table says now, checks it if that was asked for, and

@@ -2,8 +2,8 @@
 //! without its schema.
 //!
 //! `lines.rs` gives the lines, `json.rs` parses them, `columns.rs` builds the rows. Invariant: a
-//! change that moves a row to another key or partition is a delete of the old row and an upsert of
-//! the new one; a change that cannot be told exactly is refused with its line.
+//! change that moves a row to another key or partition is an update-before of the old row and an
+//! update-after of the new one; a change that cannot be told exactly is refused with its line.
 
 use arrow_schema::SchemaRef;
 use upsert_sink::RowKind;
@@ -29,6 +29,8 @@ pub(crate) struct Place {
     pub(crate) key: Vec<String>,
     /// Those of the table's partition columns that come with the rows.
     pub(crate) partition: Vec<String>,
+    /// Whether the job promises that every update has its before-image.
+    pub(crate) before_images: bool,
 }
 
 impl DebeziumSource {
@@ -107,11 +109,18 @@ impl Place {
         before: Option<&'v Json<'a>>,
         after: &'v Json<'a>,
     ) -> Result<Rows<'v, 'a>, String> {
+        if self.before_images && before.is_none() {
+            return Err(String::from(
+                "op \"u\" without `before`, and the job says before-images = true; let the \
+                database log whole rows (PostgreSQL: REPLICA IDENTITY FULL, MySQL: \
+                binlog_row_image=FULL), or remove before-images from [source]",
+            ));
+        }
         let moved = before.filter(|before| self.moved(before, after));
         let mut rows = Vec::with_capacity(2);
         if let Some(before) = moved {
             self.check_partition(before)?;
-            rows.push((RowKind::Delete, before));
+            rows.push((RowKind::UpdateBefore, before));
         }
         rows.push((RowKind::UpdateAfter, after));
         Ok(rows)
@@ -162,7 +171,8 @@ mod tests {
     use crate::source::value::parse;
 
     fn place() -> Place {
-        Place { key: vec![String::from("id")], partition: vec![String::from("day")] }
+        let (key, partition) = (vec![String::from("id")], vec![String::from("day")]);
+        Place { key, partition, before_images: false }
     }
 
     fn kinds(envelope: &str) -> Result<Vec<(RowKind, String)>, String> {
@@ -191,19 +201,29 @@ mod tests {
     #[test]
     fn a_row_that_moves_is_deleted_where_it_was() {
         let moved = Ok(vec![
-            (RowKind::Delete, String::from("1")),
+            (RowKind::UpdateBefore, String::from("1")),
             (RowKind::UpdateAfter, String::from("2")),
         ]);
         let text =
             "{\"op\":\"u\",\"before\":{\"id\":1,\"day\":\"a\"},\"after\":{\"id\":2,\"day\":\"a\"}}";
         assert_eq!(kinds(text), moved);
         let moved = Ok(vec![
-            (RowKind::Delete, String::from("1")),
+            (RowKind::UpdateBefore, String::from("1")),
             (RowKind::UpdateAfter, String::from("1")),
         ]);
         let text =
             "{\"op\":\"u\",\"before\":{\"id\":1,\"day\":\"a\"},\"after\":{\"id\":1,\"day\":\"b\"}}";
         assert_eq!(kinds(text), moved);
+    }
+
+    #[test]
+    fn an_update_without_its_before_image_is_refused_if_the_job_promises_one() {
+        let place = Place { before_images: true, ..place() };
+        let rows = |text| place.rows(&parse(text).expect("JSON")).map(|rows| rows.len());
+        let update = "{\"op\":\"u\",\"before\":null,\"after\":{\"id\":1,\"day\":\"a\"}}";
+        let fault = rows(update).expect_err("it is promised");
+        assert!(fault.contains("before-images") && fault.contains("REPLICA IDENTITY"), "{fault}");
+        assert_eq!(rows("{\"op\":\"c\",\"after\":{\"id\":1,\"day\":\"a\"}}"), Ok(1));
     }
 
     #[test]

@@ -57,6 +57,11 @@ impl OpColumn {
         removing.map(|(value, _)| value.clone()).collect()
     }
 
+    /// Whether one of its values is for before-images.
+    pub(crate) fn has_before_images(&self) -> bool {
+        self.kinds.values().any(|kind| *kind == RowKind::UpdateBefore)
+    }
+
     /// The kinds of a batch's rows.
     ///
     /// Errors: the index of the row, and what is wrong with its value.
