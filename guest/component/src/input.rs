@@ -78,7 +78,7 @@ fn session(session: tunnel::Session) -> io::SessionInfo {
 fn refusal(refusal: tunnel::Refusal) -> io::Refusal {
     io::Refusal {
         kind: same!(refusal.kind, tunnel::RefusalKind => io::RefusalKind:
-            Denied, Invalid, Moved, NoSuchPartition, NoSuchSession, NotSent, SlowDown),
+            Denied, Invalid, Moved, NoSuchPartition, NoSuchSession, NotSent, SlowDown, Transient),
         code: refusal.code,
         message: refusal.message,
         request_id: refusal.request_id,

@@ -351,17 +351,23 @@ impl Committer {
                     }
                 }
             }
-            RefusalKind::Invalid if attempts.made() < self.attempts_most => {
+            RefusalKind::Transient if attempts.made() < self.attempts_most => {
                 self.put_off(now, ticket, attempts.after_refusal(refusal), &message)
             }
-            RefusalKind::Denied | RefusalKind::Invalid | RefusalKind::NoSuchPartition => {
+            RefusalKind::Denied
+            | RefusalKind::Invalid
+            | RefusalKind::NoSuchPartition
+            | RefusalKind::Transient => {
                 let kind = match refusal.kind {
                     RefusalKind::Denied => ErrorKind::Denied,
                     _ => ErrorKind::Retry,
                 };
                 let message = format!(
-                    "the service refused the commit: {message} (request {}); its rows are kept, \
+                    "the service refused the commit at attempt {} (upsert.commit.max-retries = {} \
+                     for reasons that may pass): {message} (request {}); its rows are kept, \
                      correct the cause and start again",
+                    attempts.made(),
+                    self.attempts_most - 1,
                     refusal.request_id
                 );
                 Err(Error::new(kind, place(name), message))

@@ -422,7 +422,13 @@ impl Coordinator {
         refusal: &Refusal,
     ) -> Result<(), Error> {
         match (refusal.kind, purpose) {
-            (RefusalKind::Moved | RefusalKind::NotSent | RefusalKind::SlowDown, _) => {
+            (
+                RefusalKind::Moved
+                | RefusalKind::NotSent
+                | RefusalKind::SlowDown
+                | RefusalKind::Transient,
+                _,
+            ) => {
                 let held = self.operations.under_way(ticket).expect("looked up by the caller");
                 let wait = held.attempts.after_refusal(refusal);
                 self.put_off(now, ticket, wait, &refusal.message)
@@ -560,7 +566,8 @@ fn refusal_error(purpose: &Purpose, refusal: &Refusal) -> Error {
         | RefusalKind::NoSuchPartition
         | RefusalKind::NoSuchSession
         | RefusalKind::NotSent
-        | RefusalKind::SlowDown => ErrorKind::InvalidConfig,
+        | RefusalKind::SlowDown
+        | RefusalKind::Transient => ErrorKind::InvalidConfig,
     };
     let what = match purpose {
         Purpose::AbortSession(..) => "abort a session",

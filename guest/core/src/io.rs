@@ -163,7 +163,7 @@ pub enum Answer {
 pub enum RefusalKind {
     /// Credentials, permission, or a grant of the host.
     Denied,
-    /// The service calls the request wrong.
+    /// The service calls the request wrong: repeating it will not help.
     Invalid,
     /// The bucket has moved; repeat.
     Moved,
@@ -175,6 +175,8 @@ pub enum RefusalKind {
     NotSent,
     /// Busy, or a quota is used up.
     SlowDown,
+    /// A reason of the moment: a conflict, or a pack damaged on its way; repeat.
+    Transient,
 }
 
 /// A definite no.

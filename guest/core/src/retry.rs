@@ -58,7 +58,8 @@ impl Attempts {
             | RefusalKind::Moved
             | RefusalKind::NoSuchPartition
             | RefusalKind::NoSuchSession
-            | RefusalKind::NotSent => DOUBT,
+            | RefusalKind::NotSent
+            | RefusalKind::Transient => DOUBT,
         };
         self.wait(backoff).max(refusal.retry_after)
     }

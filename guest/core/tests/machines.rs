@@ -191,6 +191,7 @@ fn refusal_kind(word: &str) -> RefusalKind {
         "no-session" => RefusalKind::NoSuchSession,
         "not-sent" => RefusalKind::NotSent,
         "slow-down" => RefusalKind::SlowDown,
+        "transient" => RefusalKind::Transient,
         other => panic!("no such refusal: {other}"),
     }
 }

@@ -162,6 +162,17 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
+fn fault_rules_that_mean_nothing_are_refused_with_their_place_and_the_remedy() {
+    let place = Place::new();
+    place.write("faults.json", "{\"rules\": [{\"do\": {\"delay\": {\"seconds\": 3}}}]}");
+    let serve = |file| place.run(&["serve", "--faults", file]);
+    assert_refused(&serve("faults.json"), 2, &["faults.json", "rules[0]", "expected `ms`"]);
+    assert_refused(&serve("none.json"), 1, &["none.json", "No such file"]);
+    let slots = place.run(&["serve", "--slots", "0"]);
+    assert_eq!(slots.status.code(), Some(2), "a limit of nothing is no limit to serve with");
+}
+
+#[test]
 fn an_endpoint_needs_credentials_from_the_environment() {
     let table = format!("{TABLE}endpoint = \"http://127.0.0.1:1/api\"\nproject = \"p\"\n");
     assert_refused(&run(JSON, &table, &row(GOOD)), 2, &["ALIBABA_CLOUD_ACCESS_KEY_ID"]);

@@ -195,6 +195,7 @@ impl From<io::Refusal> for tunnel::Refusal {
             io::RefusalKind::NoSuchSession => tunnel::RefusalKind::NoSuchSession,
             io::RefusalKind::NotSent => tunnel::RefusalKind::NotSent,
             io::RefusalKind::SlowDown => tunnel::RefusalKind::SlowDown,
+            io::RefusalKind::Transient => tunnel::RefusalKind::Transient,
         };
         Self {
             kind,

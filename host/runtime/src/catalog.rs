@@ -92,6 +92,7 @@ fn refused(at: &str, refusal: Refusal) -> Error {
     let (kind, remedy) = match refusal.kind {
         RefusalKind::NotSent => (ErrorKind::Retry, "is the endpoint right, and the service up?"),
         RefusalKind::SlowDown => (ErrorKind::SlowDown, "try again later"),
+        RefusalKind::Transient => (ErrorKind::Retry, "try again"),
         RefusalKind::Denied => (ErrorKind::Denied, "check `accessId` and its permissions"),
         RefusalKind::Invalid
         | RefusalKind::Moved

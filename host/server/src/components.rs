@@ -7,6 +7,7 @@
 
 pub mod simulated;
 mod system;
+mod timer;
 
 use std::fmt;
 use std::io;
@@ -20,6 +21,7 @@ use object_store::ObjectStore;
 use upsert_sink_core::id::Millis;
 
 pub(crate) use system::run_apart;
+pub(crate) use timer::ClockTimer;
 
 /// The replaceable parts of a server.
 #[derive(Clone)]

@@ -81,6 +81,9 @@ pub enum Error {
     /// A query is wrong, or is no query.
     #[error("query: {0}")]
     Query(String),
+    /// Rules of faults are wrong.
+    #[error("fault rules: {0}")]
+    Faults(String),
 }
 
 impl Error {
@@ -121,7 +124,7 @@ pub(crate) enum Plane {
 }
 
 impl Refusal {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into() }
     }
 
@@ -149,6 +152,14 @@ impl Refusal {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
     }
 
+    pub(crate) fn too_slow(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", message)
+    }
+
+    pub(crate) fn denied(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "NoPermission", message)
+    }
+
     pub(crate) fn no_such(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, code, message)
     }
@@ -159,29 +170,38 @@ impl Refusal {
 
     /// The body of the answer, and its content type.
     pub(crate) fn render(&self, plane: Plane, request_id: &str) -> (String, &'static str) {
-        match plane {
-            Plane::Tunnel => {
-                #[derive(Serialize)]
-                #[serde(rename_all = "PascalCase")]
-                struct Body<'a> {
-                    code: &'a str,
-                    message: &'a str,
-                    request_id: &'a str,
-                }
-                let body = Body { code: self.code, message: &self.message, request_id };
-                let text = serde_json::to_string(&body).expect("strings are always JSON");
-                (text, "application/json")
+        error_body(self.code, &self.message, plane, request_id)
+    }
+}
+
+/// The body of an error, as clients of each plane read it, and its content type.
+pub(crate) fn error_body(
+    code: &str,
+    message: &str,
+    plane: Plane,
+    request_id: &str,
+) -> (String, &'static str) {
+    match plane {
+        Plane::Tunnel => {
+            #[derive(Serialize)]
+            #[serde(rename_all = "PascalCase")]
+            struct Body<'a> {
+                code: &'a str,
+                message: &'a str,
+                request_id: &'a str,
             }
-            Plane::Odps => {
-                let text = format!(
-                    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code>\
-                     <Message>{}</Message><RequestId>{request_id}</RequestId>\
-                     <HostId>localhost</HostId></Error>",
-                    self.code,
-                    quick_xml::escape::escape(&self.message),
-                );
-                (text, "application/xml")
-            }
+            let body = Body { code, message, request_id };
+            let text = serde_json::to_string(&body).expect("strings are always JSON");
+            (text, "application/json")
+        }
+        Plane::Odps => {
+            let text = format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code>\
+                 <Message>{}</Message><RequestId>{request_id}</RequestId>\
+                 <HostId>localhost</HostId></Error>",
+                quick_xml::escape::escape(message),
+            );
+            (text, "application/xml")
         }
     }
 }

@@ -1,28 +1,26 @@
 //! The listener: connections, their limits, and their end.
 //!
-//! The outermost part of a server; hands whole requests to `service.rs`. Invariant: connections,
-//! header sizes, and bytes of bodies in memory are bounded, and a shutdown answers what it has read
-//! before it closes.
+//! The outermost part of a server; hands whole requests to `service.rs`, and ends connections the
+//! way `fault.rs` says. Invariant: connections, header sizes, and bytes of bodies in memory are
+//! bounded, whoever is slow is given up, and a shutdown answers what it has read before it closes.
 
-use std::convert::Infallible;
+mod body;
+
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::Either;
 use futures::future::select;
 use http::Response;
 use http_body_util::BodyExt;
-use http_body_util::Full;
 use http_body_util::Limited;
 use hyper::body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -30,9 +28,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
 
+use self::body::AnswerBody;
 use crate::components::Clock;
+use crate::components::ClockTimer;
 use crate::error::Error;
+use crate::fault::Severed;
+use crate::request::Peer;
 use crate::service::Service;
+use crate::settings::ServerSettings;
 
 /// A listener that is being served.
 #[derive(Debug)]
@@ -55,15 +58,15 @@ impl Listener {
         listener: TcpListener,
         service: Arc<Service>,
         clock: Arc<dyn Clock>,
-        body_bytes_max: usize,
+        settings: &ServerSettings,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let limits = Arc::new(Limits {
             service,
             clock,
-            body_bytes_max,
-            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-            body_bytes: Semaphore::new(body_bytes_max.max(BODIES_BYTES)),
+            body_bytes_max: settings.body_bytes_max,
+            connections: Arc::new(Semaphore::new(settings.connections_max)),
+            body_bytes: Semaphore::new(settings.body_bytes_max.max(BODIES_BYTES)),
         });
         Self { stop, accepting: tokio::spawn(accept(listener, limits, stopped)) }
     }
@@ -84,24 +87,25 @@ struct Limits {
     body_bytes: Semaphore,
 }
 
-async fn accept(listener: TcpListener, limits: Arc<Limits>, mut stopped: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, limits: Arc<Limits>, stopped: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
+    let mut ending = pin!(ending(Arc::clone(&limits), stopped.clone()));
     loop {
-        let permit = Arc::clone(&limits.connections).acquire_owned();
-        let permit = permit.await.expect("the semaphore is never closed");
-        let accepted = {
-            let stop = pin!(stopped.wait_for(|stop| *stop));
-            match select(stop, pin!(listener.accept())).await {
-                Either::Left(_) => break,
-                Either::Right((accepted, _)) => accepted,
-            }
+        let next = async {
+            let permit = Arc::clone(&limits.connections).acquire_owned();
+            let permit = permit.await.expect("the semaphore is never closed");
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = match select(ending.as_mut(), pin!(next)).await {
+            Either::Left(_) => break,
+            Either::Right((accepted, _)) => accepted,
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let (limits, stopped) = (Arc::clone(&limits), stopped.clone());
                 connections.spawn(async move {
-                    serve_connection(stream, limits, stopped).await;
+                    serve_connection(stream, Peer(peer), limits, stopped).await;
                     drop(permit);
                 });
             }
@@ -115,62 +119,111 @@ async fn accept(listener: TcpListener, limits: Arc<Limits>, mut stopped: watch::
     while connections.join_next().await.is_some() {}
 }
 
+/// How a server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Stopped,
+    Crashed,
+}
+
+async fn ending(limits: Arc<Limits>, mut stopped: watch::Receiver<bool>) -> Ending {
+    let stop = pin!(stopped.wait_for(|stop| *stop));
+    match select(limits.service.crashed(), stop).await {
+        Either::Left(_) => Ending::Crashed,
+        Either::Right(_) => Ending::Stopped,
+    }
+}
+
 async fn serve_connection(
     stream: TcpStream,
+    peer: Peer,
     limits: Arc<Limits>,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
 ) {
     // Answers are small: waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
-    let answer = service_fn(|request| {
+    let answer = service_fn(|mut request: http::Request<Incoming>| {
         let limits = Arc::clone(&limits);
-        async move { Ok::<_, Infallible>(answer(request, &limits).await) }
+        request.extensions_mut().insert(peer);
+        async move { answer(request, &limits).await }
     });
     let connection = http1::Builder::new()
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEADER_BYTES_MAX)
-        .timer(TokioTimer::new())
+        .timer(ClockTimer(Arc::clone(&limits.clock)))
         .header_read_timeout(HEADER_TIMEOUT)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connection);
-    let stopped = {
-        let stop = pin!(stopped.wait_for(|stop| *stop));
-        matches!(select(stop, connection.as_mut()).await, Either::Left(_))
-    };
-    if stopped {
-        connection.as_mut().graceful_shutdown();
-        let _ = select(connection, limits.clock.sleep(SHUTDOWN_TIMEOUT)).await;
+    let ending = pin!(ending(Arc::clone(&limits), stopped));
+    match select(ending, connection.as_mut()).await {
+        Either::Left((Ending::Stopped, _)) => {
+            connection.as_mut().graceful_shutdown();
+            let _ = select(connection, limits.clock.sleep(SHUTDOWN_TIMEOUT)).await;
+        }
+        // The dead answer nothing, and the living have ended it.
+        Either::Left((Ending::Crashed, _)) | Either::Right(_) => {}
     }
 }
 
-async fn answer(request: http::Request<Incoming>, limits: &Limits) -> Response<Full<Bytes>> {
-    let (head, body) = request.into_parts();
+/// The answer; an error ends the connection without one.
+async fn answer(
+    mut request: http::Request<Incoming>,
+    limits: &Limits,
+) -> Result<Response<AnswerBody>, Severed> {
+    let met = limits.service.meet(request.method(), request.uri());
+    if let Some(bytes) = met.as_ref().and_then(|met| met.request_bytes()) {
+        limits.service.count_cut_request();
+        read_some(request.body_mut(), bytes, &*limits.clock).await;
+        return Err(Severed::Unanswered);
+    }
+    let (mut head, body) = request.into_parts();
+    head.extensions.insert(met);
+    let max = limits.body_bytes_max;
+    if usize::try_from(body.size_hint().lower()).is_ok_and(|declared| declared > max) {
+        return Ok(limits.service.refuse_large_body().map(AnswerBody::whole));
+    }
     // A body of unknown length counts as the largest.
     let declared = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
-    let bytes = declared.unwrap_or(limits.body_bytes_max).min(limits.body_bytes_max);
-    let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+    let permits = u32::try_from(declared.unwrap_or(max).min(max)).unwrap_or(u32::MAX);
     let _held = limits.body_bytes.acquire_many(permits).await.expect("it is never closed");
-    let body = Limited::new(body, limits.body_bytes_max).collect();
+    let body = Limited::new(body, max).collect();
     let body = match select(pin!(body), limits.clock.sleep(BODY_TIMEOUT)).await {
         Either::Left((Ok(body), _)) => body.to_bytes(),
         Either::Left((Err(error), _)) if error.is::<http_body_util::LengthLimitError>() => {
-            return limits.service.refuse_large_body().map(Full::new);
+            return Ok(limits.service.refuse_large_body().map(AnswerBody::whole));
         }
         Either::Left((Err(_), _)) | Either::Right(_) => {
-            let mut response = Response::new(Full::default());
-            *response.status_mut() = http::StatusCode::REQUEST_TIMEOUT;
-            return response;
+            return Ok(limits.service.refuse_slow_body().map(AnswerBody::whole));
         }
     };
-    limits.service.respond(http::Request::from_parts(head, body)).await.map(Full::new)
+    let response = limits.service.respond(http::Request::from_parts(head, body)).await;
+    match response.extensions().get::<Severed>().copied() {
+        None => Ok(response.map(AnswerBody::whole)),
+        Some(Severed::After(bytes)) => Ok(response.map(|body| AnswerBody::cut(&body, bytes))),
+        Some(severed @ Severed::Unanswered) => Err(severed),
+    }
 }
 
-const CONNECTIONS_MAX: usize = 512;
+/// Reads at least so many bytes of a body, if they come.
+async fn read_some(body: &mut Incoming, bytes: usize, clock: &dyn Clock) {
+    let reading = pin!(async {
+        let mut read = 0;
+        while read < bytes {
+            match body.frame().await {
+                Some(Ok(frame)) => read += frame.data_ref().map_or(0, |data| data.len()),
+                Some(Err(_)) | None => return,
+            }
+        }
+    });
+    let _ = select(reading, clock.sleep(BODY_TIMEOUT)).await;
+}
+
 const HEADERS_MAX: usize = 64;
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of request bodies in memory, at most, unless a single one may be larger.
 const BODIES_BYTES: usize = 64 << 20;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(300);
+/// Also how long a connection may be idle: longer than clients keep one that they do not use.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

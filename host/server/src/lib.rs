@@ -2,12 +2,12 @@
 //!
 //! It speaks MaxCompute's own upsert protocol on one port of this machine, so that a sink, and
 //! MaxCompute's clients, work without an account. **A pack's way**, file by file: `http` takes it
-//! from the network, `service` finds its route, `route/upsert` verifies it (`route/upsert/pack`)
-//! and appends it to the `spool`, where it is durable. **A commit's way**: `route/upsert` closes
-//! the session, `table/commit` writes its rows to a Parquet file (`table/delta`) and puts it,
-//! together with other commits that wait, into one record of the commit log (`table/log`). **A
-//! query's way**: `sql/select` plans it over `table/provider`, which streams the merged rows of
-//! each partition (`table/merge`).
+//! from the network, `fault` may let it go wrong, `service` finds its route, `route/upsert`
+//! verifies it (`route/upsert/pack`) and appends it to the `spool`, where it is durable. **A
+//! commit's way**: `route/upsert` closes the session, `table/commit` writes its rows to a Parquet
+//! file (`table/delta`) and puts it, together with other commits that wait, into one record of the
+//! commit log (`table/log`). **A query's way**: `sql/select` plans it over `table/provider`, which
+//! streams the merged rows of each partition (`table/merge`).
 //!
 //! Invariant: what was acknowledged survives any crash; rows are visible when their commit's log
 //! record is durable, and not before. Time, chance and disk come in through [`components`], so the
@@ -43,7 +43,9 @@
 
 pub mod components;
 mod error;
+mod fault;
 mod http;
+mod quota;
 mod request;
 mod route;
 mod server;
@@ -57,6 +59,11 @@ mod table;
 
 pub use components::Components;
 pub use error::Error;
+pub use fault::FaultRules;
+pub use fault::FaultStatus;
+pub use fault::Faults;
+pub use fault::Severed;
+pub use quota::Quotas;
 pub use server::Server;
 pub use server::query;
 pub use server::recorded_sessions;

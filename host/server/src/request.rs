@@ -3,6 +3,9 @@
 //! `service.rs` makes it of what `http.rs` or a simulation brings; routes read it. Invariant: names
 //! and values are decoded once, here.
 
+use std::net::IpAddr;
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use http::Method;
@@ -20,7 +23,13 @@ pub(crate) struct Request {
     pub(crate) parameters: Vec<(String, String)>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Who asks; not known without a network.
+    pub(crate) peer: Option<IpAddr>,
 }
+
+/// An extension of a request: where it came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 impl Request {
     /// Takes a request apart.
@@ -40,7 +49,8 @@ impl Request {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             parameters.push((decoded(name)?, decoded(&value.replace('+', "%20"))?));
         }
-        Ok(Self { method: head.method, path, parameters, headers: head.headers, body })
+        let peer = head.extensions.get::<Peer>().map(|peer| peer.0.ip());
+        Ok(Self { method: head.method, path, parameters, headers: head.headers, body, peer })
     }
 
     /// A parameter's value; empty if it has none.
@@ -70,6 +80,7 @@ impl Request {
     pub(crate) fn plane(&self) -> Plane {
         match self.path.last().map(String::as_str) {
             Some("upserts" | "capabilities" | "stats") => Plane::Tunnel,
+            _ if self.path.first().is_some_and(|part| part == crate::fault::ROUTE) => Plane::Tunnel,
             _ => Plane::Odps,
         }
     }

@@ -4,6 +4,7 @@
 //! holds no state.
 
 pub(crate) mod capabilities;
+pub(crate) mod fault;
 pub(crate) mod instance;
 pub(crate) mod project;
 pub(crate) mod table;

@@ -18,6 +18,7 @@ use crate::components::Directory;
 use crate::components::Disk;
 use crate::components::run_apart;
 use crate::error::Error;
+use crate::fault::Faults;
 use crate::http;
 use crate::http::Listener;
 use crate::service::Service;
@@ -54,8 +55,7 @@ impl Server {
             let settings = ServerSettings { listen: address, ..settings };
             let service = Service::open(&settings, &components).await?;
             let clock = Arc::clone(&components.clock);
-            let listener =
-                Listener::serve(listener, Arc::clone(&service), clock, settings.body_bytes_max);
+            let listener = Listener::serve(listener, Arc::clone(&service), clock, &settings);
             tracing::info!(%address, dir = %settings.dir.display(), "serving");
             Ok(Self { service, listener, address })
         })
@@ -81,12 +81,26 @@ impl Server {
         self.service.open_sessions()
     }
 
+    /// What goes wrong by rule.
+    pub fn faults(&self) -> &Faults {
+        self.service.faults()
+    }
+
+    /// Ends when a rule of faults has crashed this server. From then on it answers nobody; shut it
+    /// down to have its directory back, as it was at the crash.
+    pub fn crashed(&self) -> BoxFuture<'static, ()> {
+        self.service.crashed()
+    }
+
     /// Lets requests that were begun end, closes, and gives the directory back.
     ///
     /// Errors: none at present.
     pub fn shutdown(self) -> BoxFuture<'static, Result<(), Error>> {
         Box::pin(async move {
+            // What a rule delays would keep its connection, and the shutdown, waiting.
+            self.service.faults().clear();
             self.listener.shutdown().await;
+            self.service.quiet().await;
             Ok(())
         })
     }

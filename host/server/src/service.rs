@@ -1,8 +1,8 @@
 //! Everything but the listener: a request comes in, an answer goes out.
 //!
 //! `http.rs` brings requests over TCP, a simulation calls `respond` itself; routes do the work.
-//! Invariant: every answer has an `x-odps-request-id`, and a request that was begun is carried to
-//! its end even if nobody waits for the answer.
+//! Invariant: every answer has an `x-odps-request-id`, unless a rule of faults says otherwise, and
+//! a request that was begun is carried to its end even if nobody waits for the answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use http::Response;
 use http::StatusCode;
 use object_store::ObjectStoreExt;
 use object_store::path::Path as ObjectPath;
+use tokio::sync::RwLock;
 use upsert_sink_core::id::Millis;
 
 use crate::components::Access;
@@ -27,6 +28,13 @@ use crate::components::Directory;
 use crate::error::Error;
 use crate::error::Plane;
 use crate::error::Refusal;
+use crate::fault;
+use crate::fault::Asked;
+use crate::fault::Faults;
+use crate::fault::Life;
+use crate::fault::Met;
+use crate::fault::unanswered;
+use crate::quota::QuotaUse;
 use crate::request::Request;
 use crate::route;
 use crate::route::instance::SqlInstances;
@@ -60,6 +68,11 @@ pub(crate) struct Inner {
     pub(crate) commits: GroupCommit,
     pub(crate) ids: SessionIds,
     pub(crate) counters: Counters,
+    pub(crate) quota_use: QuotaUse,
+    pub(crate) faults: Faults,
+    pub(crate) life: Arc<Life>,
+    /// Held by every request that was begun.
+    busy: Arc<RwLock<()>>,
     sql_instances: Mutex<SqlInstances>,
     sessions: Mutex<BTreeMap<String, Arc<Session>>>,
 }
@@ -117,11 +130,13 @@ impl Service {
             let spool = Arc::new(spool);
             delete_orphans(&directory, &log).await?;
             let ids = SessionIds::new(&log.catalog().identity);
+            let life = Arc::new(Life::new());
             let commits = GroupCommit::new(
                 Arc::clone(&directory),
                 clock,
                 Arc::clone(&spool),
                 Arc::clone(&log),
+                Arc::clone(&life),
             );
             let inner = Inner {
                 settings: settings.clone(),
@@ -132,6 +147,10 @@ impl Service {
                 commits,
                 ids,
                 counters: Counters::default(),
+                quota_use: QuotaUse::new(settings.quotas),
+                faults: Faults::new(settings.faults.clone(), components),
+                life,
+                busy: Arc::default(),
                 sql_instances: Mutex::default(),
                 sessions: Mutex::new(sessions),
             };
@@ -139,13 +158,29 @@ impl Service {
         })
     }
 
-    /// Answers a request. Never fails: what goes wrong is an answer too.
-    pub fn respond<'a>(&'a self, request: http::Request<Bytes>) -> BoxFuture<'a, Response<Bytes>> {
+    /// Answers a request. Never fails: what goes wrong is an answer too, and an answer that a rule
+    /// of faults withholds has [`Severed`](crate::Severed) among its extensions.
+    pub fn respond<'a>(
+        &'a self,
+        mut request: http::Request<Bytes>,
+    ) -> BoxFuture<'a, Response<Bytes>> {
         Box::pin(async move {
+            let met = match request.extensions_mut().remove::<Option<Met>>() {
+                Some(met) => met,
+                None => self.meet(request.method(), request.uri()),
+            };
             let inner = Arc::clone(&self.inner);
+            let busy = Arc::clone(&inner.busy).read_owned().await;
             // A task of its own: a caller that goes away must not leave half a commit behind.
-            let answer = tokio::spawn(async move { inner.respond(request).await }).await;
-            answer.unwrap_or_else(|_| {
+            let answer = tokio::spawn(async move {
+                let _busy = busy;
+                if inner.life.is_over() {
+                    return unanswered();
+                }
+                let answer = inner.respond(request, met).await;
+                if inner.life.is_over() { unanswered() } else { answer }
+            });
+            answer.await.unwrap_or_else(|_| {
                 let id = self.inner.request_id();
                 rendered(
                     Err(Refusal::internal("the server failed; see its log")),
@@ -156,11 +191,47 @@ impl Service {
         })
     }
 
+    /// The fault that a request meets. Asked once for each request.
+    pub(crate) fn meet(&self, method: &Method, uri: &http::Uri) -> Option<Met> {
+        self.inner.faults.meet(method, uri)
+    }
+
     /// Answers a request whose body was not even read.
     pub(crate) fn refuse_large_body(&self) -> Response<Bytes> {
+        self.refuse(self.inner.too_large())
+    }
+
+    /// Answers a request whose body did not come.
+    pub(crate) fn refuse_slow_body(&self) -> Response<Bytes> {
+        let message = "the body of the request did not come in time, or not whole; send it again";
+        self.refuse(Refusal::too_slow(message))
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
         self.inner.counters.count_request();
         self.inner.counters.count_refusal();
-        rendered(Err(self.inner.too_large()), Plane::Tunnel, &self.inner.request_id())
+        rendered(Err(refusal), Plane::Tunnel, &self.inner.request_id())
+    }
+
+    /// Counts a request that a rule cut off.
+    pub(crate) fn count_cut_request(&self) {
+        self.inner.counters.count_request();
+    }
+
+    /// What goes wrong by rule.
+    pub fn faults(&self) -> &Faults {
+        &self.inner.faults
+    }
+
+    /// Ends when a rule has crashed this server: nothing is answered any more.
+    pub fn crashed(&self) -> BoxFuture<'static, ()> {
+        Box::pin(self.inner.life.over())
+    }
+
+    /// Ends when no request is being carried out. Those that a rule delays go on at once.
+    pub(crate) async fn quiet(&self) {
+        self.inner.faults.clear();
+        drop(self.inner.busy.write().await);
     }
 
     /// What has been done since the start.
@@ -198,8 +269,20 @@ impl std::fmt::Debug for Service {
 }
 
 impl Inner {
-    async fn respond(&self, request: http::Request<Bytes>) -> Response<Bytes> {
+    /// The route's answer, or what a fault makes of it.
+    async fn respond(&self, request: http::Request<Bytes>, met: Option<Met>) -> Response<Bytes> {
         let id = self.request_id();
+        let Some(met) = met else { return self.carry_out(request, id).await };
+        let asked = Asked { plane: fault_plane(&request), id: id.clone() };
+        if let Some(answer) = met.before(self, &asked).await {
+            self.counters.count_request();
+            return answer;
+        }
+        let answer = self.carry_out(request, id).await;
+        met.after(self, &asked, answer).await
+    }
+
+    async fn carry_out(&self, request: http::Request<Bytes>, id: String) -> Response<Bytes> {
         let request = match Request::new(request) {
             Ok(request) => request,
             Err(refusal) => {
@@ -210,6 +293,10 @@ impl Inner {
         let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
         if path == ["stats"] && request.method == Method::GET {
             return rendered(Ok(self.stats_answer()), Plane::Tunnel, &id);
+        }
+        if let [fault::ROUTE, rest @ ..] = &path[..] {
+            let answer = route::fault::respond(&self.faults, &request, rest);
+            return rendered(answer, Plane::Tunnel, &id);
         }
         self.counters.count_request();
         let answer = self.route(&request, &path).await;
@@ -294,6 +381,12 @@ impl Inner {
     fn request_id(&self) -> String {
         format!("{:012X}{:016X}", self.now().0, self.components.entropy.draw())
     }
+}
+
+/// The plane that a request would be answered on.
+fn fault_plane(request: &http::Request<Bytes>) -> Plane {
+    let is_of_tunnel = request.uri().path().trim_end_matches('/').ends_with("/upserts");
+    if is_of_tunnel { Plane::Tunnel } else { Plane::Odps }
 }
 
 /// Only the schema that every project has.

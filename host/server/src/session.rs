@@ -162,6 +162,14 @@ impl Session {
         }
     }
 
+    /// Ends the lifecycle now, as a rule of faults asks; a commit under way goes on.
+    pub(crate) fn expire(&self) {
+        let mut progress = self.progress();
+        if progress.status == Status::Normal {
+            progress.status = Status::Expired;
+        }
+    }
+
     /// Aborts; answers the state before. A session that is being committed, or was, is left as it
     /// is.
     pub(crate) fn abort(&self, now: Millis) -> Status {

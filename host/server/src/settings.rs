@@ -7,6 +7,9 @@ use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::fault::FaultRules;
+use crate::quota::Quotas;
+
 /// What a server is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
@@ -16,6 +19,8 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// The name of its one project.
     pub project: String,
+    /// Connections at once, at most; further ones wait until one ends.
+    pub connections_max: usize,
     /// Bytes of a request's body, at most.
     pub body_bytes_max: usize,
     /// Bytes after which the spool begins another segment.
@@ -23,6 +28,10 @@ pub struct ServerSettings {
     /// Whether a second open session of a partition is refused: then assumption (a) of the sink
     /// does not hold, and it must be told `sink.session.overlap` = false.
     pub one_session: bool,
+    /// What clients may use; no limits by default.
+    pub quotas: Quotas,
+    /// What is to go wrong; nothing by default.
+    pub faults: FaultRules,
 }
 
 impl ServerSettings {
@@ -32,13 +41,18 @@ impl ServerSettings {
             dir: dir.into(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             project: "local".to_owned(),
+            connections_max: CONNECTIONS_MAX,
             body_bytes_max: BODY_BYTES_MAX,
             segment_bytes: SEGMENT_BYTES,
             one_session: false,
+            quotas: Quotas::default(),
+            faults: FaultRules::default(),
         }
     }
 }
 
+/// More than the writers of one machine hold open.
+const CONNECTIONS_MAX: usize = 512;
 /// Sixty-four times the pack that clients send by default.
 const BODY_BYTES_MAX: usize = 64 << 20;
 /// Read whole at a start, so not larger.

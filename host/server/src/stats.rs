@@ -14,7 +14,7 @@ use crate::table::partition;
 /// Counts since the server's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// Requests that reached the service, except those for these counts.
+    /// Requests that reached the service, except those for these counts and for fault rules.
     pub http_requests: u64,
     /// Requests that were answered with an error.
     pub refused: u64,

@@ -328,10 +328,12 @@ impl Writer {
                 self.packs.wait(ticket, now.plus(wait));
                 return Ok(());
             }
-            RefusalKind::NotSent | RefusalKind::Invalid => {
+            RefusalKind::NotSent | RefusalKind::Transient => {
                 return self.put_off(now, ticket, wait, &refusal.message);
             }
-            RefusalKind::NoSuchPartition | RefusalKind::NoSuchSession => ErrorKind::Retry,
+            RefusalKind::Invalid | RefusalKind::NoSuchPartition | RefusalKind::NoSuchSession => {
+                ErrorKind::Retry
+            }
             RefusalKind::Denied => ErrorKind::Denied,
         };
         let message = format!(

@@ -4,10 +4,20 @@
 //! were begun.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::num::NonZeroU64;
+use std::path::Path;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use serde_json::json;
+use upsert_sink_server::Components;
+use upsert_sink_server::FaultRules;
+use upsert_sink_server::Quotas;
+use upsert_sink_server::Server;
+use upsert_sink_server::ServerSettings;
 
+use crate::failure::bad_input;
 use crate::local;
 use crate::report;
 use crate::report::ReportForm;
@@ -15,6 +25,7 @@ use crate::signal::Stop;
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = FAULTS)]
 pub(crate) struct Arguments {
     /// Where tables are kept
     #[arg(long, value_name = "DIR", default_value = crate::command::run::DATA)]
@@ -22,6 +33,15 @@ pub(crate) struct Arguments {
     /// Where to listen; port 0 takes any free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Rules of what is to go wrong, as JSON: to see a client fail. `serve --help` tells how
+    #[arg(long, value_name = "FILE")]
+    faults: Option<PathBuf>,
+    /// Tunnel slots of all open sessions, at most; beyond, sessions are refused with SlotExceeded
+    #[arg(long, value_name = "N")]
+    slots: Option<NonZeroU32>,
+    /// Bytes per second of each bucket, at most; beyond, packs are refused with FlowExceeded
+    #[arg(long, value_name = "N")]
+    bucket_bytes_per_second: Option<NonZeroU64>,
     /// How to print the endpoint
     #[arg(long, value_enum, default_value_t)]
     report: ReportForm,
@@ -30,7 +50,16 @@ pub(crate) struct Arguments {
 /// Serves until it is told to stop.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
-    let server = local::start(&arguments.data, Some(arguments.listen)).await?;
+    let settings = ServerSettings {
+        listen: arguments.listen,
+        faults: arguments.faults.as_deref().map_or(Ok(FaultRules::default()), read_faults)?,
+        quotas: Quotas {
+            slots: arguments.slots,
+            bucket_bytes_per_second: arguments.bucket_bytes_per_second,
+        },
+        ..ServerSettings::new(&arguments.data)
+    };
+    let server = Server::start(settings, Components::system()).await?;
     let endpoint = server.endpoint();
     match arguments.report {
         ReportForm::Json => report::print_json(&json!({
@@ -47,7 +76,44 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             println!("stop with Ctrl-C");
         }
     }
-    stop.requested().await;
-    server.shutdown().await?;
-    Ok(())
+    tokio::select! {
+        () = stop.requested() => Ok(server.shutdown().await?),
+        () = server.crashed() => Err(anyhow::anyhow!(
+            "a fault rule has crashed the server; start it again on {} to recover",
+            arguments.data.display()
+        )),
+    }
 }
+
+fn read_faults(path: &Path) -> anyhow::Result<FaultRules> {
+    let text = std::fs::read_to_string(path);
+    let text = text.with_context(|| format!("--faults {}", path.display()))?;
+    let rules = FaultRules::parse(&text);
+    rules.map_err(|error| bad_input(format!("--faults {}: {error}", path.display())))
+}
+
+/// What `--help` tells of fault rules.
+const FAULTS: &str = r#"Faults:
+  Requests go wrong by rule: from the file of --faults, or set while the server runs with
+  POST /__faults (GET lists the rules and how often each acted, DELETE removes all, DELETE
+  /__faults/ID one; from this machine only).
+
+  {"rules": [{"match": {"operation": "put", "query": {"bucketid": "3"}},
+              "when": {"first": 2}, "do": {"tengine": {"status": 502}}}]}
+
+  match  operation: create, reload, put, commit or abort; method; path (may end in *);
+         query: {NAME: VALUE}, "*" for any value, null for none. All of them must fit.
+  when   {"nth": N}, {"first": N}, {"every": N} or {"percent": N} of the requests that fit;
+         all of them without it
+  do     {"status": {"status": N, "code": C, "message": M, "at": A}}   a coded error
+         {"tengine": {"status": 502, 503 or 504, "at": A}}   a page of the proxy
+         {"slot-exceeded": {"status": 429 or 400}}   "flow-exceeded"
+         {"slot-moved": {"worker": "HOST:PORT"}}   a 308; without a worker, none is named
+         {"delay": {"ms": N, "at": A}}   until then, or until the rule is removed
+         {"cut-request": {"bytes": N}}   so much of the body is read, then the connection closes
+         {"cut-response": {"bytes": N}}   carried out, and so much of the body is answered
+         "lost-reply"   carried out, and not answered
+         "session-expired"
+         {"crash": {"record": A}}   the server ends at a commit's log record
+         A is "before" (the request is not carried out; the default) or "after"
+  ttl_seconds, name   a rule ends after an hour unless it says otherwise"#;

@@ -159,6 +159,9 @@ fn kind(status: StatusCode, code: &str) -> RefusalKind {
             RefusalKind::NoSuchSession
         }
         "NoSuchPartition" => RefusalKind::NoSuchPartition,
+        "CorruptedDataStream" | "DataVersionConflict" | "MetaTransactionFailed" => {
+            RefusalKind::Transient
+        }
         "Unauthorized" | "AccessDenied" | "NoPermission" | "SignatureNotMatch" => {
             RefusalKind::Denied
         }
@@ -237,6 +240,9 @@ mod tests {
             (coded(404, "NoSuchTable"), "refused Invalid"),
             (answer(404, &[], xml), "refused Invalid"),
             (coded(400, "InvalidArgument"), "refused Invalid"),
+            (coded(409, "StatusConflict"), "refused Invalid"),
+            (coded(400, "CorruptedDataStream"), "refused Transient"),
+            (coded(409, "DataVersionConflict"), "refused Transient"),
             (coded(401, "Unauthorized"), "refused Denied"),
             (coded(403, "AccessDenied"), "refused Denied"),
             (coded(403, "Whatever"), "refused Denied"),

@@ -137,7 +137,7 @@ impl Tunnel {
                 Outcome::Done(Answer::None)
             }
             Verdict::Refused(refusal) => {
-                self.note_refusal(&session.id.0, &refusal, &route, worker.as_deref());
+                self.note_refusal(&session.id.0, &refusal, Some(&route), worker.as_deref());
                 Outcome::Refused(refusal)
             }
             Verdict::InDoubt(why) => Outcome::InDoubt(why),
@@ -179,25 +179,39 @@ impl Tunnel {
         verdict
     }
 
-    fn note_refusal(&self, id: &str, refusal: &Refusal, route: &Route, worker: Option<&str>) {
-        match (refusal.kind, worker) {
-            (RefusalKind::Moved, Some(worker)) => self.sessions.moved(id, &route.slot, worker),
-            (RefusalKind::Moved, None) => self.sessions.forget_slots(id),
-            (RefusalKind::NoSuchSession, _) => self.sessions.forget(id),
+    fn note_refusal(
+        &self,
+        id: &str,
+        refusal: &Refusal,
+        route: Option<&Route>,
+        worker: Option<&str>,
+    ) {
+        match (refusal.kind, route, worker) {
+            (RefusalKind::Moved, Some(route), Some(worker)) => {
+                self.sessions.moved(id, &route.slot, worker);
+            }
+            (RefusalKind::Moved, _, _) => self.sessions.forget_slots(id),
+            (RefusalKind::NoSuchSession, _, _) => self.sessions.forget(id),
             _ => {}
         }
     }
 
     /// A commit or a status: both are answered with the session.
     async fn ask(&self, method: Method, session: &SessionRef) -> Result<Outcome, Error> {
+        let is_commit = method == Method::POST;
         let Some(request) = self.session_request(method, session) else {
             return Ok(malformed(&session.partition));
         };
-        let body = match judge(self.endpoint.ask_tunnel(request).await) {
+        let route = self.sessions.route(&session.id.0, 0);
+        let answer = self.endpoint.ask_tunnel(request).await;
+        let worker = answer.as_ref().ok().and_then(|answer| moved_to(answer.headers()));
+        let body = match judge(answer) {
             Verdict::Done(body) => body,
             Verdict::Refused(refusal) => {
-                if refusal.kind == RefusalKind::NoSuchSession {
-                    self.sessions.forget(&session.id.0);
+                self.note_refusal(&session.id.0, &refusal, route.as_ref(), worker.as_deref());
+                if is_commit && refusal.kind == RefusalKind::Moved && worker.is_none() {
+                    // Where it moved to; if that is not answered, the next commit names no worker.
+                    let _ = self.reload(session).await;
                 }
                 return Ok(Outcome::Refused(refusal));
             }

@@ -5,6 +5,7 @@
 
 use serde_json::json;
 
+use crate::fault;
 use crate::service::Answer;
 use crate::settings::ServerSettings;
 
@@ -25,6 +26,14 @@ pub(crate) fn describe(settings: &ServerSettings) -> Answer {
             "time_travel": false,
             "download": false,
         },
+        // For tests of clients: what goes wrong by rule, and the quotas that `serve` can set.
+        "faults": {
+            "route": format!("/{}", fault::ROUTE),
+            "methods": ["GET", "POST", "DELETE"],
+            "from": "loopback",
+            "kinds": fault::FAULTS,
+        },
+        "quotas": ["slots", "bucket_bytes_per_second"],
         "assumptions": {
             "a": held(
                 "two open sessions of one partition are ordered by commit",

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::error::Error;
 use crate::error::Refusal;
+use crate::quota::Flow;
 use crate::request::Request;
 use crate::service::Answer;
 use crate::service::Inner;
@@ -120,8 +121,10 @@ async fn create(server: &Inner, request: &Request, table: &Table) -> Result<Answ
     if slots == 0 {
         return Err(Refusal::invalid("slotnum=0: it must be at least 1"));
     }
+    let slots = slots.min(table.definition.buckets);
     let now = server.now();
     sweep(server).await?;
+    let _slots = server.quota_use.reserve(slots, || slots_in_use(server))?;
     let facts = SessionFacts {
         id: new_id(server),
         table_id: table.definition.id.clone(),
@@ -129,7 +132,7 @@ async fn create(server: &Inner, request: &Request, table: &Table) -> Result<Answ
         partition,
         created_ms: now.0,
         lifecycle_hours,
-        slots: slots.min(table.definition.buckets),
+        slots,
     };
     let session = Session::new(facts, Status::Normal, Vec::new());
     take_place(server, &session)?;
@@ -159,6 +162,16 @@ fn take_place(server: &Inner, session: &Arc<Session>) -> Result<(), Refusal> {
     }
     sessions.insert(facts.id.clone(), Arc::clone(session));
     Ok(())
+}
+
+/// The slots of all open sessions.
+fn slots_in_use(server: &Inner) -> u32 {
+    let now = server.now();
+    let sessions = server.sessions();
+    let open = sessions
+        .values()
+        .filter(|session| matches!(session.status(now), Status::Normal | Status::Committing));
+    open.map(|session| session.facts.slots).fold(0, u32::saturating_add)
 }
 
 /// An id that no session has, or is known to have had.
@@ -208,7 +221,10 @@ async fn put(
     };
     let admission = session.admit(server.now())?;
     let pack = pack::verify(request, table, &session.facts)?;
-    let id = &session.facts.id;
+    let (id, table_id) = (&session.facts.id, session.facts.table_id.clone());
+    let partition = session.facts.partition.clone();
+    let flow = Flow { table_id, partition, bucket: pack.bucket };
+    server.quota_use.take(flow, request.body.len(), server.now())?;
     let frame = Frame::Pack {
         session: id,
         bucket: pack.bucket,

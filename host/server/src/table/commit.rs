@@ -25,6 +25,8 @@ use super::partition;
 use crate::components::Clock;
 use crate::components::Directory;
 use crate::error::Error;
+use crate::fault::Life;
+use crate::fault::Moment;
 use crate::session::PacksByBucket;
 use crate::session::SessionFacts;
 use crate::spool::Spool;
@@ -35,6 +37,7 @@ pub(crate) struct GroupCommit {
     clock: Arc<dyn Clock>,
     spool: Arc<Spool>,
     log: Arc<Log>,
+    life: Arc<Life>,
     /// Bounds the memory of delta files that are being written.
     writers: Semaphore,
     waiting: Mutex<Waiting>,
@@ -69,12 +72,14 @@ impl GroupCommit {
         clock: Arc<dyn Clock>,
         spool: Arc<Spool>,
         log: Arc<Log>,
+        life: Arc<Life>,
     ) -> Self {
         Self {
             directory,
             clock,
             spool,
             log,
+            life,
             writers: Semaphore::new(WRITERS_MAX),
             waiting: Mutex::default(),
             turn: tokio::sync::Mutex::new(()),
@@ -163,6 +168,10 @@ impl GroupCommit {
     }
 
     async fn write_record(&self, commits: Vec<Commit>) -> Vec<Outcome> {
+        let ended = || Outcome::InDoubt("the server has ended".to_owned());
+        if self.life.passes(Moment::Before).is_err() {
+            return commits.iter().map(|_| ended()).collect();
+        }
         let mut outcomes = vec![Outcome::Done; commits.len()];
         let written = self.log.change(|catalog| {
             let mut change = Vec::with_capacity(commits.len());
@@ -175,6 +184,7 @@ impl GroupCommit {
             Ok::<_, Error>((!change.is_empty()).then_some(Change::Commit(change)))
         });
         let failed = match written.await {
+            Ok(_) if self.life.passes(Moment::After).is_err() => ended(),
             Ok(_) => return outcomes,
             Err(NotWritten::Decided(error) | NotWritten::Failed(error)) => {
                 Outcome::NotDone(error.to_string())

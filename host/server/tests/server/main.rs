@@ -1,14 +1,17 @@
 //! The server's promises, each kept under the worst that disk and clients do.
 //!
-//! One binary, because each one links DataFusion. All but `network` run without threads, on a
-//! simulated disk.
+//! One binary, because each one links DataFusion. All but `network` and `bad_http` run without
+//! threads, on a simulated disk.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
 
+mod bad_http;
 mod commits;
+mod faults;
 mod network;
 mod packs;
 mod queries;
+mod quotas;
 mod recovery;
 mod sessions;
 mod support;

@@ -87,6 +87,44 @@ async fn a_committed_session_refuses_packs_and_aborts_and_commits_again() {
 }
 
 #[tokio::test]
+async fn a_session_of_another_table_or_partition_is_refused_and_left_as_it_is() {
+    let site = Site::with_days(&["a", "b"]).await;
+    site.sql("CREATE TABLE u (id BIGINT PRIMARY KEY) TBLPROPERTIES ('transactional'='true')")
+        .await
+        .unwrap();
+    let id = site.session("a").await;
+    assert_eq!(site.put(&id, &[(1, Some("x"))]).await.status, 200);
+    let foreign = format!("/projects/local/tables/u/upserts?upsertid={id}");
+    let elsewhere = format!("{UPSERTS}?upsertid={id}&partition=day%3Db");
+    for (path, names) in [(foreign, "table t"), (elsewhere, "day=b")] {
+        for method in ["GET", "PUT", "POST", "DELETE"] {
+            let reply = site.call(method, &path, Vec::new()).await;
+            assert_eq!((reply.status, reply.code().as_str()), (400, "InvalidArgument"), "{path}");
+            assert!(reply.body.contains(names), "{method}: {reply:?}");
+        }
+    }
+    assert!(site.rows().await.is_empty());
+    assert_eq!(site.commit(&id).await.session_status(), "committed");
+    assert_eq!(site.rows().await, [row("a", 1, "x")]);
+}
+
+#[tokio::test]
+async fn two_commits_at_once_are_one_commit() {
+    let site = Site::with_days(&["a"]).await;
+    let id = site.session("a").await;
+    assert_eq!(site.put(&id, &[(1, Some("x"))]).await.status, 200);
+    let version = site.service.stats().log_version;
+    let (first, second) = futures::join!(site.commit(&id), site.commit(&id));
+    let said = [first.session_status(), second.session_status()];
+    assert!(said.contains(&"committed".to_owned()), "{said:?}");
+    assert!(said.iter().all(|said| said == "committed" || said == "committing"), "{said:?}");
+    assert_eq!(site.service.stats().log_version, version + 1);
+    assert_eq!(site.service.stats().commits, 1);
+    assert_eq!(site.commit(&id).await.session_status(), "committed");
+    assert_eq!(site.rows().await, [row("a", 1, "x")]);
+}
+
+#[tokio::test]
 async fn an_expired_session_says_expired_for_ever_and_is_never_not_found() {
     let site = Site::with_days(&["a"]).await;
     let path = format!("{UPSERTS}?slotnum=1&partition=day%3Da&lifecycle=2");

@@ -77,15 +77,36 @@ impl Site {
         clock: Arc<ManualClock>,
         disk: Arc<SimulatedDisk>,
     ) -> Result<Self, Error> {
+        Self::with(clock, disk, |_| {}).await
+    }
+
+    /// A service on a disk, with settings of its own.
+    async fn with(
+        clock: Arc<ManualClock>,
+        disk: Arc<SimulatedDisk>,
+        change: impl FnOnce(&mut ServerSettings),
+    ) -> Result<Self, Error> {
         let components = simulated::components(clock.clone(), disk.clone(), disk.syncs() + 7);
-        let settings = ServerSettings { segment_bytes: 400, ..ServerSettings::new("/simulated") };
+        let mut settings =
+            ServerSettings { segment_bytes: 400, ..ServerSettings::new("/simulated") };
+        change(&mut settings);
         let service = Service::open(&settings, &components).await?;
         Ok(Self { clock, disk, service })
     }
 
     /// A service with table `t` and these partitions.
     pub(crate) async fn with_days(days: &[&str]) -> Self {
-        let site = Self::new().await;
+        Self::with_days_and(days, |_| {}).await
+    }
+
+    /// The same, with settings of its own.
+    pub(crate) async fn with_days_and(
+        days: &[&str],
+        change: impl FnOnce(&mut ServerSettings),
+    ) -> Self {
+        let clock = Arc::new(ManualClock::new(Millis(1_700_000_000_000)));
+        let site = Self::with(clock, SimulatedDisk::new(), change).await;
+        let site = site.expect("an empty disk can be served");
         site.sql(CREATE_TABLE).await.expect("created");
         for day in days {
             let add = format!("ALTER TABLE t ADD IF NOT EXISTS PARTITION (day='{day}')");
