@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use bytes::Bytes;
 use tokio::time::timeout_at;
-use upsert_sink::components::Components;
-use upsert_sink::{Checkpoint, ErrorKind, Plugin, RowKind, Settings, Sink};
+use upsert_sink::components::{Components, InlineProcessors, NoSurroundings};
+use upsert_sink::{Checkpoint, Compression, ErrorKind, Plugin, RowKind, Settings, Sink};
 
 use crate::checker::{Change, Checker, View};
 use crate::components::{AttemptDisk, Files, Power, VirtualClock};
@@ -178,6 +178,8 @@ impl Engine {
             transport: Arc::new(Line { network, power: Arc::clone(&power) }),
             disk: Arc::new(AttemptDisk { files: Arc::clone(&self.files), power }),
             entropy: Arc::new(Chance::new(self.plan.seed, 100 + number)),
+            processors: Arc::new(InlineProcessors),
+            surroundings: Arc::new(NoSurroundings),
         }
     }
 
@@ -211,6 +213,7 @@ impl Engine {
     fn settings(&self) -> Settings {
         let mut settings = Settings::local("http://127.0.0.1:80/api", "t", "/journal");
         settings.parallelism = [1, 2, 4, 8][self.plan.writers as usize % 4];
+        settings.compression = Compression::ALL[(self.plan.seed % 5) as usize];
         let promise = self.plan.promise;
         let mut option = |name: &str, value: &str| {
             settings.guest_options.push((name.to_owned(), value.to_owned()));

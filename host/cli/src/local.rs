@@ -5,7 +5,6 @@
 //! sink talks to it over TCP like to any other endpoint; only reading back takes the short way over
 //! the files.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context;
@@ -34,12 +33,8 @@ pub(crate) const PROJECT: &str = "local";
 const PARTS_MAX: usize = 16;
 
 /// Starts a server on `dir`.
-pub(crate) async fn start(dir: &Path, listen: Option<SocketAddr>) -> anyhow::Result<Server> {
-    let mut settings = ServerSettings::new(dir);
-    if let Some(listen) = listen {
-        settings.listen = listen;
-    }
-    Ok(Server::start(settings, Components::system()).await?)
+pub(crate) async fn start(dir: &Path) -> anyhow::Result<Server> {
+    Ok(Server::start(ServerSettings::new(dir), Components::system()).await?)
 }
 
 /// The options that lead a sink to the server, where the job does not set them.

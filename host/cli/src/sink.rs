@@ -33,6 +33,7 @@ pub(crate) const TABLE: Names = ("tableName", "table-name");
 pub(crate) const ACCESS_ID: Names = ("accessId", "odps.access.id");
 pub(crate) const ACCESS_KEY: Names = ("accessKey", "odps.access.key");
 pub(crate) const STS_TOKEN: Names = ("stsToken", "odps.access.sts-token");
+pub(crate) const CREDENTIALS_PROVIDER: Names = ("credentials.provider", "credentials.provider");
 const JOURNAL_DIR: Names = ("sink.journal-dir", "sink.journal-dir");
 
 /// Whether a job sets an option, by either name.

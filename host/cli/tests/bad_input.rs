@@ -197,3 +197,18 @@ fn a_rollover_without_overlapping_sessions_is_refused() {
     let parts = ["sink.doubt", "sink.session.overlap", "`fail`"];
     assert_refused(&run(JSON, &table, &row(GOOD)), 2, &parts);
 }
+
+#[test]
+fn a_server_is_not_opened_to_others_and_keys_have_one_place() {
+    let place = Place::new();
+    let serve = |arguments: &[&str]| place.run(&[&["serve"], arguments].concat());
+    let open = serve(&["--listen", "0.0.0.0:0"]);
+    assert_refused(&open, 2, &["0.0.0.0:0", "--auth strict"]);
+    assert_refused(&serve(&["--auth", "strict"]), 2, &["--keys", "UPSERT_SINK_KEYS"]);
+    assert_refused(&serve(&["--keys", "k.json"]), 2, &["--auth strict"]);
+    assert_refused(&serve(&["--auth", "strict", "--keys", "k.json"]), 2, &["k.json"]);
+    std::fs::write(place.path("k.json"), r#"[{"AccessKeyId":"a","AccessKeySecret":7}]"#)
+        .expect("written");
+    let strict = serve(&["--auth", "strict", "--keys", "k.json"]);
+    assert_refused(&strict, 2, &["AccessKeySecret", "column"]);
+}

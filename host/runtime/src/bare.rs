@@ -1,4 +1,4 @@
-//! A writer instance without a driver: for benchmarks of the guest alone.
+//! A writer instance without a driver, and compression without a pack: for benchmarks.
 //!
 //! Beside the row's way, not on it; the caller plays coordinator and Tunnel. Invariant: what the
 //! guest submits is kept until it is acknowledged, and never sent.
@@ -19,6 +19,7 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::plugin::Plugin;
 use crate::sandbox::Limits;
+use crate::tunnel::compression::Compression;
 
 /// An opened writer in its sandbox, with epochs and all limits.
 pub struct BareWriter {
@@ -106,4 +107,9 @@ pub type RowColumns = Vec<(String, String)>;
 /// `InvalidConfig` naming a column whose type has no place in the contract.
 pub fn columns(rows: &RecordBatch, kinds: &[RowKind]) -> Result<(RowColumns, Vec<u8>)> {
     Ok((batch::row_columns(&rows.schema())?, batch::encode(rows, kinds)?))
+}
+
+/// A pack's bytes as they would be sent; none if they would be sent as they are.
+pub fn compress(compression: Compression, plain: &[u8]) -> Option<Vec<u8>> {
+    compression.compress(plain)
 }

@@ -10,7 +10,8 @@ use upsert_sink_core::id::SessionId;
 use upsert_sink_core::io;
 
 use crate::tunnel::Operation;
-use crate::tunnel::Pack;
+use crate::tunnel::pack::Pack;
+use crate::tunnel::pack::PackBody;
 
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; documented in wit/")]
 mod generated {
@@ -141,7 +142,7 @@ impl From<tunnel::Operation> for Operation {
                 session: pack.session.into(),
                 bucket: pack.bucket,
                 records: pack.records,
-                body: Bytes::from(pack.body),
+                body: PackBody::new(Bytes::from(pack.body)),
             }),
             tunnel::Operation::CommitSession(session) => Self::CommitSession(session.into()),
             tunnel::Operation::AbortSession(session) => Self::AbortSession(session.into()),

@@ -1,8 +1,11 @@
-//! The parts of the host that a simulation replaces: clock, transport, disk and entropy.
+//! The parts of the host that a simulation replaces: clock, transport, disk, entropy, processors
+//! and the process's surroundings.
 //!
 //! Everything below `sink.rs` reaches the outside through here. Invariant: the only file of this
 //! library that reads the time, sleeps, draws random bytes, opens a file or a socket, or starts a
-//! thread.
+//! thread or another program.
+
+mod program;
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -18,7 +21,9 @@ use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
+pub use self::program::SystemSurroundings;
 pub use crate::transport::ConnectTimeout;
 pub use crate::transport::SystemTransport;
 
@@ -87,6 +92,29 @@ pub trait Entropy: Send + Sync {
     fn fill(&self, bytes: &mut [u8]);
 }
 
+/// Work that keeps a processor busy, such as compressing a pack.
+pub type Work = Box<dyn FnOnce() -> Vec<u8> + Send>;
+
+/// Does work that would keep others waiting.
+pub trait Processors: Send + Sync {
+    /// Does it, and returns what came of it.
+    fn run(&self, work: Work) -> BoxFuture<'static, io::Result<Vec<u8>>>;
+}
+
+/// What surrounds the process: where credentials may come from.
+pub trait Surroundings: Send + Sync {
+    /// The value of an environment variable, if it is text.
+    fn variable(&self, name: &str) -> Option<String>;
+
+    /// Runs a program, without a shell, and returns what it prints: at most `bytes_max`, more is an
+    /// error, and so is an exit code other than 0. Dropping the future kills the program.
+    fn output_of(
+        &self,
+        command: &[String],
+        bytes_max: usize,
+    ) -> BoxFuture<'static, io::Result<Vec<u8>>>;
+}
+
 /// The replaceable parts of a host.
 #[derive(Clone)]
 pub struct Components {
@@ -98,6 +126,10 @@ pub struct Components {
     pub disk: Arc<dyn Disk>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// Work.
+    pub processors: Arc<dyn Processors>,
+    /// Environment variables and programs.
+    pub surroundings: Arc<dyn Surroundings>,
 }
 
 impl Components {
@@ -108,6 +140,8 @@ impl Components {
             transport: Arc::new(SystemTransport::new()),
             disk: Arc::new(SystemDisk),
             entropy: Arc::new(SystemEntropy),
+            processors: Arc::new(SystemProcessors::new()),
+            surroundings: Arc::new(SystemSurroundings),
         }
     }
 }
@@ -263,6 +297,66 @@ impl Entropy for SystemEntropy {
     }
 }
 
+/// Threads apart from those of the runtime's workers, as many at a time as there are processors.
+#[derive(Debug)]
+pub struct SystemProcessors {
+    free: Arc<Semaphore>,
+}
+
+impl SystemProcessors {
+    /// Counts the processors.
+    pub fn new() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { free: Arc::new(Semaphore::new(processors)) }
+    }
+}
+
+impl Default for SystemProcessors {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Processors for SystemProcessors {
+    fn run(&self, work: Work) -> BoxFuture<'static, io::Result<Vec<u8>>> {
+        let free = Arc::clone(&self.free);
+        Box::pin(async move {
+            // Taken along by the work, which goes on if nobody waits for it any more.
+            let processor = free.acquire_owned().await.map_err(io::Error::other)?;
+            let worked = blocking(move || {
+                let made = work();
+                drop(processor);
+                Ok(made)
+            });
+            worked.await
+        })
+    }
+}
+
+/// The caller's own thread, at once: for a simulation, where there is no other.
+#[derive(Clone, Copy, Debug)]
+pub struct InlineProcessors;
+
+impl Processors for InlineProcessors {
+    fn run(&self, work: Work) -> BoxFuture<'static, io::Result<Vec<u8>>> {
+        Box::pin(async move { Ok(work()) })
+    }
+}
+
+/// No variables and no programs: for a simulation.
+#[derive(Clone, Copy, Debug)]
+pub struct NoSurroundings;
+
+impl Surroundings for NoSurroundings {
+    fn variable(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn output_of(&self, _: &[String], _: usize) -> BoxFuture<'static, io::Result<Vec<u8>>> {
+        Box::pin(async { Err(io::ErrorKind::NotFound.into()) })
+    }
+}
+
 /// Calls `tick` every `period` on a thread of its own until it returns false. Epochs of the sandbox
 /// are real time, also in a simulation: a guest that hangs does so on a real processor.
 #[allow(clippy::disallowed_methods, reason = "this is the one place that starts a thread")]
@@ -274,4 +368,18 @@ pub(crate) fn tick_every(period: Duration, mut tick: impl FnMut() -> bool + Send
         }
     });
     started.expect("the machine can start one more thread");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_is_done_apart_from_the_threads_that_wait() {
+        let me = || format!("{:?}", std::thread::current().id()).into_bytes();
+        let apart = SystemProcessors::new().run(Box::new(me)).await.expect("done");
+        let inline = InlineProcessors.run(Box::new(me)).await.expect("done");
+        assert_eq!(inline, me());
+        assert_ne!(apart, me());
+    }
 }

@@ -49,6 +49,21 @@ pub enum Error {
         /// What the network says.
         source: io::Error,
     },
+    /// Anybody could ask.
+    #[error(
+        "address {address}: other machines reach it, and every key would be accepted; listen on \
+         127.0.0.1, or demand signatures with `--auth strict`"
+    )]
+    OpenToOthers {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The keys cannot be read.
+    #[error(
+        "keys: {0}; they must be a JSON list of objects with `AccessKeyId`, `AccessKeySecret` and, \
+         for temporary keys, `SecurityToken` and `Expiration`"
+    )]
+    Keys(String),
     /// A file is not what its checksum says.
     #[error("{file}: {message}; acknowledged rows may be lost: restore the directory from a copy")]
     Damaged {
@@ -142,6 +157,21 @@ impl Refusal {
 
     pub(crate) fn conflict(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "StatusConflict", message)
+    }
+
+    /// The request is not signed as requests are.
+    pub(crate) fn unsigned(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "Unauthorized", message)
+    }
+
+    /// The request is signed by nobody who may ask.
+    pub(crate) fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
+    }
+
+    /// The request is signed for another time. The code is spelled as the vendor spells it.
+    pub(crate) fn skewed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "RequestTimeTooSkewd", message)
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {

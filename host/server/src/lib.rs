@@ -41,6 +41,7 @@
 //! # Ok(()) }
 //! ```
 
+mod auth;
 pub mod components;
 mod error;
 mod fault;
@@ -57,6 +58,8 @@ mod sql;
 mod stats;
 mod table;
 
+pub use auth::Auth;
+pub use auth::Keys;
 pub use components::Components;
 pub use error::Error;
 pub use fault::FaultRules;

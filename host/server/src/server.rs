@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use futures::future::BoxFuture;
 
+use crate::auth::Auth;
 use crate::components::Access;
 use crate::components::Clock;
 use crate::components::Components;
@@ -43,7 +44,8 @@ pub struct Server {
 impl Server {
     /// Starts a server on its directory and address, and recovers what was acknowledged.
     ///
-    /// Errors: `Listen` if the address is taken, `InUse` if the directory has a server, `Directory`
+    /// Errors: `OpenToOthers` if other machines could ask without a key, `Listen` if the address is
+    /// taken, `InUse` if the directory has a server, `Directory`
     /// if it cannot be written to, `Damaged` or `TooNew` if what is in it cannot be trusted or
     /// read.
     pub fn start(
@@ -51,6 +53,9 @@ impl Server {
         components: Components,
     ) -> BoxFuture<'static, Result<Self, Error>> {
         Box::pin(async move {
+            if settings.auth == Auth::Open && !settings.listen.ip().is_loopback() {
+                return Err(Error::OpenToOthers { address: settings.listen });
+            }
             let (listener, address) = http::bind(settings.listen).await?;
             let settings = ServerSettings { listen: address, ..settings };
             let service = Service::open(&settings, &components).await?;

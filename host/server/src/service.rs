@@ -38,6 +38,7 @@ use crate::quota::QuotaUse;
 use crate::request::Request;
 use crate::route;
 use crate::route::instance::SqlInstances;
+use crate::route::upsert::encoding::DecodedBytes;
 use crate::session::Session;
 use crate::session::SessionFacts;
 use crate::session::SessionIds;
@@ -73,6 +74,7 @@ pub(crate) struct Inner {
     pub(crate) life: Arc<Life>,
     /// Held by every request that was begun.
     busy: Arc<RwLock<()>>,
+    pub(crate) decoded_bytes: DecodedBytes,
     sql_instances: Mutex<SqlInstances>,
     sessions: Mutex<BTreeMap<String, Arc<Session>>>,
 }
@@ -151,6 +153,7 @@ impl Service {
                 faults: Faults::new(settings.faults.clone(), components),
                 life,
                 busy: Arc::default(),
+                decoded_bytes: DecodedBytes::new(settings.body_bytes_max),
                 sql_instances: Mutex::default(),
                 sessions: Mutex::new(sessions),
             };
@@ -283,6 +286,7 @@ impl Inner {
     }
 
     async fn carry_out(&self, request: http::Request<Bytes>, id: String) -> Response<Bytes> {
+        let admitted = self.settings.auth.admit(&request, self.now());
         let request = match Request::new(request) {
             Ok(request) => request,
             Err(refusal) => {
@@ -290,6 +294,9 @@ impl Inner {
                 return rendered(Err(refusal), Plane::Odps, &id);
             }
         };
+        if let Err(refusal) = admitted {
+            return self.refuse_unknown(refusal, request.plane(), &id);
+        }
         let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
         if path == ["stats"] && request.method == Method::GET {
             return rendered(Ok(self.stats_answer()), Plane::Tunnel, &id);
@@ -306,6 +313,19 @@ impl Inner {
             tracing::debug!(request_id = %id, code, message, "refused");
         }
         rendered(answer, request.plane(), &id)
+    }
+
+    /// Answers who may not ask, with the time that he should have signed for.
+    fn refuse_unknown(&self, refusal: Refusal, plane: Plane, id: &str) -> Response<Bytes> {
+        self.counters.count_request();
+        self.counters.count_refusal();
+        tracing::info!(request_id = id, message = refusal.message, "not let in");
+        let mut response = rendered(Err(refusal), plane, id);
+        let now = std::time::UNIX_EPOCH + std::time::Duration::from_millis(self.now().0);
+        if let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(now)) {
+            response.headers_mut().insert(http::header::DATE, date);
+        }
+        response
     }
 
     async fn route(&self, request: &Request, path: &[&str]) -> Result<Answer, Refusal> {

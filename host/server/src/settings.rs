@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::auth::Auth;
 use crate::fault::FaultRules;
 use crate::quota::Quotas;
 
@@ -17,6 +18,8 @@ pub struct ServerSettings {
     pub dir: PathBuf,
     /// Where to listen; port 0 takes any free one.
     pub listen: SocketAddr,
+    /// Who may ask. Anybody may only if no other machine can.
+    pub auth: Auth,
     /// The name of its one project.
     pub project: String,
     /// Connections at once, at most; further ones wait until one ends.
@@ -40,6 +43,7 @@ impl ServerSettings {
         Self {
             dir: dir.into(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            auth: Auth::Open,
             project: "local".to_owned(),
             connections_max: CONNECTIONS_MAX,
             body_bytes_max: BODY_BYTES_MAX,

@@ -72,7 +72,7 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let (dir, _temporary) = directory(arguments.dir.as_deref())?;
     let data = dir.join("data");
-    let server = local::start(&data, None).await?;
+    let server = local::start(&data).await?;
     let mut report = ingest(&server, &dir, arguments.checkpoint_interval).await?;
     let comparison = read_back(&data, &mut report).await?;
     report.server_http_requests = Some(server.stats().http_requests);

@@ -166,7 +166,7 @@ async fn open(
     if sink::is_set(&options, sink::ENDPOINT) {
         credentials(&mut options)?;
     } else {
-        let started = local::start(&arguments.data, None).await?;
+        let started = local::start(&arguments.data).await?;
         local::point_at(&started, &mut options);
         server = Some(started);
     }
@@ -202,6 +202,10 @@ async fn open(
 
 /// Credentials come from the environment, so that no job file need hold them.
 fn credentials(options: &mut sink::Options) -> anyhow::Result<()> {
+    // Then the library gets them, from there.
+    if sink::is_set(options, sink::CREDENTIALS_PROVIDER) {
+        return Ok(());
+    }
     for (names, variable, is_required) in [
         (sink::ACCESS_ID, "ALIBABA_CLOUD_ACCESS_KEY_ID", true),
         (sink::ACCESS_KEY, "ALIBABA_CLOUD_ACCESS_KEY_SECRET", true),
@@ -212,7 +216,7 @@ fn credentials(options: &mut sink::Options) -> anyhow::Result<()> {
             Err(_) if is_required && !sink::is_set(options, names) => {
                 return Err(bad_input(format!(
                     "the job has an endpoint, so it needs credentials: set {variable} in the \
-                    environment"
+                    environment, or `credentials.provider` in the job"
                 )));
             }
             Err(_) => {}

@@ -11,8 +11,11 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use serde_json::json;
+use upsert_sink_server::Auth;
 use upsert_sink_server::Components;
+use upsert_sink_server::Error;
 use upsert_sink_server::FaultRules;
+use upsert_sink_server::Keys;
 use upsert_sink_server::Quotas;
 use upsert_sink_server::Server;
 use upsert_sink_server::ServerSettings;
@@ -42,9 +45,26 @@ pub(crate) struct Arguments {
     /// Bytes per second of each bucket, at most; beyond, packs are refused with FlowExceeded
     #[arg(long, value_name = "N")]
     bucket_bytes_per_second: Option<NonZeroU64>,
+    /// Who may ask: anybody on this machine, or who signs with a key
+    #[arg(long, value_enum, default_value_t)]
+    auth: AuthMode,
+    /// The keys for `--auth strict`: a JSON list of `AccessKeyId`, `AccessKeySecret`,
+    /// `SecurityToken`, `Expiration`. Without it they are taken from UPSERT_SINK_KEYS
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
     /// How to print the endpoint
     #[arg(long, value_enum, default_value_t)]
     report: ReportForm,
+}
+
+/// Who may ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum AuthMode {
+    /// Anybody, with any key or none
+    #[default]
+    Open,
+    /// Who signs with one of the keys
+    Strict,
 }
 
 /// Serves until it is told to stop.
@@ -52,6 +72,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let settings = ServerSettings {
         listen: arguments.listen,
+        auth: arguments.auth()?,
         faults: arguments.faults.as_deref().map_or(Ok(FaultRules::default()), read_faults)?,
         quotas: Quotas {
             slots: arguments.slots,
@@ -59,7 +80,10 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         },
         ..ServerSettings::new(&arguments.data)
     };
-    let server = Server::start(settings, Components::system()).await?;
+    let server = match Server::start(settings, Components::system()).await {
+        Err(error @ Error::OpenToOthers { .. }) => return Err(bad_input(error.to_string())),
+        started => started?,
+    };
     let endpoint = server.endpoint();
     match arguments.report {
         ReportForm::Json => report::print_json(&json!({
@@ -84,6 +108,36 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         )),
     }
 }
+
+impl Arguments {
+    fn auth(&self) -> anyhow::Result<Auth> {
+        let text = match (self.auth, &self.keys) {
+            (AuthMode::Open, None) => return Ok(Auth::Open),
+            (AuthMode::Open, Some(_)) => {
+                return Err(bad_input(
+                    "--keys has no effect with --auth open; add --auth strict, or leave it out",
+                ));
+            }
+            (AuthMode::Strict, Some(path)) => {
+                let wrong = |error| bad_input(format!("--keys {}: {error}", path.display()));
+                std::fs::read(path).map_err(wrong)?
+            }
+            (AuthMode::Strict, None) => match std::env::var(KEYS_VARIABLE) {
+                Ok(text) => text.into_bytes(),
+                Err(_) => {
+                    return Err(bad_input(format!(
+                        "--auth strict needs keys: name a file with --keys, or set {KEYS_VARIABLE}"
+                    )));
+                }
+            },
+        };
+        let keys = Keys::from_json(&text).map_err(|error| bad_input(error.to_string()))?;
+        Ok(Auth::Strict(keys))
+    }
+}
+
+/// Keys in the environment, as the file has them.
+const KEYS_VARIABLE: &str = "UPSERT_SINK_KEYS";
 
 fn read_faults(path: &Path) -> anyhow::Result<FaultRules> {
     let text = std::fs::read_to_string(path);

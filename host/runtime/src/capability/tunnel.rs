@@ -181,11 +181,12 @@ mod tests {
     use upsert_sink_core::id::SessionId;
     use upsert_sink_core::io::SessionRef;
 
-    use crate::tunnel::Pack;
+    use crate::tunnel::pack::Pack;
+    use crate::tunnel::pack::PackBody;
 
     fn pack(bytes: usize) -> Operation {
         let session = SessionRef { id: SessionId(String::from("s")), partition: String::new() };
-        let body = Bytes::from(vec![0; bytes]);
+        let body = PackBody::new(Bytes::from(vec![0; bytes]));
         Operation::PutPack(Pack { session, bucket: 0, records: 1, body })
     }
 

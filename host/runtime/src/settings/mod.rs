@@ -4,10 +4,11 @@
 //! Read by `sink.rs` and `tunnel/endpoint.rs`. Invariant: an option has one owner; a secret is
 //! never printed.
 
+mod credentials;
 mod options;
+mod workers;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +18,12 @@ use crate::plugin::OptionDoc;
 use crate::sandbox::Limits;
 use crate::settings::options::OPTIONS;
 use crate::settings::options::Options;
+use crate::tunnel::compression::Compression;
+
+pub use crate::settings::credentials::CredentialSource;
+pub use crate::settings::credentials::Credentials;
+pub use crate::settings::credentials::Secret;
+pub use crate::settings::workers::WorkerAllowList;
 
 /// What a sink is opened with.
 #[derive(Clone, Debug)]
@@ -32,10 +39,18 @@ pub struct Settings {
     pub schema: Option<String>,
     /// The table.
     pub table: String,
-    /// Who asks.
-    pub credentials: Credentials,
+    /// Where it is learned who asks.
+    pub credentials: CredentialSource,
+    /// The service's region; with it, signatures are of version 4.
+    pub region: Option<String>,
     /// The quota that pays for the Tunnel's slots.
     pub quota_name: Option<String>,
+    /// Tags of the Tunnel's requests, for the service's own statistics.
+    pub tunnel_tags: Vec<String>,
+    /// The workers of the Tunnel that requests may be routed to.
+    pub worker_allow_list: WorkerAllowList,
+    /// How packs are compressed.
+    pub compression: Compression,
     /// The number of writers. Read from the guest's `sink.parallelism`, which the guest checks
     /// against the buckets.
     pub parallelism: u32,
@@ -58,39 +73,6 @@ pub struct Settings {
     pub guest_options: Vec<(String, String)>,
 }
 
-/// Who asks. Printing it shows the id alone.
-#[derive(Clone, Debug)]
-pub struct Credentials {
-    /// The id of the key.
-    pub access_id: String,
-    /// The key.
-    pub access_key: Secret,
-    /// A security token, for temporary keys.
-    pub sts_token: Option<Secret>,
-}
-
-/// A text that is never printed.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for the signature.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
-}
-
 impl Settings {
     /// Takes the host's options out of what the user wrote, by name or by alias; the rest becomes
     /// `guest_options`.
@@ -104,18 +86,20 @@ impl Settings {
             call_timeout: options.duration("sandbox.call-timeout")?,
             ..Limits::default()
         };
+        let endpoint = options.url("endpoint")?;
+        let is_local = is_local(&endpoint);
         let settings = Self {
-            endpoint: options.url("endpoint")?,
+            endpoint,
             tunnel_endpoint: options.optional_url("tunnelEndpoint")?,
             project: options.name("project")?,
             schema: options.optional_name("schemaName")?,
             table: options.name("tableName")?,
-            credentials: Credentials {
-                access_id: options.text("accessId"),
-                access_key: Secret::new(options.text("accessKey")),
-                sts_token: options.optional("stsToken").map(Secret::new),
-            },
+            credentials: CredentialSource::read(&mut options)?,
+            region: options.optional_name("region")?,
             quota_name: options.optional_name("quotaName")?,
+            tunnel_tags: options.tags("tunnelTags")?,
+            worker_allow_list: options.worker_allow_list("tunnel.worker-allow-list")?,
+            compression: options.compression("compressAlgorithm", is_local)?,
             parallelism: options.parallelism()?,
             journal_dir: options.path("sink.journal-dir")?,
             dead_letter_file: options.optional("sink.dead-letter-file").map(PathBuf::from),
@@ -126,7 +110,6 @@ impl Settings {
             limits,
             guest_options: Vec::new(),
         };
-        options.refuse_compression()?;
         Ok(Self { guest_options: options.into_guest_options(), ..settings })
     }
 
@@ -148,21 +131,20 @@ impl Settings {
     /// Whether the endpoint is on this machine: that is a local server, which asks for no pause
     /// between commits.
     pub fn is_local(&self) -> bool {
-        let Some((_, rest)) = self.endpoint.split_once("://") else { return false };
-        let authority = rest.split('/').next().unwrap_or_default();
-        let host = match authority.strip_prefix('[') {
-            Some(rest) => rest.split(']').next().unwrap_or_default(),
-            None => authority.split(':').next().unwrap_or_default(),
-        };
-        let address = host.parse::<std::net::IpAddr>();
-        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+        is_local(&self.endpoint)
     }
 
     /// Rules between settings that an embedder may have filled in by hand.
     pub(crate) fn check(&self) -> Result<()> {
         let names = [("project", &self.project), ("tableName", &self.table)];
-        for (option, name) in names.into_iter().chain(self.schema.iter().map(|s| ("schemaName", s)))
-        {
+        let optional = [
+            ("schemaName", &self.schema),
+            ("region", &self.region),
+            ("quotaName", &self.quota_name),
+        ];
+        let optional = optional.into_iter().filter_map(|(o, name)| Some((o, name.as_ref()?)));
+        let tags = self.tunnel_tags.iter().map(|tag| ("tunnelTags", tag));
+        for (option, name) in names.into_iter().chain(optional).chain(tags) {
             options::check_name(option, name)?;
         }
         if self.parallelism == 0 {
@@ -171,6 +153,17 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+fn is_local(endpoint: &str) -> bool {
+    let Some((_, rest)) = endpoint.split_once("://") else { return false };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    let address = host.parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// What an embedder has to say, with the defaults for the rest.
@@ -247,8 +240,56 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_saved_where_they_cost_something() {
+        let compression = |endpoint: &str, value: &str| {
+            let mut written = options(&[("compressAlgorithm", value)]);
+            written.insert(String::from("endpoint"), String::from(endpoint));
+            Settings::from_options(written).expect("valid").compression
+        };
+        let service = "http://service.cn.maxcompute.aliyun.com/api";
+        assert_eq!(compression("http://localhost:1/api", "auto"), Compression::Raw);
+        assert_eq!(compression(service, "Auto"), Compression::Lz4);
+        assert_eq!(compression(service, "raw"), Compression::Raw);
+        assert_eq!(compression("http://localhost:1/api", "zstd"), Compression::Zstd);
+    }
+
+    #[test]
+    fn credentials_have_one_source() {
+        let source = |pairs: &[(&str, &str)]| {
+            Settings::from_options(options(pairs)).expect("valid").credentials
+        };
+        assert!(matches!(source(&[]), CredentialSource::Given(_)));
+        let environment = source(&[("credentials.provider", "Environment")]);
+        assert!(matches!(environment, CredentialSource::Environment));
+        let command = [("credentials.provider", "command"), ("credentials.command", " get  it ")];
+        assert!(matches!(source(&command), CredentialSource::Command(c) if c == ["get", "it"]));
+        let file = ("credentials.provider", "file");
+        assert!(error(&[file]).contains("needs `credentials.file`"));
+        assert!(
+            error(&[file, ("credentials.file", "f"), ("accessKey", "k")]).contains("accessKey")
+        );
+        assert!(error(&[("credentials.file", "f")]).contains("set credentials.provider to file"));
+        assert!(error(&[("credentials.provider", "vault")]).contains("environment"));
+    }
+
+    #[test]
+    fn an_embedders_settings_cannot_carry_headers() {
+        let mut settings = Settings::local("http://127.0.0.1:1/api", "t", "j");
+        settings.tunnel_tags = vec![String::from("a\r\nx: y")];
+        assert!(settings.check().expect_err("a header").message.contains("tunnelTags"));
+        settings.tunnel_tags.clear();
+        settings.region = Some(String::from("cn/hangzhou"));
+        assert!(settings.check().expect_err("a path").message.contains("region"));
+    }
+
+    #[test]
     fn a_wrong_value_is_named_with_its_rule() {
-        assert!(error(&[("compressAlgorithm", "zlib")]).contains("`raw`"));
+        assert!(
+            error(&[("compressAlgorithm", "gzip")])
+                .contains("auto, raw, zlib, snappy, lz4 or zstd")
+        );
+        assert!(error(&[("tunnelTags", "a b")]).contains("tunnelTags = a b"));
+        assert!(error(&[("tunnel.worker-allow-list", "*")]).contains("10.0.0.0/8"));
         assert!(error(&[("connect.timeout", "soon")]).contains("connect.timeout = soon"));
         assert!(error(&[("endpoint", "ftp://x")]).contains("http"));
         assert!(error(&[("tableName", "t; drop")]).contains("tableName"));

@@ -2,9 +2,13 @@
 //! limit.
 //!
 //! Between `tunnel/upsert.rs`, `tunnel/sql.rs`, `tunnel/table.rs` and the transport. Invariant: one
-//! exchange is one attempt; a redirect is never followed.
+//! exchange is one attempt; only a request that the service has refused for its signature, and so
+//! not carried out, is signed anew and sent again, once for its time and once for its key. A
+//! redirect is never followed.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::Method;
@@ -17,10 +21,15 @@ use crate::components::Components;
 use crate::components::ConnectTimeout;
 use crate::components::TransportError;
 use crate::metrics::Meter;
+use crate::settings::Credentials;
 use crate::settings::Settings;
+use crate::tunnel::keyring::Keyring;
+use crate::tunnel::response::NoAnswer;
+use crate::tunnel::response::Objection;
 use crate::tunnel::response::Verdict;
 use crate::tunnel::response::judge;
 use crate::tunnel::response::not_sent;
+use crate::tunnel::response::objection;
 use crate::tunnel::sign;
 
 /// The service, as one sink sees it.
@@ -28,8 +37,13 @@ pub(crate) struct Endpoint {
     pub(crate) settings: Settings,
     pub(crate) components: Components,
     pub(crate) meter: Arc<Meter>,
+    keyring: Keyring,
+    /// What the service's clock is ahead of ours, as far as it has complained.
+    ahead_ms: AtomicI64,
     tunnel: OnceCell<String>,
 }
+
+type Answered = Result<http::Response<Bytes>, NoAnswer>;
 
 /// One request, before it is addressed.
 #[derive(Clone, Debug)]
@@ -68,7 +82,13 @@ impl Endpoint {
     pub(crate) fn new(settings: &Settings, components: &Components, meter: Arc<Meter>) -> Self {
         let (settings, components) = (settings.clone(), components.clone());
         let tunnel = OnceCell::new_with(settings.tunnel_endpoint.clone().map(trimmed));
-        Self { settings, components, meter, tunnel }
+        let keyring = Keyring::new(&settings.credentials, &components);
+        Self { settings, components, meter, keyring, ahead_ms: AtomicI64::new(0), tunnel }
+    }
+
+    /// The Tunnel's address, if it is known by now.
+    pub(crate) fn tunnel(&self) -> &str {
+        self.tunnel.get().map_or("", String::as_str)
     }
 
     /// Below the project, on either plane: `/projects/p/…`.
@@ -86,18 +106,12 @@ impl Endpoint {
     }
 
     /// A request of the catalog or of SQL.
-    pub(crate) async fn ask_catalog(
-        &self,
-        request: Request,
-    ) -> Result<http::Response<Bytes>, TransportError> {
+    pub(crate) async fn ask_catalog(&self, request: Request) -> Answered {
         self.exchange(&trimmed(self.settings.endpoint.clone()), request).await
     }
 
     /// A request of the Tunnel.
-    pub(crate) async fn ask_tunnel(
-        &self,
-        request: Request,
-    ) -> Result<http::Response<Bytes>, TransportError> {
+    pub(crate) async fn ask_tunnel(&self, request: Request) -> Answered {
         let base = self.tunnel.get_or_try_init(|| self.discover()).await?.clone();
         let request = request.header("x-odps-tunnel-version", "6");
         let request = request.header("odps-tunnel-date-transform", "v1");
@@ -106,22 +120,30 @@ impl Endpoint {
             Some(quota) => request.query("quotaName", quota),
             None => request,
         };
+        let request = match self.settings.tunnel_tags.as_slice() {
+            [] => request,
+            tags => request.header("odps-tunnel-tags", tags.join(",")),
+        };
         self.exchange(&base, request).await
     }
 
     /// Asks the catalog, once, where the Tunnel is. Until that is known nothing of the request
     /// itself was sent.
-    async fn discover(&self) -> Result<String, TransportError> {
+    async fn discover(&self) -> Result<String, NoAnswer> {
         let request = Request::new(Method::GET, self.project_path("/tunnel")).query("service", "");
         let request = match &self.settings.quota_name {
             Some(quota) => request.query("quotaName", quota),
             None => request,
         };
-        let unknown = |why: String| TransportError {
-            sent: false,
-            message: format!("the Tunnel's address is not known: {why}; set `tunnelEndpoint`"),
+        let unknown = |why: String| {
+            let message = format!("the Tunnel's address is not known: {why}; set `tunnelEndpoint`");
+            NoAnswer::Transport(TransportError { sent: false, message })
         };
-        let body = match judge(self.ask_catalog(request).await) {
+        let answer = self.ask_catalog(request).await;
+        if let Err(NoAnswer::NoCredentials(why)) = answer {
+            return Err(NoAnswer::NoCredentials(why));
+        }
+        let body = match judge(answer) {
             Verdict::Done(body) => body,
             Verdict::Refused(refusal) => return Err(unknown(refusal.message)),
             Verdict::InDoubt(why) => return Err(unknown(why)),
@@ -135,13 +157,42 @@ impl Endpoint {
         Ok(format!("{}://{address}", if https { "https" } else { "http" }))
     }
 
-    async fn exchange(
+    /// One attempt, or, if the service refuses to look at it, the one that it looks at.
+    async fn exchange(&self, base: &str, request: Request) -> Answered {
+        let credentials = self.keyring.current(self.service_ms()).await;
+        let mut credentials = credentials.map_err(NoAnswer::NoCredentials)?;
+        let (mut in_time, mut others) = (true, true);
+        loop {
+            let ahead_ms = self.ahead_ms.load(Ordering::Relaxed);
+            let signed_ms = self.components.clock.now_ms().saturating_add_signed(ahead_ms);
+            let answer = self.attempt(base, &request, &credentials, signed_ms).await?;
+            let date_ms = date_of(&answer);
+            let skew_ms = date_ms.map(|date_ms| date_ms.saturating_sub_unsigned(signed_ms));
+            match objection(&answer, skew_ms) {
+                Some(Objection::Time) if in_time && self.learn_time(date_ms, ahead_ms) => {
+                    in_time = false;
+                }
+                Some(Objection::Credentials) if others => {
+                    let instead = self.keyring.instead_of(&credentials, self.service_ms()).await;
+                    let Some(instead) = instead else { return Ok(answer) };
+                    tracing::info!("credentials refused; going on with newer ones");
+                    (credentials, others) = (instead, false);
+                }
+                _ => return Ok(answer),
+            }
+        }
+    }
+
+    async fn attempt(
         &self,
         base: &str,
-        request: Request,
-    ) -> Result<http::Response<Bytes>, TransportError> {
+        request: &Request,
+        credentials: &Credentials,
+        signed_ms: u64,
+    ) -> Answered {
         let sent_bytes = request.body.len();
-        let request = self.address(base, request).map_err(|error| {
+        let request = request.clone();
+        let request = self.address(base, request, credentials, signed_ms).map_err(|error| {
             let message = format!("the request cannot be written: {error}");
             TransportError { sent: false, message }
         })?;
@@ -159,27 +210,56 @@ impl Endpoint {
         if !matches!(&answer, Err(error) if !error.sent) {
             self.meter.request_sent(sent_bytes);
         }
-        answer
+        answer.map_err(NoAnswer::Transport)
+    }
+
+    /// Now, by the service's clock.
+    fn service_ms(&self) -> u64 {
+        self.components.clock.now_ms().saturating_add_signed(self.ahead_ms.load(Ordering::Relaxed))
+    }
+
+    /// Takes the time of an answer for the service's. False if what is known now is what the
+    /// request was signed with; another request may have learned it meanwhile.
+    fn learn_time(&self, date_ms: Option<i64>, signed_ahead_ms: i64) -> bool {
+        let now_ms = self.components.clock.now_ms();
+        let told_ms = date_ms.map(|date_ms| date_ms.saturating_sub_unsigned(now_ms));
+        let known_ms = self.ahead_ms.load(Ordering::Relaxed);
+        match told_ms.filter(|told_ms| told_ms.unsigned_abs() <= AHEAD_MS_MAX) {
+            // A date has whole seconds.
+            Some(ahead_ms) if ahead_ms.abs_diff(known_ms) >= 1000 => {
+                tracing::warn!(ahead_ms, "this machine's clock is wrong: signing by the service's");
+                self.ahead_ms.store(ahead_ms, Ordering::Relaxed);
+                true
+            }
+            _ => known_ms.abs_diff(signed_ahead_ms) >= 1000,
+        }
     }
 
     /// The whole request: encoded, dated, signed.
-    fn address(&self, base: &str, request: Request) -> Result<http::Request<Bytes>, http::Error> {
+    fn address(
+        &self,
+        base: &str,
+        request: Request,
+        credentials: &Credentials,
+        signed_ms: u64,
+    ) -> Result<http::Request<Bytes>, http::Error> {
         let Request { method, path, mut query, mut headers, body } = request;
         query.push(("curr_project", self.settings.project.clone()));
         if let Some(schema) = &self.settings.schema {
             query.push(("curr_schema", schema.clone()));
         }
-        headers.push(("date", http_date(self.components.clock.now_ms())));
+        headers.push(("date", http_date(signed_ms)));
         headers.push(("x-odps-user-agent", String::from(USER_AGENT)));
         let signed =
             sign::Signed { method: method.as_str(), headers: &headers, path: &path, query: &query };
-        let authorization = sign::authorization(&self.settings.credentials, &signed);
+        let region = self.settings.region.as_deref();
+        let authorization = sign::authorization(credentials, region, &signed);
         let mut builder = http::Request::builder().method(&method).uri(uri(base, &path, &query));
         for (name, value) in headers {
             builder = builder.header(name, value);
         }
         builder = builder.header("user-agent", USER_AGENT).header("authorization", authorization);
-        if let Some(token) = &self.settings.credentials.sts_token {
+        if let Some(token) = &credentials.sts_token {
             builder = builder.header("authorization-sts-token", token.expose());
         }
         if method != Method::GET {
@@ -213,6 +293,13 @@ fn http_date(now_ms: u64) -> String {
     httpdate::fmt_http_date(now)
 }
 
+/// The time of an answer, in milliseconds since the Unix epoch.
+fn date_of(answer: &http::Response<Bytes>) -> Option<i64> {
+    let date = answer.headers().get("date")?.to_str().ok()?;
+    let since = httpdate::parse_http_date(date).ok()?.duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(since.ok()?.as_millis()).ok()
+}
+
 fn trimmed(mut endpoint: String) -> String {
     while endpoint.ends_with('/') {
         endpoint.pop();
@@ -220,6 +307,9 @@ fn trimmed(mut endpoint: String) -> String {
     endpoint
 }
 
+/// What a clock may be wrong by. A day: beyond that an answer is rather forged than right, and a
+/// signature for another day is worth more to who would forge it.
+const AHEAD_MS_MAX: u64 = 86_400_000;
 const USER_AGENT: &str = concat!("upsert-sink/", env!("CARGO_PKG_VERSION"));
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 const PATH: &AsciiSet = &QUERY.remove(b'/');

@@ -4,7 +4,10 @@
 //! (where, signed) → the transport → `response.rs` (what it means) → `session.rs` (what it holds).
 //! Invariant: an attempt is made once; nothing here retries what may have been carried out.
 
+pub(crate) mod compression;
 pub(crate) mod endpoint;
+pub(crate) mod keyring;
+pub(crate) mod pack;
 pub(crate) mod partition;
 pub(crate) mod response;
 pub(crate) mod session;
@@ -14,11 +17,12 @@ pub(crate) mod table;
 pub(crate) mod upsert;
 pub(crate) mod xml;
 
-use bytes::Bytes;
 use upsert_sink_core::io::SessionRef;
 
+use crate::tunnel::pack::Pack;
+
 /// One request to the Tunnel, as the guest submitted it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Operation {
     CreatePartition(String),
     CreateSession { partition: String, lifecycle_hours: u32, slots: u32 },
@@ -26,15 +30,6 @@ pub(crate) enum Operation {
     CommitSession(SessionRef),
     AbortSession(SessionRef),
     SessionStatus(SessionRef),
-}
-
-/// Rows of one bucket, as the wire wants them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pack {
-    pub(crate) session: SessionRef,
-    pub(crate) bucket: u32,
-    pub(crate) records: u32,
-    pub(crate) body: Bytes,
 }
 
 impl Operation {
@@ -53,7 +48,7 @@ impl Operation {
     /// The bytes that the host keeps for it.
     pub(crate) fn held_bytes(&self) -> usize {
         match self {
-            Self::PutPack(pack) => pack.body.len(),
+            Self::PutPack(pack) => pack.body.plain_bytes(),
             _ => 0,
         }
     }

@@ -27,12 +27,39 @@ pub(crate) enum Verdict {
     InDoubt(String),
 }
 
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoAnswer {
+    /// None came back.
+    Transport(TransportError),
+    /// The request was not made, because nobody is known who may ask.
+    NoCredentials(String),
+}
+
+impl From<TransportError> for NoAnswer {
+    fn from(error: TransportError) -> Self {
+        Self::Transport(error)
+    }
+}
+
+/// What a refusal may say against who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Objection {
+    /// The request is signed for a time that is too far from the service's.
+    Time,
+    /// The key, its token or the signature is not accepted.
+    Credentials,
+}
+
 /// The one table from answers to verdicts.
-pub(crate) fn judge(answer: Result<http::Response<Bytes>, TransportError>) -> Verdict {
+pub(crate) fn judge(answer: Result<http::Response<Bytes>, NoAnswer>) -> Verdict {
     let answer = match answer {
         Ok(answer) => answer,
-        Err(error) if error.sent => return Verdict::InDoubt(escape(&error.message, TEXT_MAX)),
-        Err(error) => return Verdict::Refused(not_sent(&error.message)),
+        Err(NoAnswer::NoCredentials(why)) => return Verdict::Refused(no_credentials(&why)),
+        Err(NoAnswer::Transport(error)) if error.sent => {
+            return Verdict::InDoubt(escape(&error.message, TEXT_MAX));
+        }
+        Err(NoAnswer::Transport(error)) => return Verdict::Refused(not_sent(&error.message)),
     };
     let (head, body) = answer.into_parts();
     let request_id = header(&head.headers, REQUEST_ID);
@@ -44,7 +71,7 @@ pub(crate) fn judge(answer: Result<http::Response<Bytes>, TransportError>) -> Ve
     }
     match complaint(&head.headers, &body) {
         Some(complaint) if is_definite(head.status, &complaint) => {
-            let kind = kind(head.status, &complaint.code);
+            let kind = complaint.kind(head.status);
             Verdict::Refused(complaint.refusal(kind, request_id, &head.headers))
         }
         None if is_move(head.status, &head.headers) => {
@@ -53,6 +80,24 @@ pub(crate) fn judge(answer: Result<http::Response<Bytes>, TransportError>) -> Ve
         }
         Some(complaint) => doubt(head.status, &complaint.code, complaint.message.as_bytes()),
         None => doubt(head.status, "without a code of the service", &body),
+    }
+}
+
+/// Whether the service has refused the request, which then had no effect, for who asked or when.
+/// `skew_ms` is how far the answer's date is from the time that was signed.
+pub(crate) fn objection(answer: &http::Response<Bytes>, skew_ms: Option<i64>) -> Option<Objection> {
+    if !answer.status().is_client_error() {
+        return None;
+    }
+    let complaint = complaint(answer.headers(), answer.body())?;
+    if !is_definite(answer.status(), &complaint) {
+        return None;
+    }
+    let kind = complaint.kind(answer.status());
+    let far_off = skew_ms.is_some_and(|skew_ms| skew_ms.unsigned_abs() > SKEW_MS_MAX);
+    match complaint.is_about_time() || (kind == RefusalKind::Denied && far_off) {
+        true => Some(Objection::Time),
+        false => (kind == RefusalKind::Denied).then_some(Objection::Credentials),
     }
 }
 
@@ -80,6 +125,11 @@ pub(crate) fn not_sent(message: &str) -> Refusal {
     }
 }
 
+fn no_credentials(why: &str) -> Refusal {
+    let message = format!("there are no credentials to sign the request with: {why}");
+    Refusal { kind: RefusalKind::Denied, ..not_sent(&message) }
+}
+
 /// What the service says is wrong: JSON on the Tunnel, XML elsewhere.
 #[derive(Debug, Default)]
 struct Complaint {
@@ -90,6 +140,18 @@ struct Complaint {
 }
 
 impl Complaint {
+    fn kind(&self, status: StatusCode) -> RefusalKind {
+        match kind(status, &self.code) {
+            // The codes of authentication, whatever the status.
+            RefusalKind::Invalid if self.message.starts_with("ODPS-0410") => RefusalKind::Denied,
+            kind => kind,
+        }
+    }
+
+    fn is_about_time(&self) -> bool {
+        is_about_time(&self.code) || self.message.starts_with("ODPS-0410031")
+    }
+
     fn refusal(self, kind: RefusalKind, request_id: String, headers: &HeaderMap) -> Refusal {
         let seconds = header(headers, "retry-after").parse::<u64>().unwrap_or_default();
         let wait_ms = seconds.saturating_mul(1000).max(self.hold_ms).min(RETRY_AFTER_MAX_MS);
@@ -152,8 +214,14 @@ fn asks_for_less(code: &str) -> bool {
     matches!(code, "SlotExceeded" | "FlowExceeded" | "QPSExceeded" | "QuotaExceeded")
 }
 
+/// The first is how the service spells it.
+fn is_about_time(code: &str) -> bool {
+    matches!(code, "RequestTimeTooSkewd" | "RequestTimeTooSkewed" | "RequestExpired")
+}
+
 fn kind(status: StatusCode, code: &str) -> RefusalKind {
     match code {
+        _ if is_about_time(code) => RefusalKind::Denied,
         _ if asks_for_less(code) => RefusalKind::SlowDown,
         "UpsertSessionNotFound" | "StreamSessionNotFound" | "NoSuchSession" => {
             RefusalKind::NoSuchSession
@@ -162,9 +230,13 @@ fn kind(status: StatusCode, code: &str) -> RefusalKind {
         "CorruptedDataStream" | "DataVersionConflict" | "MetaTransactionFailed" => {
             RefusalKind::Transient
         }
-        "Unauthorized" | "AccessDenied" | "NoPermission" | "SignatureNotMatch" => {
-            RefusalKind::Denied
-        }
+        "Unauthorized"
+        | "AccessDenied"
+        | "NoPermission"
+        | "SignatureNotMatch"
+        | "InvalidAccessKeyId"
+        | "InvalidSecurityToken"
+        | "SecurityTokenExpired" => RefusalKind::Denied,
         _ => match status {
             StatusCode::TOO_MANY_REQUESTS => RefusalKind::SlowDown,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => RefusalKind::Denied,
@@ -191,6 +263,8 @@ const TEXT_MAX: usize = 300;
 const CODE_MAX: usize = 100;
 const COMPLAINT_BYTES_MAX: usize = 64 << 10;
 const RETRY_AFTER_MAX_MS: u64 = 64_000;
+/// The service accepts 15 minutes; clocks that are right differ by seconds.
+const SKEW_MS_MAX: u64 = 10 * 60_000;
 
 #[cfg(test)]
 mod tests {
@@ -225,6 +299,7 @@ mod tests {
         let worker = [(ROUTED_SERVER, "10.0.0.1:80")];
         let xml =
             "<?xml version=\"1.0\"?><Error><Code>NoSuchTable</Code><Message>m</Message></Error>";
+        let expired = xml.replace("NoSuchTable", "X").replace(">m<", ">ODPS-0410031:expired<");
         let table = [
             (answer(200, &id, "{}"), "done"),
             (answer(201, &id, ""), "done"),
@@ -246,6 +321,9 @@ mod tests {
             (coded(401, "Unauthorized"), "refused Denied"),
             (coded(403, "AccessDenied"), "refused Denied"),
             (coded(403, "Whatever"), "refused Denied"),
+            (coded(400, "RequestTimeTooSkewd"), "refused Denied"),
+            (coded(400, "InvalidSecurityToken"), "refused Denied"),
+            (answer(400, &[], &expired), "refused Denied"),
             (answer(308, &worker, ""), "refused Moved"),
             (answer(308, &id, ""), "refused Moved"),
             (answer(308, &[("location", "https://elsewhere")], ""), "in doubt"),
@@ -267,9 +345,29 @@ mod tests {
 
     #[test]
     fn what_never_left_is_refused_and_what_may_have_is_in_doubt() {
-        let failed = |sent| judge(Err(TransportError { sent, message: String::from("reset") }));
+        let failed =
+            |sent| judge(Err(TransportError { sent, message: String::from("reset") }.into()));
         assert_eq!(word(&failed(false)), "refused NotSent");
         assert_eq!(word(&failed(true)), "in doubt");
+    }
+
+    #[test]
+    fn an_objection_is_the_services_own() {
+        let says = |status: u16, body: &str, skew_ms| {
+            let answer = http::Response::builder().status(status);
+            let answer = answer.body(Bytes::from(body.to_owned())).expect("a response");
+            objection(&answer, skew_ms)
+        };
+        let coded = |code: &str| format!(r#"{{"Code":"{code}","Message":"m"}}"#);
+        let denied = coded("Unauthorized");
+        assert_eq!(says(400, &coded("RequestTimeTooSkewd"), None), Some(Objection::Time));
+        assert_eq!(says(401, &denied, Some(-700_000)), Some(Objection::Time));
+        assert_eq!(says(401, &denied, Some(5_000)), Some(Objection::Credentials));
+        assert_eq!(says(403, &denied, None), Some(Objection::Credentials));
+        assert_eq!(says(401, HTML, Some(700_000)), None);
+        assert_eq!(says(404, &coded("NoSuchTable"), Some(700_000)), None);
+        assert_eq!(says(500, &denied, None), None);
+        assert_eq!(says(200, "{}", Some(700_000)), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! answer is safe to put into a request again, and the slots cover every bucket exactly once.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -23,6 +24,13 @@ use crate::tunnel::response::is_worker;
 pub(crate) struct SlotMap {
     /// By bucket.
     routes: Vec<Route>,
+}
+
+impl SlotMap {
+    /// The workers of all buckets, again for each bucket.
+    pub(crate) fn workers(&self) -> impl Iterator<Item = &str> {
+        self.routes.iter().map(|route| route.worker.as_str())
+    }
 }
 
 /// Where the packs of one bucket go.
@@ -62,6 +70,14 @@ impl Sessions {
     pub(crate) fn route(&self, id: &str, bucket: u32) -> Option<Route> {
         let index = usize::try_from(bucket).ok()?;
         self.lock().get(id)?.slots.routes.get(index).cloned()
+    }
+
+    /// The workers of a session, each once.
+    pub(crate) fn workers(&self, id: &str) -> Vec<String> {
+        let sessions = self.lock();
+        let workers: BTreeSet<_> =
+            sessions.get(id).into_iter().flat_map(|one| one.slots.workers()).collect();
+        workers.into_iter().map(String::from).collect()
     }
 
     /// The service has heard of a session.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use http::Method;
+use http::StatusCode;
 use upsert_sink_core::error::Error;
 use upsert_sink_core::id::Millis;
 use upsert_sink_core::io::Answer;
@@ -20,9 +21,9 @@ use upsert_sink_core::io::SessionStatus;
 use crate::journal::Journal;
 use crate::journal::Record;
 use crate::tunnel::Operation;
-use crate::tunnel::Pack;
 use crate::tunnel::endpoint::Endpoint;
 use crate::tunnel::endpoint::Request;
+use crate::tunnel::pack::Pack;
 use crate::tunnel::partition;
 use crate::tunnel::response::ROUTED_SERVER;
 use crate::tunnel::response::Verdict;
@@ -31,6 +32,7 @@ use crate::tunnel::response::moved_to;
 use crate::tunnel::session;
 use crate::tunnel::session::Route;
 use crate::tunnel::session::Sessions;
+use crate::tunnel::session::SlotMap;
 use crate::tunnel::sql;
 
 /// The Tunnel of one sink.
@@ -106,7 +108,11 @@ impl Tunnel {
         let at_ms = self.now_ms();
         let (id, partition) = (info.id.0.clone(), String::from(spec));
         let start = self.journal.start();
+        // Also if it cannot be used: the next start aborts it.
         self.journal.record(Record::SessionCreated { id, partition, start, at_ms }).await?;
+        if let Err(refusal) = self.check_workers(&slots) {
+            return Ok(Outcome::Refused(refusal));
+        }
         self.sessions.learn(&info.id.0, spec, slots, at_ms);
         self.endpoint.meter.session_created();
         Ok(Outcome::Done(Answer::Session(info)))
@@ -114,6 +120,12 @@ impl Tunnel {
 
     async fn put_pack(&self, pack: &Pack) -> Outcome {
         let session = &pack.session;
+        let compression = self.endpoint.settings.compression;
+        let processors = &*self.endpoint.components.processors;
+        let body = match pack.body.on_the_wire(compression, processors).await {
+            Ok(body) => body,
+            Err(error) => return refused(RefusalKind::NotSent, &error.to_string()),
+        };
         let route = match self.route(session, pack.bucket).await {
             Ok(route) => route,
             Err(outcome) => return outcome,
@@ -124,12 +136,20 @@ impl Tunnel {
             .query("slotid", &route.slot)
             .query("record_count", pack.records.to_string())
             .header(ROUTED_SERVER, &route.worker)
-            .body(pack.body.clone());
+            .body(body.bytes);
+        let request = match body.encoding {
+            Some(encoding) => request.header("content-encoding", encoding),
+            None => request,
+        };
         let Some(request) = in_partition(request, &session.partition) else {
             return malformed(&session.partition);
         };
         let answer = self.endpoint.ask_tunnel(request).await;
-        let worker = answer.as_ref().ok().and_then(|answer| moved_to(answer.headers()));
+        let head = answer.as_ref().ok();
+        let worker = head.and_then(|answer| moved_to(answer.headers()));
+        if head.is_some_and(|answer| is_of_a_lost_worker(answer.status())) {
+            self.sessions.forget_slots(&session.id.0);
+        }
         match judge(answer) {
             Verdict::Done(_) => {
                 self.sessions.touch(&session.id.0, self.now_ms());
@@ -169,10 +189,14 @@ impl Tunnel {
         };
         if let Verdict::Done(body) = &verdict {
             match session::parse(body) {
-                Ok((info, slots)) => {
+                Ok((info, slots)) if info.id == session.id => {
+                    if let Err(refusal) = self.check_workers(&slots) {
+                        return Verdict::Refused(refusal);
+                    }
                     let now_ms = self.now_ms();
                     self.sessions.learn(&info.id.0, &session.partition, slots, now_ms);
                 }
+                Ok(_) => return Verdict::InDoubt(String::from(ANOTHER_SESSION)),
                 Err(why) => return Verdict::InDoubt(why),
             }
         }
@@ -187,13 +211,35 @@ impl Tunnel {
         worker: Option<&str>,
     ) {
         match (refusal.kind, route, worker) {
-            (RefusalKind::Moved, Some(route), Some(worker)) => {
+            (RefusalKind::Moved, Some(route), Some(worker)) if self.may_move(id, worker) => {
                 self.sessions.moved(id, &route.slot, worker);
             }
-            (RefusalKind::Moved, _, _) => self.sessions.forget_slots(id),
+            (RefusalKind::Moved, _, worker) => {
+                if let Some(worker) = worker {
+                    tracing::warn!(session = id, worker, "a move is not allowed: asking again");
+                }
+                self.sessions.forget_slots(id);
+            }
             (RefusalKind::NoSuchSession, _, _) => self.sessions.forget(id),
             _ => {}
         }
+    }
+
+    fn may_move(&self, id: &str, worker: &str) -> bool {
+        let named = self.sessions.workers(id);
+        let allowed = &self.endpoint.settings.worker_allow_list;
+        allowed.allows_move(worker, self.endpoint.tunnel(), &named)
+    }
+
+    fn check_workers(&self, slots: &SlotMap) -> Result<(), Refusal> {
+        let allowed = &self.endpoint.settings.worker_allow_list;
+        let Some(worker) = slots.workers().find(|worker| !allowed.allows(worker)) else {
+            return Ok(());
+        };
+        let message = format!(
+            "the session's worker {worker} is not in `tunnel.worker-allow-list` = {allowed}; add it"
+        );
+        Err(refusal(RefusalKind::Denied, &message))
     }
 
     /// A commit or a status: both are answered with the session.
@@ -219,11 +265,14 @@ impl Tunnel {
         };
         match session::parse(&body) {
             Ok((info, slots)) if info.id == session.id => {
+                // A commit's outcome counts, whoever the workers are; packs ask for them again.
+                let slots =
+                    self.check_workers(&slots).map_or_else(|_| SlotMap::default(), |()| slots);
                 self.sessions.learn(&info.id.0, &session.partition, slots, self.now_ms());
                 self.note_status(&info).await?;
                 Ok(Outcome::Done(Answer::Session(info)))
             }
-            Ok(_) => Ok(Outcome::InDoubt(String::from("the answer is about another session"))),
+            Ok(_) => Ok(Outcome::InDoubt(String::from(ANOTHER_SESSION))),
             Err(why) => Ok(Outcome::InDoubt(why)),
         }
     }
@@ -296,13 +345,22 @@ fn malformed(spec: &str) -> Outcome {
 }
 
 fn refused(kind: RefusalKind, message: &str) -> Outcome {
-    Outcome::Refused(Refusal {
+    Outcome::Refused(refusal(kind, message))
+}
+
+fn refusal(kind: RefusalKind, message: &str) -> Refusal {
+    Refusal {
         kind,
         code: String::new(),
         message: String::from(message),
         request_id: String::new(),
         retry_after: Millis(0),
-    })
+    }
+}
+
+/// The Tunnel's front did not reach the worker: it may be another by now.
+fn is_of_a_lost_worker(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)
 }
 
 fn summary(outcome: &Outcome) -> &str {
@@ -313,3 +371,8 @@ fn summary(outcome: &Outcome) -> &str {
         Outcome::Refused(refusal) => &refusal.code,
     }
 }
+
+const ANOTHER_SESSION: &str = "the answer is about another session";
+
+#[cfg(test)]
+mod tests;

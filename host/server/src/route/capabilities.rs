@@ -18,7 +18,7 @@ pub(crate) fn describe(settings: &ServerSettings) -> Answer {
         "version": env!("CARGO_PKG_VERSION"),
         "supported": {
             "upsert": ["create", "reload", "put", "commit", "abort"],
-            "content_encoding": ["none"],
+            "content_encoding": ["none", "deflate", "x-snappy-framed", "x-lz4-frame", "zstd"],
             "hasher": ["default"],
             "statements": ["CREATE TABLE", "ALTER TABLE ADD PARTITION", "DROP TABLE"],
             "partial_update": false,

@@ -4,6 +4,7 @@
 //! from there into the table. Invariant: a pack is answered after it was verified row by row and is
 //! durable; a session that was created and not committed is never answered as not found.
 
+pub(crate) mod encoding;
 mod pack;
 
 use std::sync::Arc;
@@ -220,24 +221,21 @@ async fn put(
         }
     };
     let admission = session.admit(server.now())?;
-    let pack = pack::verify(request, table, &session.facts)?;
+    let body = server.decoded_bytes.of(request).await?;
+    let pack = pack::verify(request, &body.bytes, table, &session.facts)?;
     let (id, table_id) = (&session.facts.id, session.facts.table_id.clone());
     let partition = session.facts.partition.clone();
     let flow = Flow { table_id, partition, bucket: pack.bucket };
     server.quota_use.take(flow, request.body.len(), server.now())?;
-    let frame = Frame::Pack {
-        session: id,
-        bucket: pack.bucket,
-        records: pack.records,
-        body: &request.body,
-    };
+    let frame =
+        Frame::Pack { session: id, bucket: pack.bucket, records: pack.records, body: &body.bytes };
     let range = server.spool.append(&frame).await?;
     if admission.keep(range) == Kept::No {
         server.spool.retire(std::slice::from_ref(id), server.now()).await?;
         let message = format!("upsert session {id} was aborted while the pack arrived");
         return Err(Refusal::conflict(message));
     }
-    server.counters.count_pack(pack.records, request.body.len());
+    server.counters.count_pack(pack.records, body.bytes.len());
     Ok(Answer::text(""))
 }
 

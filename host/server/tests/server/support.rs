@@ -116,7 +116,20 @@ impl Site {
     }
 
     pub(crate) async fn call(&self, method: &str, path: &str, body: Vec<u8>) -> Reply {
-        let request = http::Request::builder().method(method).uri(path).header("host", "h:1");
+        self.call_with(method, path, &[], body).await
+    }
+
+    pub(crate) async fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Reply {
+        let mut request = http::Request::builder().method(method).uri(path).header("host", "h:1");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let request = request.body(Bytes::from(body)).expect("a valid request");
         let response = self.service.respond(request).await;
         assert!(response.headers().contains_key("x-odps-request-id"), "{method} {path}");

@@ -1,6 +1,6 @@
 //! Verifies a pack before it is kept: framing, checksums, count, and the bucket of every row.
 //!
-//! Between the network and the spool. Invariant: what passes can be committed, and lies in the
+//! Between `encoding.rs` and the spool. Invariant: what passes can be committed, and lies in the
 //! bucket that a reader of the table will look for its keys in.
 
 use upsert_sink_core::error::Error;
@@ -29,30 +29,20 @@ pub(super) fn slot_of(bucket: u32, slots: u32) -> u32 {
     bucket % slots
 }
 
-/// Checks a pack against its request, its checksums and its session's table.
+/// Checks a pack, decompressed, against its request, its checksums and its session's table.
 pub(super) fn verify(
     request: &Request,
+    body: &[u8],
     table: &Table,
     session: &SessionFacts,
 ) -> Result<Verified, Refusal> {
-    check_encoding(request)?;
     let bucket = bucket(request, table, session)?;
-    let records = check_records(&request.body, &table.schema, bucket)?;
+    let records = check_records(body, &table.schema, bucket)?;
     match request.number("record_count")? {
         Some(counted) if counted != records => Err(Refusal::corrupted(format!(
             "record_count={counted}, but the pack has {records} records; send it again"
         ))),
         _ => Ok(Verified { bucket, records }),
-    }
-}
-
-fn check_encoding(request: &Request) -> Result<(), Refusal> {
-    match request.header("content-encoding") {
-        None | Some("" | "identity") => Ok(()),
-        Some(encoding) => Err(Refusal::invalid(format!(
-            "Content-Encoding {encoding}: this server takes packs without compression only; \
-             switch compression off in the client"
-        ))),
     }
 }
 
