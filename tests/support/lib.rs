@@ -1,4 +1,4 @@
-//! What the suites share: the binary, its reports, the feeds, and the clock of the harness.
+//! What the suites share: the binary, its reports, the feeds, fuzzing, the clock of the harness.
 //!
 //! Used by the suites beside it, shipped with nothing.
 //! Invariant: nothing here knows what the sink should do; expectations stand in the suites.
@@ -6,4 +6,6 @@
 pub mod binary;
 pub mod clock;
 pub mod feed;
+pub mod fuzz;
+pub mod live;
 pub mod options;

@@ -1,8 +1,8 @@
 //! What ends a command early, and the exit code each kind of failure has.
 //!
 //! Every other file returns `anyhow::Error`; `main.rs` asks here which code that is. Invariant: a
-//! script can tell the three causes apart by the code alone: the world failed (1), what was asked
-//! is wrong (2), the result is wrong (3).
+//! script can tell the causes apart by the code alone: the world failed (1), what was asked
+//! is wrong (2), the result is wrong (3), the service is not what the sink takes it for (4).
 
 use std::fmt;
 use std::process::ExitCode;
@@ -33,14 +33,30 @@ impl fmt::Display for Differs {
 
 impl std::error::Error for Differs {}
 
+/// The service is not what the sink takes it for.
+#[derive(Debug)]
+pub(crate) struct Unsound(pub(crate) String);
+
+impl fmt::Display for Unsound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unsound {}
+
 /// An error that says what is wrong with the input, where, and what to do.
 pub(crate) fn bad_input(message: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(BadInput(message.into()))
 }
 
-/// The exit code of an error: 3 for a difference, 2 for wrong input, 1 for everything else.
+/// The exit code of an error: 4 for a service that is not as assumed, 3 for a difference, 2 for
+/// wrong input, 1 for everything else.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
+        if cause.is::<Unsound>() {
+            return 4;
+        }
         if cause.is::<Differs>() {
             return 3;
         }
@@ -68,7 +84,8 @@ pub(crate) const EXIT_CODES: &str = "Exit codes:
   0  done
   1  failed while running: a directory, an address, the service (run again to continue)
   2  wrong arguments, job file, option or input row
-  3  the table differs from the independent fold of the feed";
+  3  the table differs from the independent fold of the feed
+  4  doctor: the service does not keep what the sink relies on";
 
 #[cfg(test)]
 mod tests {

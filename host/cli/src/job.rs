@@ -12,6 +12,8 @@ use arrow_schema::SchemaRef;
 use serde::Deserialize;
 
 use crate::failure::bad_input;
+use crate::source::csv::CsvLayout;
+use crate::source::csv::Naming;
 use crate::source::files;
 use crate::source::kinds::OpColumn;
 use crate::source::types::parse_column;
@@ -49,6 +51,15 @@ pub(crate) enum Format {
         schema: SchemaRef,
         /// Which column says what a row does.
         op: Option<OpColumn>,
+    },
+    /// One row per CSV record.
+    Csv {
+        /// The columns, every one nullable.
+        schema: SchemaRef,
+        /// Which column says what a row does.
+        op: Option<OpColumn>,
+        /// How the files are written.
+        layout: CsvLayout,
     },
     /// One Debezium envelope per line.
     Debezium {
@@ -94,12 +105,18 @@ struct SourceTable {
     ops: Option<BTreeMap<String, String>>,
     #[serde(default)]
     before_images: bool,
+    header: Option<bool>,
+    fields: Option<Vec<String>>,
+    delimiter: Option<String>,
+    quote: Option<String>,
+    null_text: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum FormatName {
     Parquet,
+    Csv,
     Json,
     Debezium,
 }
@@ -153,9 +170,16 @@ impl SourceTable {
 
     fn format(&self) -> anyhow::Result<Format> {
         let op = self.op()?;
+        self.check_keys_of_csv()?;
         match self.format {
+            FormatName::Csv => {
+                let schema = self.schema()?;
+                let layout = self.csv_layout(&schema, op.as_ref())?;
+                Ok(Format::Csv { schema, op, layout })
+            }
             FormatName::Parquet if self.paths()?.iter().any(|path| path == "-") => Err(bad_input(
-                "[source] path = \"-\": Parquet is read from its end, so from files only; use JSON",
+                "[source] path = \"-\": Parquet is read from its end, so from files only; use JSON \
+                or CSV",
             )),
             FormatName::Parquet => Ok(Format::Parquet { columns: self.columns.clone(), op }),
             FormatName::Json => Ok(Format::Json { schema: self.schema()?, op }),
@@ -170,7 +194,7 @@ impl SourceTable {
     /// Who promises before-images must be able to have some.
     fn check_before_images(&self, format: &Format) -> anyhow::Result<()> {
         let has_some = match format {
-            Format::Parquet { op, .. } | Format::Json { op, .. } => {
+            Format::Parquet { op, .. } | Format::Csv { op, .. } | Format::Json { op, .. } => {
                 op.as_ref().is_some_and(OpColumn::has_before_images)
             }
             Format::Debezium { .. } => true,
@@ -182,6 +206,59 @@ impl SourceTable {
             "[source] before-images = true: no value of an op column means `update-before`; set \
             op-column, and map one in [source.ops], or remove before-images",
         ))
+    }
+
+    fn check_keys_of_csv(&self) -> anyhow::Result<()> {
+        let given = [
+            ("header", self.header.is_some()),
+            ("fields", self.fields.is_some()),
+            ("delimiter", self.delimiter.is_some()),
+            ("quote", self.quote.is_some()),
+            ("null-text", self.null_text.is_some()),
+        ];
+        match given.iter().find(|(_, is_given)| *is_given) {
+            Some((key, _)) if self.format != FormatName::Csv => Err(bad_input(format!(
+                "[source] {key}: it is a key of CSV; remove it, or set format = \"csv\""
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn csv_layout(&self, schema: &SchemaRef, op: Option<&OpColumn>) -> anyhow::Result<CsvLayout> {
+        let naming = match (self.header, &self.fields) {
+            (None | Some(true), None) => Naming::Header,
+            (None | Some(false), Some(names)) => Naming::Job(names.clone()),
+            (Some(false), None) if op.is_none() => {
+                Naming::Job(schema.fields().iter().map(|field| field.name().clone()).collect())
+            }
+            (Some(false), None) => {
+                return Err(bad_input(
+                    "[source] header = false: which field is the op column? set fields = \
+                     [\"name\", …] in the order of the file",
+                ));
+            }
+            (Some(true), Some(_)) => {
+                return Err(bad_input(
+                    "[source] fields: the header names the fields; remove fields, or set header = \
+                     false",
+                ));
+            }
+        };
+        let delimiter = symbol("delimiter", self.delimiter.as_deref().unwrap_or(","))?;
+        let quote = match self.quote.as_deref() {
+            Some("") => None,
+            quote => Some(symbol("quote", quote.unwrap_or("\""))?),
+        };
+        if Some(delimiter) == quote {
+            return Err(bad_input(
+                "[source] quote: it is the delimiter, too; set them to different characters",
+            ));
+        }
+        let null_text = self.null_text.clone().unwrap_or_default();
+        if let Naming::Job(names) = &naming {
+            check_fields(names, schema, op)?;
+        }
+        Ok(CsvLayout { naming, delimiter, quote, null_text })
     }
 
     fn op(&self) -> anyhow::Result<Option<OpColumn>> {
@@ -200,7 +277,7 @@ impl SourceTable {
     fn schema(&self) -> anyhow::Result<SchemaRef> {
         let Some(columns) = self.columns.as_ref().filter(|columns| !columns.is_empty()) else {
             return Err(bad_input(
-                "[source] columns: JSON has no types of its own; set columns = [\"name TYPE\", …]",
+                "[source] columns: text has no types of its own; set columns = [\"name TYPE\", …]",
             ));
         };
         let mut fields: Vec<Field> = Vec::with_capacity(columns.len());
@@ -281,6 +358,33 @@ fn column_name(definition: &str) -> &str {
     definition.split_whitespace().next().unwrap_or_default().trim_matches('`')
 }
 
+/// One ASCII character that is no end of line.
+fn symbol(key: &str, text: &str) -> anyhow::Result<u8> {
+    match text.as_bytes() {
+        [byte] if byte.is_ascii() && !matches!(byte, b'\r' | b'\n') => Ok(*byte),
+        _ => Err(bad_input(format!(
+            "[source] {key} = {text:?}: it must be one ASCII character, such as \",\" or \"\\t\""
+        ))),
+    }
+}
+
+/// Whatever the job reads is among the fields that it names.
+fn check_fields(names: &[String], schema: &Schema, op: Option<&OpColumn>) -> anyhow::Result<()> {
+    let columns = schema.fields().iter().map(|field| field.name());
+    for column in columns.chain(op.map(|op| &op.name)) {
+        if !names.contains(column) {
+            return Err(bad_input(format!(
+                "[source] fields: `{column}` is none of them; name the fields in the order of the \
+                 file"
+            )));
+        }
+    }
+    match (1..names.len()).find(|at| names[..*at].contains(&names[*at])) {
+        Some(at) => Err(bad_input(format!("[source] fields: `{}` is there twice", names[at]))),
+        None => Ok(()),
+    }
+}
+
 /// Options may be written as quoted names or as TOML's dotted keys.
 fn flatten(
     prefix: &str,
@@ -354,13 +458,32 @@ mod tests {
     }
 
     #[test]
+    fn the_job_in_readme_is_understood() {
+        let readme = include_str!("../../../README.md");
+        let text = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+        let job = parse(text.expect("README shows a job")).expect("valid");
+        let Format::Csv { layout, op, .. } = job.format else { panic!("it is CSV") };
+        assert_eq!((layout.delimiter, layout.null_text.as_str()), (b';', "\\N"));
+        assert!(op.is_some() && job.table.is_some());
+    }
+
+    #[test]
     fn every_mistake_names_its_key() {
         let source = "[source]\nformat = \"parquet\"\npath = \"a\"\n";
+        let csv = source.replace("parquet", "csv") + "columns = [\"id BIGINT\"]\n";
         for (text, part) in [
             (String::new(), "source"),
             (format!("{source}colums = []\n"), "colums"),
             (format!("{source}[sinks]\n"), "sinks"),
-            (source.replace("parquet", "csv"), "csv"),
+            (source.replace("parquet", "cvs"), "cvs"),
+            (source.replace("parquet", "csv"), "columns"),
+            (format!("{source}delimiter = \";\"\n"), "delimiter"),
+            (format!("{csv}delimiter = \";;\"\n"), "delimiter = \";;\""),
+            (format!("{csv}quote = \",\"\n"), "quote"),
+            (format!("{csv}header = true\nfields = [\"id\"]\n"), "fields"),
+            (format!("{csv}fields = [\"ident\"]\n"), "`id` is none of them"),
+            (format!("{csv}fields = [\"id\", \"id\"]\n"), "`id` is there twice"),
+            (format!("{csv}header = false\nop-column = \"op\"\n"), "which field is the op"),
             (source.replace("\"a\"", "\"${NOPE}\""), "NOPE is not set"),
             (source.replace("path", "paths"), "paths"),
             (source.replace("\"a\"", "\"-\""), "from files only"),

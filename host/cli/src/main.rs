@@ -9,6 +9,8 @@ mod engine;
 mod failure;
 mod fold;
 mod freshness;
+#[cfg(test)]
+mod fuzz;
 mod job;
 mod local;
 mod progress;
@@ -47,6 +49,8 @@ enum Command {
     Options(command::options::Arguments),
     /// Tells what the plugin is: its hash, size, imports and exports
     Inspect(command::inspect::Arguments),
+    /// Looks whether a service is what the sink takes it for, on a table of its own
+    Doctor(command::doctor::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -80,6 +84,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Sessions(arguments) => command::sessions::run(arguments).await,
         Command::Options(arguments) => command::options::run(&arguments),
         Command::Inspect(arguments) => command::inspect::run(&arguments),
+        Command::Doctor(arguments) => command::doctor::run(arguments).await,
     }
 }
 

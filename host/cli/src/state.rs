@@ -171,7 +171,8 @@ pub(crate) fn journal_dir(state: &Path) -> PathBuf {
     state.join("journal")
 }
 
-fn encode(stored: &Stored) -> Vec<u8> {
+/// The bytes of a state file.
+pub(crate) fn encode(stored: &Stored) -> Vec<u8> {
     let job = serde_json::to_vec(&stored.job).expect("names and numbers are always JSON");
     let mut bytes = Vec::with_capacity(HEADER_BYTES + job.len() + stored.sink.len() + DIGEST_BYTES);
     bytes.extend(MAGIC);
@@ -186,7 +187,10 @@ fn encode(stored: &Stored) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8], path: &Path) -> anyhow::Result<Stored> {
+/// Reads the bytes of the state file `path`.
+///
+/// Errors: damaged bytes, and those of a newer version.
+pub(crate) fn decode(bytes: &[u8], path: &Path) -> anyhow::Result<Stored> {
     let damaged = || {
         bad_input(format!(
             "state file {}: it is damaged; remove it to go on from the checkpoint before it",

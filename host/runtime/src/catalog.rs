@@ -57,6 +57,19 @@ impl Catalog {
         Box::pin(async move { settled("sql", sql::run(&self.endpoint, sql).await).map(drop) })
     }
 
+    /// Runs one query to its end, and reads the few rows that it finds, as text; a null is none.
+    ///
+    /// # Errors
+    /// As of [`Catalog::execute`].
+    pub fn rows<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<Vec<Vec<Option<String>>>>> {
+        Box::pin(async move {
+            match sql::rows(&self.endpoint, sql).await {
+                Ok(rows) => Ok(rows),
+                Err(verdict) => settled("sql", verdict).map(|_| Vec::new()),
+            }
+        })
+    }
+
     /// The target table.
     ///
     /// # Errors

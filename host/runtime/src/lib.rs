@@ -58,6 +58,7 @@ mod committer;
 pub mod components;
 mod coordinator;
 mod dead_letter;
+pub mod doctor;
 mod driver;
 mod ending;
 mod error;
@@ -66,6 +67,8 @@ pub mod journal;
 mod metrics;
 mod open;
 mod plugin;
+#[doc(hidden)]
+pub mod readers;
 mod sandbox;
 mod settings;
 mod shuffle;

@@ -229,15 +229,40 @@ pub(crate) fn error_body(
                 "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code>\
                  <Message>{}</Message><RequestId>{request_id}</RequestId>\
                  <HostId>localhost</HostId></Error>",
-                quick_xml::escape::escape(message),
+                quick_xml::escape::escape(printable(message)),
             );
             (text, "application/xml")
         }
     }
 }
 
+/// Text that XML can hold: of control characters it knows only three.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => printable.push(character),
+            _ if character.is_control() => printable.extend(character.escape_default()),
+            _ => printable.push(character),
+        }
+    }
+    printable
+}
+
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         Self::internal(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_sent_cannot_break_the_xml_of_its_refusal() {
+        let refusal = Refusal::invalid("/a\u{0}\u{1b}<b>\n&");
+        let (body, _) = refusal.render(Plane::Odps, "r1");
+        assert!(body.contains("<Message>/a\\u{0}\\u{1b}&lt;b&gt;\n&amp;</Message>"), "{body}");
     }
 }

@@ -47,6 +47,8 @@ mod error;
 mod fault;
 mod http;
 mod quota;
+#[doc(hidden)]
+pub mod readers;
 mod request;
 mod route;
 mod server;

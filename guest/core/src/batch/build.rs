@@ -390,5 +390,7 @@ fn instant(value: &Value, unit: TimeUnit) -> Option<i64> {
         _ => return None,
     };
     let fraction = nanos.div_euclid(1_000_000_000 / unit.per_second());
-    seconds.checked_mul(unit.per_second())?.checked_add(fraction)
+    // Seconds are rounded down: before 1970 only the sum need fit.
+    let whole = i128::from(seconds) * i128::from(unit.per_second());
+    i64::try_from(whole + i128::from(fraction)).ok()
 }

@@ -4,6 +4,7 @@
 //! `--report json` a command writes one document to standard output and nothing else.
 
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod inspect;
 pub(crate) mod options;
 pub(crate) mod query;

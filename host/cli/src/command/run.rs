@@ -37,6 +37,7 @@ use crate::report::ReportForm;
 use crate::sink;
 use crate::source::BATCH_ROWS_MAX;
 use crate::source::Source;
+use crate::source::csv::CsvSource;
 use crate::source::debezium::DebeziumSource;
 use crate::source::debezium::Place;
 use crate::source::files;
@@ -54,11 +55,30 @@ use crate::state::Stored;
 pub(crate) const DATA: &str = "upsert-sink-data";
 /// Where jobs keep their state unless they are told, each in a directory of its own.
 const STATE: &str = "upsert-sink-state";
+/// The documentation of job files, for `--help`.
+const JOB_FILE: &str = "\
+Job file (TOML):
+  [source]
+    format       parquet, csv, json (one object per line) or debezium (one envelope per line)
+    path, paths  files, patterns with * ? [ ], or - for standard input; ${NAME} is a variable
+    columns      csv, json, debezium: [\"name TYPE\", …], types as in Flink; parquet: names to take
+    op-column    the column that says what a row does: I, U, D, +I, -U, +U, -D; without it I
+    ops          other values of it: { put = \"update\", del = \"delete\" }
+    before-images  true: rows as they were come before rows as they are (`-U`, or Debezium)
+  CSV only:
+    header       true: the first record of each file names its fields (default)
+    fields       with header = false: the names of the fields in their order
+    delimiter    one ASCII character (default \",\")
+    quote        around text with delimiters or line ends, doubled within (default '\"'); \"\": none
+    null-text    an unquoted field that is this text is null (default \"\"); a quoted one never is
+  [table]        name, columns, primary-key, partitioned-by, buckets: created if it is not there
+  [sink]         options of the sink by their names; `upsert-sink options` lists them";
 /// With a rate, so many batches a second at least.
 const BATCHES_PER_SECOND: u64 = 100;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = JOB_FILE)]
 pub(crate) struct Arguments {
     /// The job file
     job: PathBuf,
@@ -201,7 +221,7 @@ async fn open(
 }
 
 /// Credentials come from the environment, so that no job file need hold them.
-fn credentials(options: &mut sink::Options) -> anyhow::Result<()> {
+pub(crate) fn credentials(options: &mut sink::Options) -> anyhow::Result<()> {
     // Then the library gets them, from there.
     if sink::is_set(options, sink::CREDENTIALS_PROVIDER) {
         return Ok(());
@@ -215,8 +235,8 @@ fn credentials(options: &mut sink::Options) -> anyhow::Result<()> {
             Ok(value) => sink::set_default(options, names, value),
             Err(_) if is_required && !sink::is_set(options, names) => {
                 return Err(bad_input(format!(
-                    "the job has an endpoint, so it needs credentials: set {variable} in the \
-                    environment, or `credentials.provider` in the job"
+                    "an endpoint needs credentials: set {variable} in the environment, or \
+                    `credentials.provider` among the options"
                 )));
             }
             Err(_) => {}
@@ -294,6 +314,10 @@ impl Opened {
             }
             Format::Json { schema, op } => {
                 Box::new(JsonSource::new(lines(), Arc::clone(schema), op.clone()))
+            }
+            Format::Csv { schema, op, layout } => {
+                let (schema, op, layout) = (Arc::clone(schema), op.clone(), layout.clone());
+                Box::new(CsvSource::new(lines(), schema, op, layout))
             }
             Format::Debezium { schema } => {
                 let place = self.place(schema).await?;

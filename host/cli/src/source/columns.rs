@@ -1,7 +1,8 @@
 //! JSON values as Arrow arrays of the declared types.
 //!
-//! `json.rs` and `debezium.rs` call it once per column and batch. Invariant: a value is converted
-//! exactly or refused; a fault names the row, the column, the value and the type.
+//! `json.rs` and `debezium.rs` call it once per batch, `csv.rs` once per column. Invariant: a
+//! value is converted exactly or refused; a fault names the row, the column, the value and the
+//! type.
 
 use std::sync::Arc;
 
@@ -47,6 +48,13 @@ pub(crate) struct Fault {
     pub(crate) message: String,
 }
 
+impl Fault {
+    /// The fault, with the name of its column.
+    pub(crate) fn of_column(self, name: &str) -> Self {
+        Self { message: format!("column `{name}`: {}", self.message), ..self }
+    }
+}
+
 /// Builds one row per object. A field that is missing is null.
 pub(crate) fn build_batch(schema: &SchemaRef, objects: &[&Json<'_>]) -> Result<RecordBatch, Fault> {
     let mut columns = Vec::with_capacity(schema.fields().len());
@@ -58,15 +66,20 @@ pub(crate) fn build_batch(schema: &SchemaRef, objects: &[&Json<'_>]) -> Result<R
     Ok(batch.expect("each column has its field's type, and every field is nullable"))
 }
 
+/// Builds one column of its values, one for each row.
+pub(crate) fn build_column(field: &FieldRef, values: &[Json<'_>]) -> Result<ArrayRef, Fault> {
+    let values: Vec<Option<&Json<'_>>> = values.iter().map(present).collect();
+    build_named(field, &values)
+}
+
 fn build_field(field: &FieldRef, objects: &[&Json<'_>]) -> Result<ArrayRef, Fault> {
-    let values: Vec<Option<&Json<'_>>> = objects
-        .iter()
-        .map(|object| object.field(field.name()).filter(|value| !value.is_null()))
-        .collect();
-    build(field.data_type(), &values).map_err(|fault| Fault {
-        row: fault.row,
-        message: format!("column `{}`: {}", field.name(), fault.message),
-    })
+    let values: Vec<Option<&Json<'_>>> =
+        objects.iter().map(|object| object.field(field.name()).and_then(present)).collect();
+    build_named(field, &values)
+}
+
+fn build_named(field: &FieldRef, values: Values<'_, '_>) -> Result<ArrayRef, Fault> {
+    build(field.data_type(), values).map_err(|fault| fault.of_column(field.name()))
 }
 
 type Values<'v, 'a> = &'v [Option<&'v Json<'a>>];

@@ -1,10 +1,11 @@
-//! Where rows come from: Parquet, newline-delimited JSON, and Debezium envelopes.
+//! Where rows come from: Parquet, CSV, newline-delimited JSON, and Debezium envelopes.
 //!
 //! `job.rs` says which one, `engine.rs` reads batches and hands them to the sink. Invariant: a
 //! batch ends at the end of an event, and its `end` is where reading goes on if everything before
 //! it is committed.
 
 pub(crate) mod columns;
+pub(crate) mod csv;
 pub(crate) mod debezium;
 pub(crate) mod files;
 pub(crate) mod json;

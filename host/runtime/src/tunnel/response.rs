@@ -62,7 +62,7 @@ pub(crate) fn judge(answer: Result<http::Response<Bytes>, NoAnswer>) -> Verdict 
         Err(NoAnswer::Transport(error)) => return Verdict::Refused(not_sent(&error.message)),
     };
     let (head, body) = answer.into_parts();
-    let request_id = header(&head.headers, REQUEST_ID);
+    let request_id = escape(&header(&head.headers, REQUEST_ID), CODE_MAX);
     if head.status.is_success() {
         if request_id.is_empty() {
             return doubt(head.status, "without the service's request id", &body);
@@ -172,7 +172,8 @@ fn complaint(headers: &HeaderMap, body: &[u8]) -> Option<Complaint> {
         b'<' => from_xml(text),
         _ => None,
     }?;
-    let code_is_sane = found.code.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_graphic = found.code.bytes().all(|byte| byte.is_ascii_graphic());
+    let code_is_sane = is_graphic && found.code.len() <= CODE_MAX;
     let found = Complaint { request_id: escape(&found.request_id, CODE_MAX), ..found };
     let html = header(headers, "content-type").contains("html");
     (!found.code.is_empty() && code_is_sane && !html).then_some(found)
@@ -332,6 +333,7 @@ mod tests {
             (answer(400, &[], "{ not json"), "in doubt"),
             (answer(400, &[], r#"{"Code":""}"#), "in doubt"),
             (coded(408, "RequestTimeout"), "in doubt"),
+            (coded(400, &"A".repeat(CODE_MAX + 1)), "in doubt"),
             (coded(500, "InternalServerError"), "in doubt"),
             (coded(503, "ServiceUnavailable"), "in doubt"),
             (answer(502, &[], HTML), "in doubt"),

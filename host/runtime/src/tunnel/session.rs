@@ -80,6 +80,11 @@ impl Sessions {
         workers.into_iter().map(String::from).collect()
     }
 
+    /// The slots of a session; none if it is not known here.
+    pub(crate) fn slots(&self, id: &str) -> Option<SlotMap> {
+        self.lock().get(id).map(|known| known.slots.clone())
+    }
+
     /// The service has heard of a session.
     pub(crate) fn touch(&self, id: &str, now_ms: u64) {
         if let Some(known) = self.lock().get_mut(id) {

@@ -1,7 +1,7 @@
-//! SQL through an instance: post it, ask until it has ended, learn how.
+//! SQL through an instance: post it, ask until it has ended, learn how, read what it has found.
 //!
-//! Used by `tunnel/upsert.rs` for partitions and by `catalog.rs`. Invariant: only a statement that
-//! the service reports as successful is done.
+//! Used by `tunnel/upsert.rs` for partitions, by `catalog.rs` and by `doctor/`. Invariant: only a
+//! statement that the service reports as successful is done.
 
 use bytes::Bytes;
 use http::Method;
@@ -20,6 +20,41 @@ use crate::tunnel::xml;
 
 /// Runs one statement to its end.
 pub(crate) async fn run(endpoint: &Endpoint, text: &str) -> Verdict {
+    match instance_of(endpoint, text).await {
+        Ok(id) => settle(endpoint, &id).await,
+        Err(verdict) => verdict,
+    }
+}
+
+/// A row of a query's result, as text; none is null.
+pub(crate) type TextRow = Vec<Option<String>>;
+
+/// Runs one query to its end, and reads the few rows that it finds.
+pub(crate) async fn rows(endpoint: &Endpoint, text: &str) -> Result<Vec<TextRow>, Verdict> {
+    let id = instance_of(endpoint, text).await?;
+    match settle(endpoint, &id).await {
+        Verdict::Done(_) => {}
+        verdict => return Err(verdict),
+    }
+    let root = instance(endpoint, &id, "result").await.map_err(Verdict::InDoubt)?;
+    let result = root.find("Result").map(|result| result.text.as_str()).unwrap_or_default();
+    parse_rows(result).map_err(Verdict::InDoubt)
+}
+
+/// The rows after the header.
+fn parse_rows(text: &str) -> Result<Vec<TextRow>, String> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| format!("the result is garbled: {error}"))?;
+        let value = |text: &str| (text != NULL).then(|| String::from(text));
+        rows.push(record.iter().map(value).collect());
+    }
+    Ok(rows)
+}
+
+/// Posts one statement; answers the id of what runs it.
+async fn instance_of(endpoint: &Endpoint, text: &str) -> Result<String, Verdict> {
     let request = Request::new(Method::POST, endpoint.project_path("/instances"))
         .header("content-type", "application/xml")
         .body(job(text));
@@ -29,11 +64,11 @@ pub(crate) async fn run(endpoint: &Endpoint, text: &str) -> Verdict {
         location.rsplit('/').next().filter(|id| is_id(id)).map(String::from)
     });
     match (judge(answer), location) {
-        (Verdict::Done(_), Some(id)) => settle(endpoint, &id).await,
+        (Verdict::Done(_), Some(id)) => Ok(id),
         (Verdict::Done(_), None) => {
-            Verdict::InDoubt(String::from("the service gave the SQL instance no id"))
+            Err(Verdict::InDoubt(String::from("the service gave the SQL instance no id")))
         }
-        (verdict, _) => verdict,
+        (verdict, _) => Err(verdict),
     }
 }
 
@@ -106,7 +141,23 @@ fn job(text: &str) -> String {
     )
 }
 
+/// How the service writes null in a result.
+const NULL: &str = "\\N";
 const FIRST_WAIT_MS: u64 = 20;
 const LAST_WAIT_MS: u64 = 1000;
 /// DDL takes seconds; five minutes are beyond any queue.
 const STATEMENT_MS_MAX: u64 = 300_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_read_with_its_nulls_and_its_quotes() {
+        let rows = parse_rows("\"id\",\"v\"\n1,\"a,\"\"b\"\"\"\n2,\\N\n").expect("valid");
+        let text = |text: &str| Some(String::from(text));
+        assert_eq!(rows, [vec![text("1"), text("a,\"b\"")], vec![text("2"), None]]);
+        assert_eq!(parse_rows("").expect("no header, no rows"), Vec::<TextRow>::new());
+        assert!(parse_rows("a,b\n1\n").is_err());
+    }
+}

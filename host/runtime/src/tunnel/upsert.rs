@@ -312,6 +312,16 @@ impl Tunnel {
         Ok(outcome)
     }
 
+    /// Which worker takes which bucket of a session.
+    pub(crate) fn slots(&self, session: &SessionRef) -> Option<SlotMap> {
+        self.sessions.slots(&session.id.0)
+    }
+
+    /// Lets packs go to a session that has ended, as a late copy of one would: for the doctor.
+    pub(crate) fn go_on_with(&self, session: &SessionRef, slots: SlotMap) {
+        self.sessions.learn(&session.id.0, &session.partition, slots, self.now_ms());
+    }
+
     fn session_request(&self, method: Method, session: &SessionRef) -> Option<Request> {
         let request = self.request(method, &[("upsertid", session.id.0.clone())]);
         let request = match self.sessions.route(&session.id.0, 0) {

@@ -37,33 +37,42 @@ impl Node {
 pub(crate) fn parse(text: &str) -> Result<Node, String> {
     let mut reader = Reader::from_str(text);
     let mut open = vec![Node::default()];
+    // Whether the text of an open element is to be kept as it is, blanks at its ends included.
+    let mut exact = vec![false];
     let mut nodes = 0;
     loop {
         let event = reader.read_event().map_err(|error| error.to_string())?;
+        let is_full = open.len() >= DEPTH_MAX || nodes >= NODES_MAX;
         let top = open.last_mut().ok_or("an element ends that did not begin")?;
         match event {
+            Event::Start(_) | Event::Empty(_) if is_full => {
+                return Err(String::from("too many elements"));
+            }
             Event::Start(start) => {
                 nodes += 1;
-                if open.len() >= DEPTH_MAX || nodes >= NODES_MAX {
-                    return Err(String::from("too many elements"));
-                }
                 let name = String::from_utf8_lossy(start.local_name().as_ref()).into_owned();
                 open.push(Node { name, ..Node::default() });
+                exact.push(false);
             }
             Event::Empty(start) => {
+                nodes += 1;
                 let name = String::from_utf8_lossy(start.local_name().as_ref()).into_owned();
                 top.children.push(Node { name, ..Node::default() });
             }
             Event::End(_) => {
-                let node = open.pop().ok_or("an element ends that did not begin")?;
+                let mut node = open.pop().ok_or("an element ends that did not begin")?;
+                if exact.pop() == Some(false) {
+                    node.text = String::from(node.text.trim());
+                }
                 let parent = open.last_mut().ok_or("an element ends that did not begin")?;
                 parent.children.push(node);
             }
             Event::Text(part) => {
-                top.text += part.decode().map_err(|error| error.to_string())?.trim();
+                top.text += &part.decode().map_err(|error| error.to_string())?;
             }
             Event::CData(part) => {
                 top.text += &part.decode().map_err(|error| error.to_string())?;
+                *exact.last_mut().ok_or("a section is outside of any element")? = true;
             }
             Event::GeneralRef(reference) => top.text.push(character(&reference)?),
             Event::Eof => break,
@@ -102,11 +111,10 @@ mod tests {
 
     #[test]
     fn texts_sections_and_entities_are_read() {
-        let root =
-            parse("<?xml version=\"1.0\"?>\n<a><b>x &amp; &#65;</b><c><![CDATA[{<}]]></c><d/></a>");
-        let root = root.expect("well-formed");
-        assert_eq!(root.child("b").map(|node| node.text.as_str()), Some("x&A"));
-        assert_eq!(root.find("c").map(|node| node.text.as_str()), Some("{<}"));
+        let text = "<a><b> x &amp; &#65;\n</b><c><![CDATA[{<} ]]></c><d/></a>";
+        let root = parse(&format!("<?xml version=\"1.0\"?>\n{text}")).expect("well-formed");
+        assert_eq!(root.child("b").map(|node| node.text.as_str()), Some("x & A"));
+        assert_eq!(root.find("c").map(|node| node.text.as_str()), Some("{<} "));
         assert!(root.child("d").is_some());
     }
 
@@ -115,5 +123,6 @@ mod tests {
         for text in ["", "<a>", "</a>", "<a></b>", "<a>&evil;</a>", &"<a>".repeat(100)] {
             assert!(parse(text).is_err(), "{text}");
         }
+        assert!(parse(&format!("<a>{}</a>", "<b/>".repeat(NODES_MAX))).is_err());
     }
 }
