@@ -23,7 +23,8 @@ fn a_commit_during_which_the_server_dies_is_done_once() {
             scene.world.fault(Call::Commit, "\"nth\": 1", &fault)?;
             let world = scene.world.clone();
             let (attempt, restarted) = futures::join!(scene.attempt(), world.restart_after_crash());
-            (attempt?, restarted?);
+            attempt?;
+            restarted?;
             scene.expect_attempts(Call::Commit, &["lost", "200"])?;
             // Of the first commit the new server found the record, or wrote it.
             scene.expect_commits(if record == "before" { 2 } else { 1 })?;

@@ -64,7 +64,8 @@ fn what_was_never_sent_is_sent_when_the_service_is_back() {
             world.thaw();
             Ok::<_, anyhow::Error>(())
         });
-        (committed?, back?);
+        committed?;
+        back?;
         scene.go_on().await?;
         scene.expect_attempts(Call::Commit, &["not sent", "200"])?;
         scene.expect_fold(ROUNDS, 0).await

@@ -9,7 +9,6 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, ensure};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use upsert_sink::components::{SystemDisk, SystemEntropy};
 use upsert_sink::{Checkpoint, Components, Error, ErrorKind, Plugin, RowKind, Settings, Sink};
 
 use crate::components::{Attempt, Call, End};
@@ -95,8 +94,7 @@ impl Scene {
         let builder = Sink::builder(plugin, settings).components(Components {
             clock: Arc::clone(&self.world.clock) as _,
             transport: Arc::clone(&self.world.wire) as _,
-            disk: Arc::new(SystemDisk),
-            entropy: Arc::new(SystemEntropy),
+            ..Components::system()
         });
         let builder = builder.schema(batch(0).0.schema()).restore(restore);
         self.sink = Some(self.world.rush(builder.open()).await?);

@@ -16,7 +16,8 @@ use support::TABLE;
 use support::assert_refused;
 use support::report;
 
-/// A server on the place's data, and its endpoint. It is killed when it is dropped.
+/// A server on the place's data, and its endpoint. It is killed when it is dropped. Nobody reads on
+/// after its first line, which must not end it.
 struct Server {
     child: Child,
     endpoint: String,

@@ -151,6 +151,18 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "InvalidPartitionSpec", message)
     }
 
+    pub(crate) fn invalid_columns(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "InvalidColumnSpec", message)
+    }
+
+    pub(crate) fn invalid_range(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "InvalidRowRange", message)
+    }
+
+    pub(crate) fn malformed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "MalformedXML", message)
+    }
+
     pub(crate) fn corrupted(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "CorruptedDataStream", message)
     }
@@ -172,6 +184,20 @@ impl Refusal {
     /// The request is signed for another time. The code is spelled as the vendor spells it.
     pub(crate) fn skewed(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "RequestTimeTooSkewd", message)
+    }
+
+    /// A state that a thing cannot be brought into.
+    pub(crate) fn state(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "InvalidStateSetting", message)
+    }
+
+    /// A job that cannot give what is asked of it.
+    pub(crate) fn instance(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub(crate) fn too_many(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "QPSExceeded", message)
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {
@@ -229,14 +255,14 @@ pub(crate) fn error_body(
                 "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code>\
                  <Message>{}</Message><RequestId>{request_id}</RequestId>\
                  <HostId>localhost</HostId></Error>",
-                quick_xml::escape::escape(printable(message)),
+                crate::xml::escaped(&printable(message)),
             );
             (text, "application/xml")
         }
     }
 }
 
-/// Text that XML can hold: of control characters it knows only three.
+/// Text without control characters, which a client may have sent and a terminal would obey.
 fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {
@@ -251,7 +277,10 @@ fn printable(text: &str) -> String {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self::internal(error.to_string())
+        match error {
+            Error::Query(message) => Self::invalid(message),
+            error => Self::internal(error.to_string()),
+        }
     }
 }
 

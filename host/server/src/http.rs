@@ -11,12 +11,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::Either;
 use futures::future::select;
 use http::Response;
 use http_body_util::BodyExt;
 use http_body_util::Limited;
-use hyper::body::Body;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -28,7 +30,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
 
-use self::body::AnswerBody;
+use self::body::CutBody;
+use crate::body::Body;
 use crate::components::Clock;
 use crate::components::ClockTimer;
 use crate::error::Error;
@@ -165,11 +168,14 @@ async fn serve_connection(
     }
 }
 
+/// Bytes that are there, bytes that are still read, or some of those announced.
+pub(crate) type HttpBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
 /// The answer; an error ends the connection without one.
 async fn answer(
     mut request: http::Request<Incoming>,
     limits: &Limits,
-) -> Result<Response<AnswerBody>, Severed> {
+) -> Result<Response<HttpBody>, Severed> {
     let met = limits.service.meet(request.method(), request.uri());
     if let Some(bytes) = met.as_ref().and_then(|met| met.request_bytes()) {
         limits.service.count_cut_request();
@@ -180,7 +186,7 @@ async fn answer(
     head.extensions.insert(met);
     let max = limits.body_bytes_max;
     if usize::try_from(body.size_hint().lower()).is_ok_and(|declared| declared > max) {
-        return Ok(limits.service.refuse_large_body().map(AnswerBody::whole));
+        return Ok(limits.service.refuse_large_body().map(Body::into_http));
     }
     // A body of unknown length counts as the largest.
     let declared = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
@@ -190,16 +196,16 @@ async fn answer(
     let body = match select(pin!(body), limits.clock.sleep(BODY_TIMEOUT)).await {
         Either::Left((Ok(body), _)) => body.to_bytes(),
         Either::Left((Err(error), _)) if error.is::<http_body_util::LengthLimitError>() => {
-            return Ok(limits.service.refuse_large_body().map(AnswerBody::whole));
+            return Ok(limits.service.refuse_large_body().map(Body::into_http));
         }
         Either::Left((Err(_), _)) | Either::Right(_) => {
-            return Ok(limits.service.refuse_slow_body().map(AnswerBody::whole));
+            return Ok(limits.service.refuse_slow_body().map(Body::into_http));
         }
     };
-    let response = limits.service.respond(http::Request::from_parts(head, body)).await;
+    let response = limits.service.answer(http::Request::from_parts(head, body)).await;
     match response.extensions().get::<Severed>().copied() {
-        None => Ok(response.map(AnswerBody::whole)),
-        Some(Severed::After(bytes)) => Ok(response.map(|body| AnswerBody::cut(&body, bytes))),
+        None => Ok(response.map(Body::into_http)),
+        Some(Severed::After(bytes)) => Ok(response.map(|body| CutBody::of(body, bytes))),
         Some(severed @ Severed::Unanswered) => Err(severed),
     }
 }

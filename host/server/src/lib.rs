@@ -7,7 +7,9 @@
 //! commit's way**: `route/upsert` closes the session, `table/commit` writes its rows to a Parquet
 //! file (`table/delta`) and puts it, together with other commits that wait, into one record of the
 //! commit log (`table/log`). **A query's way**: `sql/select` plans it over `table/provider`, which
-//! streams the merged rows of each partition (`table/merge`).
+//! streams the merged rows of each partition (`table/merge`); a client's query comes as a job
+//! (`route/instance`, `sql/job`), its rows are kept on disk (`result/kept`) and read back through
+//! `route/download`.
 //!
 //! Invariant: what was acknowledged survives any crash; rows are visible when their commit's log
 //! record is durable, and not before. Time, chance and disk come in through [`components`], so the
@@ -42,7 +44,9 @@
 //! ```
 
 mod auth;
+mod body;
 pub mod components;
+mod download;
 mod error;
 mod fault;
 mod http;
@@ -50,6 +54,7 @@ mod quota;
 #[doc(hidden)]
 pub mod readers;
 mod request;
+mod result;
 mod route;
 mod server;
 mod service;
@@ -59,6 +64,7 @@ mod spool;
 mod sql;
 mod stats;
 mod table;
+mod xml;
 
 pub use auth::Auth;
 pub use auth::Keys;

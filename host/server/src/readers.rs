@@ -3,10 +3,11 @@
 //! Beside the way of a request, not on it. Invariant: what is told of a statement is all that it
 //! means, so that two texts with the same meaning do the same.
 
-use crate::sql::ddl;
 use crate::sql::ddl::NamedValues;
 use crate::sql::ddl::Statement;
 use crate::sql::ddl::TableName;
+use crate::sql::script;
+use crate::sql::script::Script;
 use crate::table::catalog::Column;
 use crate::table::catalog::TableDefinition;
 
@@ -28,7 +29,10 @@ pub fn ddl(text: &str) -> Result<Vec<Understood>, String> {
         meaning: format!("{statement:?}"),
         sql: spelled(&statement),
     };
-    ddl::parse(text).map(|statements| statements.into_iter().map(understood).collect())
+    match script::parse(text).map_err(|failure| failure.to_string())? {
+        Script::Changes(statements) => Ok(statements.into_iter().map(understood).collect()),
+        Script::Query(_) => Err(String::from("a query changes nothing")),
+    }
 }
 
 fn spelled(statement: &Statement) -> Option<String> {

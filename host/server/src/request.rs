@@ -71,6 +71,11 @@ impl Request {
         value.parse().map(Some).map_err(wrong)
     }
 
+    /// Whether it is about a download session, or wants rows.
+    pub(crate) fn is_download(&self) -> bool {
+        ["downloads", "downloadid", "data"].iter().any(|name| self.parameter(name).is_some())
+    }
+
     /// A header's value, if it is text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -81,6 +86,7 @@ impl Request {
         match self.path.last().map(String::as_str) {
             Some("upserts" | "capabilities" | "stats") => Plane::Tunnel,
             _ if self.path.first().is_some_and(|part| part == crate::fault::ROUTE) => Plane::Tunnel,
+            _ if self.is_download() => Plane::Tunnel,
             _ => Plane::Odps,
         }
     }

@@ -4,8 +4,10 @@
 //! holds no state.
 
 pub(crate) mod capabilities;
+pub(crate) mod download;
 pub(crate) mod fault;
 pub(crate) mod instance;
 pub(crate) mod project;
+pub(crate) mod side;
 pub(crate) mod table;
 pub(crate) mod upsert;

@@ -27,6 +27,7 @@ use crate::session::SessionFacts;
 use crate::settings::ServerSettings;
 use crate::spool;
 use crate::sql::select;
+use crate::sql::select::Readable;
 use crate::stats::OpenSession;
 use crate::stats::Stats;
 use crate::table::catalog::Catalog;
@@ -120,7 +121,9 @@ pub fn query<'a>(dir: &'a Path, sql: &'a str) -> BoxFuture<'a, Result<Vec<Record
     Box::pin(async move {
         let components = Components::system();
         let (directory, catalog) = read(dir, &*components.disk).await?;
-        select::run(&catalog.tables, directory.objects(), sql).await
+        let project = ServerSettings::new(dir).project;
+        let readable = Readable { project, tables: catalog.tables, objects: directory.objects() };
+        select::run(&readable, sql).await
     })
 }
 

@@ -13,6 +13,7 @@ use arrow_array::RecordBatch;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use http::HeaderValue;
 use http::Method;
 use http::Response;
@@ -22,9 +23,11 @@ use object_store::path::Path as ObjectPath;
 use tokio::sync::RwLock;
 use upsert_sink_core::id::Millis;
 
+use crate::body::Body;
 use crate::components::Access;
 use crate::components::Components;
 use crate::components::Directory;
+use crate::download::Downloads;
 use crate::error::Error;
 use crate::error::Plane;
 use crate::error::Refusal;
@@ -36,8 +39,8 @@ use crate::fault::Met;
 use crate::fault::unanswered;
 use crate::quota::QuotaUse;
 use crate::request::Request;
+use crate::result::kept::Results;
 use crate::route;
-use crate::route::instance::SqlInstances;
 use crate::route::upsert::encoding::DecodedBytes;
 use crate::session::Session;
 use crate::session::SessionFacts;
@@ -46,7 +49,9 @@ use crate::session::Status;
 use crate::settings::ServerSettings;
 use crate::spool;
 use crate::spool::Spool;
+use crate::sql::job::Jobs;
 use crate::sql::select;
+use crate::sql::select::Readable;
 use crate::stats::Counters;
 use crate::stats::OpenSession;
 use crate::stats::Stats;
@@ -75,7 +80,9 @@ pub(crate) struct Inner {
     /// Held by every request that was begun.
     busy: Arc<RwLock<()>>,
     pub(crate) decoded_bytes: DecodedBytes,
-    sql_instances: Mutex<SqlInstances>,
+    pub(crate) jobs: Jobs,
+    pub(crate) results: Arc<Results>,
+    downloads: Mutex<Downloads>,
     sessions: Mutex<BTreeMap<String, Arc<Session>>>,
 }
 
@@ -84,7 +91,7 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) content_type: &'static str,
     pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: String,
+    pub(crate) body: Body,
 }
 
 impl Answer {
@@ -101,8 +108,18 @@ impl Answer {
         Self::of("text/plain; charset=utf-8", body.into())
     }
 
-    fn of(content_type: &'static str, body: String) -> Self {
-        Self { status: StatusCode::OK, content_type, headers: Vec::new(), body }
+    /// Rows, as they are read.
+    pub(crate) fn rows(pieces: BoxStream<'static, Result<Bytes, Error>>) -> Self {
+        Self::of("application/octet-stream", Body::Rows(pieces))
+    }
+
+    fn of(content_type: &'static str, body: impl Into<Body>) -> Self {
+        Self { status: StatusCode::OK, content_type, headers: Vec::new(), body: body.into() }
+    }
+
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
     }
 
     pub(crate) fn with_header(mut self, name: &'static str, value: String) -> Self {
@@ -131,6 +148,7 @@ impl Service {
             let (spool, sessions) = recover(&directory, &log, settings, clock.now()).await?;
             let spool = Arc::new(spool);
             delete_orphans(&directory, &log).await?;
+            let results = Arc::new(Results::open(Arc::clone(&directory)).await?);
             let ids = SessionIds::new(&log.catalog().identity);
             let life = Arc::new(Life::new());
             let commits = GroupCommit::new(
@@ -154,19 +172,27 @@ impl Service {
                 life,
                 busy: Arc::default(),
                 decoded_bytes: DecodedBytes::new(settings.body_bytes_max),
-                sql_instances: Mutex::default(),
+                jobs: Jobs::new(),
+                results,
+                downloads: Mutex::default(),
                 sessions: Mutex::new(sessions),
             };
             Ok(Arc::new(Self { inner: Arc::new(inner) }))
         })
     }
 
-    /// Answers a request. Never fails: what goes wrong is an answer too, and an answer that a rule
-    /// of faults withholds has [`Severed`](crate::Severed) among its extensions.
-    pub fn respond<'a>(
+    /// Answers a request, with all of the answer in memory. Never fails: what goes wrong is an
+    /// answer too, and an answer that a rule of faults withholds has
+    /// [`Severed`](crate::Severed) among its extensions.
+    pub fn respond<'a>(&'a self, request: http::Request<Bytes>) -> BoxFuture<'a, Response<Bytes>> {
+        Box::pin(async move { self.inner.gathered(self.answer(request).await).await })
+    }
+
+    /// As `respond`, but rows are read while the answer is sent.
+    pub(crate) fn answer<'a>(
         &'a self,
         mut request: http::Request<Bytes>,
-    ) -> BoxFuture<'a, Response<Bytes>> {
+    ) -> BoxFuture<'a, Response<Body>> {
         Box::pin(async move {
             let met = match request.extensions_mut().remove::<Option<Met>>() {
                 Some(met) => met,
@@ -178,10 +204,10 @@ impl Service {
             let answer = tokio::spawn(async move {
                 let _busy = busy;
                 if inner.life.is_over() {
-                    return unanswered();
+                    return unanswered().map(Body::Whole);
                 }
                 let answer = inner.respond(request, met).await;
-                if inner.life.is_over() { unanswered() } else { answer }
+                if inner.life.is_over() { unanswered().map(Body::Whole) } else { answer }
             });
             answer.await.unwrap_or_else(|_| {
                 let id = self.inner.request_id();
@@ -200,17 +226,17 @@ impl Service {
     }
 
     /// Answers a request whose body was not even read.
-    pub(crate) fn refuse_large_body(&self) -> Response<Bytes> {
+    pub(crate) fn refuse_large_body(&self) -> Response<Body> {
         self.refuse(self.inner.too_large())
     }
 
     /// Answers a request whose body did not come.
-    pub(crate) fn refuse_slow_body(&self) -> Response<Bytes> {
+    pub(crate) fn refuse_slow_body(&self) -> Response<Body> {
         let message = "the body of the request did not come in time, or not whole; send it again";
         self.refuse(Refusal::too_slow(message))
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
+    fn refuse(&self, refusal: Refusal) -> Response<Body> {
         self.inner.counters.count_request();
         self.inner.counters.count_refusal();
         rendered(Err(refusal), Plane::Tunnel, &self.inner.request_id())
@@ -258,10 +284,7 @@ impl Service {
     ///
     /// Errors: `Query` for SQL that is wrong or no SELECT.
     pub fn query<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<Vec<RecordBatch>, Error>> {
-        Box::pin(async move {
-            let tables = self.inner.log.catalog().tables.clone();
-            select::run(&tables, self.inner.directory.objects(), sql).await
-        })
+        Box::pin(async move { select::run(&self.inner.readable(), sql).await })
     }
 }
 
@@ -273,19 +296,32 @@ impl std::fmt::Debug for Service {
 
 impl Inner {
     /// The route's answer, or what a fault makes of it.
-    async fn respond(&self, request: http::Request<Bytes>, met: Option<Met>) -> Response<Bytes> {
+    async fn respond(&self, request: http::Request<Bytes>, met: Option<Met>) -> Response<Body> {
         let id = self.request_id();
         let Some(met) = met else { return self.carry_out(request, id).await };
         let asked = Asked { plane: fault_plane(&request), id: id.clone() };
         if let Some(answer) = met.before(self, &asked).await {
             self.counters.count_request();
-            return answer;
+            return answer.map(Body::Whole);
         }
-        let answer = self.carry_out(request, id).await;
-        met.after(self, &asked, answer).await
+        // A rule acts on an answer as a whole.
+        let answer = self.gathered(self.carry_out(request, id).await).await;
+        met.after(self, &asked, answer).await.map(Body::Whole)
     }
 
-    async fn carry_out(&self, request: http::Request<Bytes>, id: String) -> Response<Bytes> {
+    async fn gathered(&self, answer: Response<Body>) -> Response<Bytes> {
+        let (head, body) = answer.into_parts();
+        match body.gather().await {
+            Ok(body) => Response::from_parts(head, body),
+            Err(error) => {
+                let id = self.request_id();
+                let (head, _) = rendered(Err(error.into()), Plane::Tunnel, &id).into_parts();
+                Response::from_parts(head, Bytes::new())
+            }
+        }
+    }
+
+    async fn carry_out(&self, request: http::Request<Bytes>, id: String) -> Response<Body> {
         let admitted = self.settings.auth.admit(&request, self.now());
         let request = match Request::new(request) {
             Ok(request) => request,
@@ -316,7 +352,7 @@ impl Inner {
     }
 
     /// Answers who may not ask, with the time that he should have signed for.
-    fn refuse_unknown(&self, refusal: Refusal, plane: Plane, id: &str) -> Response<Bytes> {
+    fn refuse_unknown(&self, refusal: Refusal, plane: Plane, id: &str) -> Response<Body> {
         self.counters.count_request();
         self.counters.count_refusal();
         tracing::info!(request_id = id, message = refusal.message, "not let in");
@@ -335,30 +371,61 @@ impl Inner {
         match (&request.method, path) {
             (&Method::GET, ["healthz" | "readyz"]) => Ok(Answer::text("ok")),
             (&Method::GET, ["capabilities"]) => Ok(route::capabilities::describe(&self.settings)),
-            (method, ["projects", project, rest @ ..]) => {
+            (&Method::GET, ["tenants"]) => Ok(route::side::tenant(self)),
+            (&Method::GET, ["logview" | "webconsole", "host"]) => {
+                Ok(route::side::web_host(self, request))
+            }
+            (&Method::GET, ["projects"]) => Ok(route::project::list(self)),
+            (_, ["projects", project, rest @ ..]) => {
                 self.check_project(project)?;
-                match (method, rest) {
-                    (&Method::GET, []) => Ok(route::project::describe(self)),
-                    (&Method::GET, ["tunnel"]) => Ok(route::project::tunnel(self, request)),
-                    (&Method::POST, ["instances"]) => route::instance::create(self, request).await,
-                    (&Method::GET, ["instances", id]) => route::instance::show(self, request, id),
-                    (_, ["schemas", schema, rest @ ..]) => {
-                        check_schema(schema)?;
-                        self.table_route(request, rest).await
-                    }
-                    (_, rest) => self.table_route(request, rest).await,
+                if let Some(schema) = request.parameter("curr_schema") {
+                    self.check_schema(schema)?;
                 }
+                self.project_route(request, rest).await
             }
             (_, path) => Err(unknown(request, path)),
         }
     }
 
+    async fn project_route(&self, request: &Request, path: &[&str]) -> Result<Answer, Refusal> {
+        match (&request.method, path) {
+            (&Method::GET, []) => Ok(route::project::describe(self)),
+            (&Method::GET, ["tunnel"]) => Ok(route::project::tunnel(self, request)),
+            (&Method::POST, ["authorization"]) => route::side::authorize(request),
+            (&Method::PUT, ["logs"]) => Ok(Answer::text("")),
+            (&Method::POST, ["instances"]) => route::instance::create(self, request).await,
+            (&Method::GET, ["instances"]) => Ok(route::instance::list(self)),
+            (_, ["instances", id]) if request.is_download() => {
+                route::download::of_instance(self, request, id).await
+            }
+            (&Method::GET, ["instances", id]) => route::instance::show(self, request, id).await,
+            (&Method::PUT, ["instances", id]) => route::instance::stop(self, request, id),
+            (_, ["schemas", schema, rest @ ..]) => {
+                self.check_schema(schema)?;
+                self.table_route(request, rest).await
+            }
+            (_, rest) => self.table_route(request, rest).await,
+        }
+    }
+
     async fn table_route(&self, request: &Request, path: &[&str]) -> Result<Answer, Refusal> {
         match (&request.method, path) {
-            (&Method::GET, ["tables"]) => Ok(route::table::list(self)),
+            (&Method::GET, ["tables"]) => route::table::list(self, request),
+            (_, ["tables", table]) if request.is_download() => {
+                route::download::of_table(self, request, table).await
+            }
             (&Method::GET, ["tables", table]) => route::table::show(self, request, table),
             (_, ["tables", table, "upserts"]) => route::upsert::respond(self, request, table).await,
             (_, path) => Err(unknown(request, path)),
+        }
+    }
+
+    /// What a query reads that begins now.
+    pub(crate) fn readable(&self) -> Readable {
+        Readable {
+            project: self.settings.project.clone(),
+            tables: self.log.catalog().tables.clone(),
+            objects: self.directory.objects(),
         }
     }
 
@@ -368,7 +435,7 @@ impl Inner {
     }
 
     fn check_project(&self, project: &str) -> Result<(), Refusal> {
-        if project == self.settings.project {
+        if project.eq_ignore_ascii_case(&self.settings.project) {
             return Ok(());
         }
         let message = format!(
@@ -376,6 +443,17 @@ impl Inner {
             self.settings.project
         );
         Err(Refusal::no_such("NoSuchProject", message))
+    }
+
+    /// Only the schema that every project has, which some clients call by the project's name.
+    pub(crate) fn check_schema(&self, schema: &str) -> Result<(), Refusal> {
+        let names = ["default", &self.settings.project];
+        if names.iter().any(|name| schema.eq_ignore_ascii_case(name)) {
+            return Ok(());
+        }
+        let message =
+            format!("there is no schema {schema}; this server has only the schema default");
+        Err(Refusal::no_such("NoSuchSchema", message))
     }
 
     fn stats_answer(&self) -> Answer {
@@ -394,8 +472,13 @@ impl Inner {
         self.sessions.lock().expect("no holder panics")
     }
 
-    pub(crate) fn sql_instances(&self) -> MutexGuard<'_, SqlInstances> {
-        self.sql_instances.lock().expect("no holder panics")
+    pub(crate) fn downloads(&self) -> MutexGuard<'_, Downloads> {
+        self.downloads.lock().expect("no holder panics")
+    }
+
+    /// An id that nobody guesses by accident.
+    pub(crate) fn new_id(&self) -> String {
+        format!("{:013}{:016x}", self.now().0, self.components.entropy.draw())
     }
 
     fn request_id(&self) -> String {
@@ -409,15 +492,6 @@ fn fault_plane(request: &http::Request<Bytes>) -> Plane {
     if is_of_tunnel { Plane::Tunnel } else { Plane::Odps }
 }
 
-/// Only the schema that every project has.
-pub(crate) fn check_schema(schema: &str) -> Result<(), Refusal> {
-    if schema.eq_ignore_ascii_case("default") {
-        return Ok(());
-    }
-    let message = format!("there is no schema {schema}; this server has only the schema default");
-    Err(Refusal::no_such("NoSuchSchema", message))
-}
-
 fn unknown(request: &Request, path: &[&str]) -> Refusal {
     let message = format!(
         "{} /{} is not supported by this server; /capabilities says what is",
@@ -427,12 +501,12 @@ fn unknown(request: &Request, path: &[&str]) -> Refusal {
     Refusal::no_such("NoSuchResource", message)
 }
 
-fn rendered(answer: Result<Answer, Refusal>, plane: Plane, id: &str) -> Response<Bytes> {
+fn rendered(answer: Result<Answer, Refusal>, plane: Plane, id: &str) -> Response<Body> {
     let answer = answer.unwrap_or_else(|refusal| {
         let (body, content_type) = refusal.render(plane, id);
-        Answer { status: refusal.status, content_type, headers: Vec::new(), body }
+        Answer::of(content_type, body).with_status(refusal.status)
     });
-    let mut response = Response::new(Bytes::from(answer.body));
+    let mut response = Response::new(answer.body);
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));

@@ -13,6 +13,8 @@ use serde::Deserialize;
 use serde::Serialize;
 use tokio::sync::Notify;
 use upsert_sink_core::id::Millis;
+use upsert_sink_core::schema::ColumnType;
+use upsert_sink_core::schema::TableSchema;
 
 use crate::error::Refusal;
 
@@ -27,9 +29,24 @@ pub(crate) struct SessionFacts {
     pub(crate) created_ms: u64,
     pub(crate) lifecycle_hours: u32,
     pub(crate) slots: u32,
+    /// How many columns the table had: packs number their fields by it. Columns are only ever
+    /// added at the end.
+    #[serde(default = "all_columns")]
+    pub(crate) columns: usize,
+}
+
+fn all_columns() -> usize {
+    usize::MAX
 }
 
 impl SessionFacts {
+    /// The types of the columns that packs of this session have.
+    pub(crate) fn column_types(&self, table: &TableSchema) -> Vec<ColumnType> {
+        let mut types = table.column_types();
+        types.truncate(self.columns);
+        types
+    }
+
     /// When the session may be dropped.
     pub(crate) fn ends_ms(&self) -> u64 {
         self.created_ms.saturating_add(u64::from(self.lifecycle_hours) * HOUR_MS)
@@ -288,6 +305,7 @@ mod tests {
             created_ms: 0,
             lifecycle_hours: 1,
             slots: 1,
+            columns: 1,
         };
         Session::new(facts, Status::Normal, vec![])
     }

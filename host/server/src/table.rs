@@ -12,5 +12,6 @@ pub(crate) mod log;
 pub(crate) mod merge;
 pub(crate) mod partition;
 pub(crate) mod provider;
+pub(crate) mod prune;
 pub(crate) mod reader;
 pub(crate) mod rows;

@@ -2,9 +2,9 @@
 //!
 //! `encode` writes here, column by column: the checksums of neighbouring rows do not wait for each
 //! other, as those of neighbouring columns do, and what is known of a column is looked up once a
-//! block. `writer` takes the records from here row by row. Invariant: the bytes of a row stay within
-//! its own stretch of the array; a row that might not fit there, or that breaks a rule, is left to
-//! the plain way and shows no record.
+//! block. `writer` takes the records from here row by row. Invariant: the bytes of a row stay
+//! within its own stretch of the array; a row that might not fit there, or that breaks a rule, is
+//! left to the plain way and shows no record.
 
 use alloc::boxed::Box;
 

@@ -1,9 +1,9 @@
 //! Writes records straight from a batch: the hot path.
 //!
 //! Rows come from `bucket` and their records go to `buffer`. They are written in blocks, column by
-//! column (`block`, `step`); a row that a block leaves out, because it is large or breaks a rule, is
-//! written or refused the plain way. Invariant: for the same values both ways write the same bytes
-//! and checksum as `encode_values`, and a row that breaks a rule leaves nothing behind.
+//! column (`block`, `step`); a row that a block leaves out, because it is large or breaks a rule,
+//! is written or refused the plain way. Invariant: for the same values both ways write the same
+//! bytes and checksum as `encode_values`, and a row that breaks a rule leaves nothing behind.
 //!
 //! How bytes move is told in `bytes`.
 

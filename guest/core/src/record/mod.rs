@@ -23,7 +23,7 @@ pub use decimal::{decimal_text, parse_decimal};
 pub use decode::{DecodedRecord, decode_pack};
 pub use encode::RecordEncoder;
 pub use value::Value;
-pub use value_encode::{encode_values, pack_trailer};
+pub use value_encode::{encode_row, encode_values, pack_trailer, stream_trailer};
 
 pub(crate) use convert::table_value;
 

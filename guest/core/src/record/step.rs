@@ -2,9 +2,9 @@
 //!
 //! `encode` makes a step for each column at open and walks through them for each block of rows.
 //! Everything that can be known at open is: tag, constant bytes and checksums, the longest form.
-//! Invariant: for the same values it writes the same bytes and checksum as `encode_values`; no value
-//! takes more room than `bytes_max` says, but for the bytes of texts and nested values, which are
-//! measured first.
+//! Invariant: for the same values it writes the same bytes and checksum as `encode_values`; no
+//! value takes more room than `bytes_max` says, but for the bytes of texts and nested values, which
+//! are measured first.
 
 use alloc::string::String;
 use alloc::vec;

@@ -22,6 +22,42 @@ pub fn encode_values(
     op: Op,
     out: &mut Vec<u8>,
 ) -> u32 {
+    let mut crc = push_fields(columns, values, out);
+    let after = columns.len() as u32;
+    push_varint(out, u64::from(wire::tag(after + wire::OPERATION, wire::VARINT)));
+    push_varint(out, zigzag(i64::from(op.letter())));
+    crc = crc.tagged(after + wire::OPERATION, u64::from(op.letter()));
+    push_varint(out, u64::from(wire::tag(after + wire::VALUE_COLUMNS, wire::DELIMITED)));
+    push_varint(out, 0);
+    end_record(crc.word(after + wire::VALUE_COLUMNS), out)
+}
+
+/// Appends one row as a download has it: a record that does not say what it does to its key.
+/// Returns its checksum.
+///
+/// Panics as `encode_values` does.
+pub fn encode_row(columns: &[ColumnType], values: &[Option<Value>], out: &mut Vec<u8>) -> u32 {
+    let crc = push_fields(columns, values, out);
+    end_record(crc, out)
+}
+
+/// Appends what ends a pack: the number of its records and the checksum of their checksums, in
+/// order.
+pub fn pack_trailer(record_crcs: impl Iterator<Item = u32>, count: u32, out: &mut Vec<u8>) {
+    let crc = record_crcs.fold(Crc::START, Crc::word).finish();
+    stream_trailer(crc, i64::from(count), out);
+}
+
+/// The same for a stream whose records are not all in memory: `crc` is the checksum of their
+/// checksums, each as four bytes, lowest first.
+pub fn stream_trailer(crc: u32, count: i64, out: &mut Vec<u8>) {
+    push_varint(out, u64::from(wire::tag(wire::COUNT, wire::VARINT)));
+    push_varint(out, zigzag(count));
+    push_varint(out, u64::from(wire::tag(wire::CHECKSUM, wire::VARINT)));
+    push_varint(out, u64::from(crc));
+}
+
+fn push_fields(columns: &[ColumnType], values: &[Option<Value>], out: &mut Vec<u8>) -> Crc {
     assert_eq!(columns.len(), values.len(), "a record has one value for each column");
     let mut crc = Crc::START;
     for (index, (column, value)) in columns.iter().zip(values).enumerate() {
@@ -31,26 +67,14 @@ pub fn encode_values(
         push_varint(out, u64::from(wire::tag(number, wire::wire_type(column))));
         crc = push_value(crc.word(number), column, value, out);
     }
-    let after = columns.len() as u32;
-    push_varint(out, u64::from(wire::tag(after + wire::OPERATION, wire::VARINT)));
-    push_varint(out, zigzag(i64::from(op.letter())));
-    crc = crc.tagged(after + wire::OPERATION, u64::from(op.letter()));
-    push_varint(out, u64::from(wire::tag(after + wire::VALUE_COLUMNS, wire::DELIMITED)));
-    push_varint(out, 0);
-    let crc = crc.word(after + wire::VALUE_COLUMNS).finish();
-    push_varint(out, u64::from(wire::tag(wire::END_RECORD, wire::VARINT)));
-    push_varint(out, u64::from(crc));
     crc
 }
 
-/// Appends what ends a pack: the number of its records and the checksum of their checksums, in
-/// order.
-pub fn pack_trailer(record_crcs: impl Iterator<Item = u32>, count: u32, out: &mut Vec<u8>) {
-    let crc = record_crcs.fold(Crc::START, Crc::word).finish();
-    push_varint(out, u64::from(wire::tag(wire::COUNT, wire::VARINT)));
-    push_varint(out, zigzag(i64::from(count)));
-    push_varint(out, u64::from(wire::tag(wire::CHECKSUM, wire::VARINT)));
+fn end_record(crc: Crc, out: &mut Vec<u8>) -> u32 {
+    let crc = crc.finish();
+    push_varint(out, u64::from(wire::tag(wire::END_RECORD, wire::VARINT)));
     push_varint(out, u64::from(crc));
+    crc
 }
 
 /// Appends a value without its tag and adds it to the checksum. It fits its column.

@@ -91,14 +91,12 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             "project": local::PROJECT,
             "data": arguments.data,
         }))?,
-        ReportForm::Text => {
-            println!(
-                "serving {} at {endpoint}, project {}",
-                arguments.data.display(),
-                local::PROJECT
-            );
-            println!("stop with Ctrl-C");
-        }
+        // Nobody need go on reading: a server is no less one for that.
+        ReportForm::Text => report::print(&format!(
+            "serving {} at {endpoint}, project {}\nstop with Ctrl-C\n",
+            arguments.data.display(),
+            local::PROJECT
+        ))?,
     }
     tokio::select! {
         () = stop.requested() => Ok(server.shutdown().await?),

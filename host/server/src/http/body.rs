@@ -8,34 +8,41 @@ use std::task::Context;
 use std::task::Poll;
 
 use bytes::Bytes;
-use hyper::body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Body as HyperBody;
 use hyper::body::Frame;
 use hyper::body::SizeHint;
 
+use super::HttpBody;
+use crate::body::Body;
 use crate::fault::Severed;
 
 /// Bytes of an answer, and how many of those announced never come.
 #[derive(Debug)]
-pub(super) struct AnswerBody {
+pub(super) struct CutBody {
     rest: Bytes,
     missing: u64,
     flushed: bool,
 }
 
-impl AnswerBody {
-    pub(super) fn whole(bytes: Bytes) -> Self {
-        Self { rest: bytes, missing: 0, flushed: false }
+impl CutBody {
+    /// The first `kept` bytes of an answer. A rule leaves none that is still read.
+    pub(super) fn of(body: Body, kept: usize) -> HttpBody {
+        match body {
+            Body::Whole(bytes) => Self::cut(&bytes, kept).map_err(Into::into).boxed_unsync(),
+            rows @ Body::Rows(_) => rows.into_http(),
+        }
     }
 
     /// The first `kept` bytes.
-    pub(super) fn cut(bytes: &Bytes, kept: usize) -> Self {
+    fn cut(bytes: &Bytes, kept: usize) -> Self {
         let kept = kept.min(bytes.len());
         let missing = (bytes.len() - kept).max(1) as u64;
         Self { rest: bytes.slice(..kept), missing, flushed: false }
     }
 }
 
-impl Body for AnswerBody {
+impl HyperBody for CutBody {
     type Data = Bytes;
     type Error = Severed;
 

@@ -20,11 +20,20 @@ pub(crate) fn describe(settings: &ServerSettings) -> Answer {
             "upsert": ["create", "reload", "put", "commit", "abort"],
             "content_encoding": ["none", "deflate", "x-snappy-framed", "x-lz4-frame", "zstd"],
             "hasher": ["default"],
-            "statements": ["CREATE TABLE", "ALTER TABLE ADD PARTITION", "DROP TABLE"],
+            "statements": [
+                "CREATE TABLE", "ALTER TABLE ADD PARTITION", "ALTER TABLE ADD COLUMNS",
+                "TRUNCATE TABLE", "DROP TABLE", "SELECT",
+            ],
+            "instances": ["create", "status", "result", "source"],
+            "download": ["table", "instance"],
+            "download_format": ["records"],
+            "result_text_rows_max": 10_000,
+            "clients": ["PyODPS 0.13.2", "odps-sdk-core 0.57.1-public", "odps-jdbc 3.4.2"],
             "partial_update": false,
             "compaction": false,
             "time_travel": false,
-            "download": false,
+            "interactive_sessions": false,
+            "storage_api": false,
         },
         // For tests of clients: what goes wrong by rule, and the quotas that `serve` can set.
         "faults": {

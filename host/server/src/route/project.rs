@@ -5,15 +5,23 @@
 use std::time::Duration;
 use std::time::UNIX_EPOCH;
 
-use quick_xml::escape::escape;
-
 use crate::request::Request;
 use crate::service::Answer;
 use crate::service::Inner;
+use crate::xml::escaped;
+
+/// Answers `GET /projects`.
+pub(crate) fn list(server: &Inner) -> Answer {
+    let name = escaped(&server.settings.project);
+    Answer::xml(format!(
+        "<Projects><Marker></Marker><MaxItems>1000</MaxItems><Project><Name>{name}</Name>\
+         <Type>managed</Type><Owner>{OWNER}</Owner></Project></Projects>"
+    ))
+}
 
 /// Answers `GET /projects/{project}`.
 pub(crate) fn describe(server: &Inner) -> Answer {
-    let name = escape(&server.settings.project);
+    let name = escaped(&server.settings.project);
     let now = UNIX_EPOCH + Duration::from_millis(server.now().0);
     let body = format!(
         "<Project><Name>{name}</Name><Type>managed</Type><Comment></Comment><Owner>{OWNER}</Owner>\
@@ -22,6 +30,7 @@ pub(crate) fn describe(server: &Inner) -> Answer {
     );
     Answer::xml(body)
         .with_header("x-odps-owner", OWNER.to_owned())
+        .with_header("x-odps-creation-time", httpdate::fmt_http_date(UNIX_EPOCH))
         .with_header("last-modified", httpdate::fmt_http_date(now))
 }
 

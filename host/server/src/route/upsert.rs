@@ -65,9 +65,10 @@ impl Found {
         match self {
             Self::Live(session) => {
                 let status = session.status(server.now());
-                session_answer(server, table, &session.facts.id, session.facts.slots, status)
+                let facts = &session.facts;
+                session_answer(server, table, &facts.id, (facts.slots, facts.columns), status)
             }
-            Self::Ended(id, status) => session_answer(server, table, id, 1, *status),
+            Self::Ended(id, status) => session_answer(server, table, id, (1, usize::MAX), *status),
         }
     }
 }
@@ -125,7 +126,7 @@ async fn create(server: &Inner, request: &Request, table: &Table) -> Result<Answ
     let slots = slots.min(table.definition.buckets);
     let now = server.now();
     sweep(server).await?;
-    let _slots = server.quota_use.reserve(slots, || slots_in_use(server))?;
+    let reserved = server.quota_use.reserve(slots, || slots_in_use(server))?;
     let facts = SessionFacts {
         id: new_id(server),
         table_id: table.definition.id.clone(),
@@ -134,9 +135,12 @@ async fn create(server: &Inner, request: &Request, table: &Table) -> Result<Answ
         created_ms: now.0,
         lifecycle_hours,
         slots,
+        columns: table.definition.columns.len(),
     };
     let session = Session::new(facts, Status::Normal, Vec::new());
     take_place(server, &session)?;
+    // From here on the session itself is counted.
+    drop(reserved);
     if let Err(error) = server.spool.append(&Frame::Created(&session.facts)).await {
         server.sessions().remove(&session.facts.id);
         return Err(error.into());
@@ -310,8 +314,15 @@ pub(crate) async fn abort_all(server: &Inner, table_id: &str) -> Result<(), Erro
     Ok(())
 }
 
-/// The six fields that clients need, and nothing that they would have to ignore.
-fn session_answer(server: &Inner, table: &Table, id: &str, slots: u32, status: Status) -> Answer {
+/// The six fields that clients need, and nothing that they would have to ignore. A session keeps
+/// the columns that it began with.
+fn session_answer(
+    server: &Inner,
+    table: &Table,
+    id: &str,
+    (slots, columns): (u32, usize),
+    status: Status,
+) -> Answer {
     let definition = &table.definition;
     let column = |(at, c): (usize, &Column)| {
         json!({
@@ -319,7 +330,8 @@ fn session_answer(server: &Inner, table: &Table, id: &str, slots: u32, status: S
             "nullable": c.nullable.to_string(), "column_id": at.to_string(),
         })
     };
-    let columns: Vec<Value> = definition.columns.iter().enumerate().map(column).collect();
+    let columns: Vec<Value> =
+        definition.columns.iter().take(columns).enumerate().map(column).collect();
     let partitions: Vec<Value> =
         definition.partition_columns.iter().enumerate().map(column).collect();
     // Clients want exactly one colon in it.

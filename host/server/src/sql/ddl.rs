@@ -1,19 +1,25 @@
-//! CREATE TABLE, ALTER TABLE … ADD PARTITION and DROP TABLE, as MaxCompute writes them.
+//! CREATE TABLE, ALTER TABLE … ADD PARTITION or COLUMNS, TRUNCATE and DROP TABLE, as MaxCompute
+//! writes them.
 //!
-//! Between `route/instance.rs`, which takes the text out of a job, and `service.rs`, which carries
-//! the statement out. Invariant: a statement that is parsed is supported whole; any clause that is
-//! not is refused by its name.
+//! Between `script`, which splits a text into statements, and `change`, which carries them out.
+//! Invariant: a statement that is parsed is supported whole; any clause that is not is refused by
+//! its name.
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::tokens::Tokens;
-use super::tokens::statements;
 use crate::table::catalog::Column;
 use crate::table::catalog::TableDefinition;
 
 /// A statement that changes the catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Statement {
+    /// All of them can be null.
+    AddColumns {
+        table: TableName,
+        if_not_exists: bool,
+        columns: Vec<Column>,
+    },
     /// Partitions as columns and values, in the order in which they were written.
     AddPartitions {
         table: TableName,
@@ -29,6 +35,24 @@ pub(crate) enum Statement {
         table: TableName,
         if_exists: bool,
     },
+    /// Of all partitions, if none is named.
+    Truncate {
+        table: TableName,
+        partitions: Vec<NamedValues>,
+    },
+}
+
+impl Statement {
+    /// The table that it is about.
+    pub(crate) fn table(&self) -> &TableName {
+        match self {
+            Self::AddColumns { table, .. }
+            | Self::AddPartitions { table, .. }
+            | Self::CreateTable { table, .. }
+            | Self::DropTable { table, .. }
+            | Self::Truncate { table, .. } => table,
+        }
+    }
 }
 
 /// A partition's columns with their values.
@@ -42,23 +66,13 @@ pub(crate) struct TableName {
     pub(crate) name: String,
 }
 
-/// Reads all statements of a text.
+/// Reads one statement.
 ///
 /// Errors, in words: the first thing that is not understood or not supported.
-pub(crate) fn parse(text: &str) -> Result<Vec<Statement>, String> {
-    let mut parsed = Vec::new();
-    for mut tokens in statements(text)? {
-        if tokens.take("SET") {
-            set(&mut tokens)?;
-            continue;
-        }
-        parsed.push(statement(&mut tokens)?);
-        tokens.expect_end()?;
-    }
-    match parsed.is_empty() {
-        true => Err("there is no statement".to_owned()),
-        false => Ok(parsed),
-    }
+pub(crate) fn parse(tokens: &mut Tokens) -> Result<Statement, String> {
+    let statement = statement(tokens)?;
+    tokens.expect_end()?;
+    Ok(statement)
 }
 
 fn statement(tokens: &mut Tokens) -> Result<Statement, String> {
@@ -72,19 +86,11 @@ fn statement(tokens: &mut Tokens) -> Result<Statement, String> {
         let if_exists = tokens.take("IF EXISTS");
         return Ok(Statement::DropTable { table: table_name(tokens)?, if_exists });
     }
+    if tokens.take("TRUNCATE TABLE") {
+        let table = table_name(tokens)?;
+        return Ok(Statement::Truncate { table, partitions: partitions(tokens)? });
+    }
     Err(format!("\"{}\" is not supported: {SUPPORTED}", tokens.next_words()))
-}
-
-/// Settings that clients send along and that change nothing here.
-fn set(tokens: &mut Tokens) -> Result<(), String> {
-    let mut name = tokens.name()?;
-    while tokens.take_mark(&Token::Period) {
-        name = format!("{name}.{}", tokens.name()?);
-    }
-    if HARMLESS_SETTINGS.contains(&name.as_str()) {
-        return Ok(());
-    }
-    Err(format!("the setting {name} is not supported: leave it out"))
 }
 
 fn table_name(tokens: &mut Tokens) -> Result<TableName, String> {
@@ -231,20 +237,12 @@ fn check(definition: &mut TableDefinition, transactional: bool) -> Result<(), St
             definition.name
         ));
     }
-    let mut all = definition.columns.iter().chain(&definition.partition_columns);
-    if let Some(column) = all.find(|column| column.name.starts_with("__")) {
-        return Err(format!("column {}: names that begin with __ are the service's", column.name));
-    }
+    check_names(&definition.columns)?;
+    check_names(&definition.partition_columns)?;
     for column in &mut definition.columns {
         column.nullable &= !definition.primary_key.contains(&column.name);
     }
-    let schema = definition.schema().map_err(|error| error.to_string())?;
-    for (column, parsed) in definition.columns.iter_mut().zip(&schema.columns) {
-        column.column_type = parsed.column_type.to_string();
-    }
-    for (column, parsed) in definition.partition_columns.iter_mut().zip(&schema.partition_columns) {
-        column.column_type = parsed.column_type.to_string();
-    }
+    let schema = definition.checked_schema()?;
     let key: Vec<_> = schema.key_columns().map(|column| (&column.column_type, None)).collect();
     upsert_sink_core::hash::hash_values(upsert_sink_core::hash::Hasher::Default, &key)
         .map_err(|error| format!("primary key: {error}"))?;
@@ -256,11 +254,11 @@ fn alter_table(tokens: &mut Tokens) -> Result<Statement, String> {
     if !tokens.take("ADD") {
         return Err(format!("ALTER TABLE … {} is not supported: {SUPPORTED}", tokens.next_words()));
     }
-    let if_not_exists = tokens.take("IF NOT EXISTS");
-    let mut partitions = Vec::new();
-    while tokens.take("PARTITION") {
-        partitions.push(named_values(tokens)?);
+    if tokens.take("COLUMNS") {
+        return add_columns(tokens, table);
     }
+    let if_not_exists = tokens.take("IF NOT EXISTS");
+    let partitions = partitions(tokens)?;
     if partitions.is_empty() {
         return Err(format!(
             "ALTER TABLE … ADD {} is not supported: {SUPPORTED}",
@@ -268,6 +266,41 @@ fn alter_table(tokens: &mut Tokens) -> Result<Statement, String> {
         ));
     }
     Ok(Statement::AddPartitions { table, if_not_exists, partitions })
+}
+
+fn add_columns(tokens: &mut Tokens, table: TableName) -> Result<Statement, String> {
+    let if_not_exists = tokens.take("IF NOT EXISTS");
+    let (columns, key) = columns(tokens)?;
+    if !key.is_empty() {
+        return Err("ADD COLUMNS: a primary key never changes".to_owned());
+    }
+    if let Some(column) = columns.iter().find(|column| !column.nullable) {
+        return Err(format!(
+            "ADD COLUMNS: column {} is NOT NULL, but rows that are there already have no value \
+             of it; leave NOT NULL out",
+            column.name
+        ));
+    }
+    check_names(&columns)?;
+    Ok(Statement::AddColumns { table, if_not_exists, columns })
+}
+
+fn partitions(tokens: &mut Tokens) -> Result<Vec<NamedValues>, String> {
+    let mut partitions = Vec::new();
+    while tokens.take("PARTITION") {
+        partitions.push(named_values(tokens)?);
+        tokens.take_mark(&Token::Comma);
+    }
+    Ok(partitions)
+}
+
+fn check_names(columns: &[Column]) -> Result<(), String> {
+    match columns.iter().find(|column| column.name.starts_with("__")) {
+        Some(column) => {
+            Err(format!("column {}: names that begin with __ are the service's", column.name))
+        }
+        None => Ok(()),
+    }
 }
 
 fn named_values(tokens: &mut Tokens) -> Result<NamedValues, String> {
@@ -288,17 +321,20 @@ fn named_values(tokens: &mut Tokens) -> Result<NamedValues, String> {
 const BUCKETS_DEFAULT: u32 = 16;
 const NAME_BYTES_MAX: usize = 128;
 const BUCKETS_MAX: u32 = 4096;
-const SUPPORTED: &str = "this server knows CREATE TABLE, ALTER TABLE … ADD PARTITION and \
-     DROP TABLE; read with `upsert-sink query`";
-const HARMLESS_SETTINGS: [&str; 3] =
-    ["odps.sql.type.system.odps2", "odps.sql.allow.fullscan", "odps.sql.hive.compatible"];
+const SUPPORTED: &str = "this server knows SELECT, CREATE TABLE, ALTER TABLE … ADD PARTITION or \
+     ADD COLUMNS, TRUNCATE TABLE and DROP TABLE";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::tokens::statements;
+
+    fn parse(text: &str) -> Result<Statement, String> {
+        super::parse(&mut statements(text)?.remove(0))
+    }
 
     fn created(text: &str) -> TableDefinition {
-        match parse(text).expect("valid").remove(0) {
+        match parse(text).expect("valid") {
             Statement::CreateTable { definition, .. } => definition,
             other => panic!("{other:?}"),
         }
@@ -356,17 +392,20 @@ mod tests {
     fn what_is_not_supported_is_refused_by_name() {
         let table = "TBLPROPERTIES('transactional'='true')";
         for (text, named) in [
-            ("SELECT 1".to_owned(), "\"SELECT 1\" is not supported"),
+            ("MERGE INTO t".to_owned(), "\"MERGE INTO t\" is not supported"),
             (format!("CREATE TABLE t (a BIGINT PRIMARY KEY) {table} LIFECYCLE 7"), "LIFECYCLE 7"),
             (format!("CREATE TABLE t (a JSON PRIMARY KEY) {table}"), "primary key"),
             (format!("CREATE TABLE t (a BLOB PRIMARY KEY) {table}"), "blob"),
             (format!("CREATE TABLE t (a BIGINT) {table}"), "only Delta tables"),
             ("CREATE TABLE t (a BIGINT PRIMARY KEY)".to_owned(), "only Delta tables"),
             ("ALTER TABLE t COMPACT MAJOR".to_owned(), "COMPACT MAJOR"),
-            ("ALTER TABLE t ADD COLUMNS (b INT)".to_owned(), "COLUMNS"),
-            ("SET a.b=1; DROP TABLE t".to_owned(), "setting a.b"),
+            ("ALTER TABLE t ADD COLUMNS (b INT NOT NULL)".to_owned(), "column b is NOT NULL"),
+            ("ALTER TABLE t ADD COLUMNS (b INT PRIMARY KEY)".to_owned(), "primary key"),
+            ("ALTER TABLE t ADD COLUMNS (__b INT)".to_owned(), "__b"),
+            ("ALTER TABLE t ADD COLUMNS".to_owned(), "ends where ( is expected"),
+            ("ALTER TABLE t DROP COLUMN b".to_owned(), "DROP COLUMN b"),
+            ("TRUNCATE TABLE t PARTITION (a)".to_owned(), "at \")\": = is expected"),
             ("DROP TABLE t CASCADE".to_owned(), "CASCADE"),
-            ("".to_owned(), "no statement"),
             ("DROP TABLE".to_owned(), "ends where a name is expected"),
         ] {
             let message = parse(&text).expect_err(&text);
@@ -378,12 +417,25 @@ mod tests {
     fn partitions_are_added_with_any_quotes() {
         let text = r#"ALTER TABLE p.`t` ADD IF NOT EXISTS
             PARTITION (day='it\'s', h=3) PARTITION (day="x",h='4')"#;
-        let statement = parse(text).expect("valid").remove(0);
+        let statement = parse(text).expect("valid");
         let Statement::AddPartitions { partitions, if_not_exists: true, .. } = statement else {
             panic!("{statement:?}")
         };
         let pair = |n: &str, v: &str| (n.to_owned(), v.to_owned());
         assert_eq!(partitions[0], [pair("day", "it's"), pair("h", "3")]);
         assert_eq!(partitions[1], [pair("day", "x"), pair("h", "4")]);
+    }
+
+    #[test]
+    fn columns_are_added_and_partitions_emptied() {
+        let statement =
+            parse("ALTER TABLE `p`.t ADD COLUMNS IF NOT EXISTS (B INT COMMENT 'x', c json)");
+        let Ok(Statement::AddColumns { columns, if_not_exists: true, .. }) = statement else {
+            panic!("{statement:?}")
+        };
+        assert_eq!((columns[0].name.as_str(), columns[0].comment.as_str()), ("b", "x"));
+        let statement = parse("TRUNCATE TABLE t PARTITION (day='a'), PARTITION (day='b')");
+        let Ok(Statement::Truncate { partitions, .. }) = statement else { panic!("{statement:?}") };
+        assert_eq!(partitions.len(), 2);
     }
 }

@@ -1,11 +1,14 @@
 //! The words of a statement, one after another.
 //!
-//! Under `sql/ddl.rs`; the tokens are those of DataFusion's SQL parser. Invariant: an error names
-//! the statement's words where it was found and what was expected.
+//! Under `script`, `ddl` and `select`; the tokens are those of DataFusion's SQL parser. Invariant:
+//! an error names the statement's words where it was found and what was expected.
 
+use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::Dialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
+use datafusion::sql::sqlparser::tokenizer::Word;
 
 /// MaxCompute's way of writing names and strings.
 #[derive(Debug)]
@@ -21,11 +24,19 @@ impl Dialect for MaxCompute {
     }
 
     fn is_delimited_identifier_start(&self, ch: char) -> bool {
-        // A string in double quotes comes as a name in double quotes; `Tokens::string` takes it.
-        matches!(ch, '`' | '"')
+        // Double quotes are those of strings.
+        ch == '`'
     }
 
     fn supports_string_literal_backslash_escape(&self) -> bool {
+        true
+    }
+
+    fn supports_filter_during_aggregation(&self) -> bool {
+        true
+    }
+
+    fn supports_group_by_expr(&self) -> bool {
         true
     }
 }
@@ -40,6 +51,24 @@ pub(crate) fn statements(text: &str) -> Result<Vec<Tokens>, String> {
         at: 0,
     });
     Ok(statements.filter(|statement| !statement.tokens.is_empty()).collect())
+}
+
+/// Parses the words of one statement as DataFusion's SQL, with names in lower case: they are the
+/// same in any case.
+pub(crate) fn parse_query(tokens: Tokens) -> Result<ast::Statement, String> {
+    let lower = |token| match token {
+        Token::Word(word) if word.quote_style.is_some() => {
+            Token::Word(Word { value: word.value.to_lowercase(), ..word })
+        }
+        token => token,
+    };
+    let tokens = tokens.tokens.into_iter().map(lower).collect();
+    let mut parser = Parser::new(&MaxCompute).with_tokens(tokens);
+    let statement = parser.parse_statement().map_err(|error| error.to_string())?;
+    match parser.peek_token().token {
+        Token::EOF => Ok(statement),
+        other => Err(format!("at \"{other}\": the statement's end is expected")),
+    }
 }
 
 /// One statement, read from left to right.
@@ -78,7 +107,7 @@ impl Tokens {
     /// A name, in backticks or not, in lower case.
     pub(crate) fn name(&mut self) -> Result<String, String> {
         match self.tokens.get(self.at) {
-            Some(Token::Word(word)) if word.quote_style != Some('"') => {
+            Some(Token::Word(word)) => {
                 self.at += 1;
                 Ok(word.value.to_ascii_lowercase())
             }
@@ -89,8 +118,7 @@ impl Tokens {
     /// A string, in single or double quotes.
     pub(crate) fn string(&mut self) -> Result<String, String> {
         let text = match self.tokens.get(self.at) {
-            Some(Token::SingleQuotedString(text)) => text.clone(),
-            Some(Token::Word(word)) if word.quote_style == Some('"') => word.value.clone(),
+            Some(Token::SingleQuotedString(text) | Token::DoubleQuotedString(text)) => text.clone(),
             _ => return Err(self.unexpected("a string in quotes")),
         };
         self.at += 1;
@@ -127,6 +155,18 @@ impl Tokens {
         Ok(text)
     }
 
+    /// Whether this reads, and changes nothing.
+    pub(crate) fn is_query(&self) -> bool {
+        let first = self.tokens.iter().find(|token| **token != Token::LParen);
+        let words = ["SELECT", "WITH", "VALUES"];
+        first.is_some_and(|token| words.iter().any(|word| is_word(token, word)))
+    }
+
+    /// How many words and marks make the statement deeper: each may be another level of a tree.
+    pub(crate) fn operators(&self) -> usize {
+        self.tokens.iter().filter(|token| deepens(token)).count()
+    }
+
     /// Whether there is nothing left.
     pub(crate) fn is_at_end(&self) -> bool {
         self.at >= self.tokens.len()
@@ -149,6 +189,40 @@ impl Tokens {
             found if found.is_empty() => format!("the statement ends where {expected} is expected"),
             found => format!("at \"{found}\": {expected} is expected"),
         }
+    }
+}
+
+fn deepens(token: &Token) -> bool {
+    match token {
+        Token::Word(word) if word.quote_style.is_none() => {
+            let words = [
+                "AND",
+                "OR",
+                "NOT",
+                "UNION",
+                "EXCEPT",
+                "INTERSECT",
+                "MINUS",
+                "JOIN",
+                "CASE",
+                "IS",
+                "IN",
+                "LIKE",
+                "BETWEEN",
+                "DIV",
+                "SELECT",
+            ];
+            words.iter().any(|deep| word.value.eq_ignore_ascii_case(deep))
+        }
+        Token::Word(_)
+        | Token::Number(..)
+        | Token::SingleQuotedString(_)
+        | Token::DoubleQuotedString(_)
+        | Token::Comma
+        | Token::Period
+        | Token::LParen
+        | Token::RParen => false,
+        _ => true,
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Column {
     pub(crate) comment: String,
 }
 
-/// A table as it was created; never changes.
+/// A table as it was created, with the columns that were added since.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TableDefinition {
     pub(crate) id: String,
@@ -58,6 +58,19 @@ impl TableDefinition {
             primary_key: self.primary_key.clone(),
             buckets: self.buckets,
         })
+    }
+
+    /// The same, and writes the types as they are parsed.
+    ///
+    /// Errors, in words: what `TableSchema::parse` refuses.
+    pub(crate) fn checked_schema(&mut self) -> Result<TableSchema, String> {
+        let schema = self.schema().map_err(|error| error.to_string())?;
+        let parsed = schema.columns.iter().chain(&schema.partition_columns);
+        let columns = self.columns.iter_mut().chain(&mut self.partition_columns);
+        for (column, parsed) in columns.zip(parsed) {
+            column.column_type = parsed.column_type.to_string();
+        }
+        Ok(schema)
     }
 }
 
@@ -102,7 +115,17 @@ pub(crate) enum Change {
     DropTable {
         table_id: String,
     },
+    /// After the others; all of them can be null.
+    AddColumns {
+        table_id: String,
+        columns: Vec<Column>,
+    },
     AddPartitions {
+        table_id: String,
+        partitions: Vec<Vec<String>>,
+    },
+    /// Takes the rows out of partitions.
+    Truncate {
         table_id: String,
         partitions: Vec<Vec<String>>,
     },
@@ -123,7 +146,11 @@ pub(crate) struct Table {
     pub(crate) definition: Arc<TableDefinition>,
     pub(crate) schema: Arc<TableSchema>,
     pub(crate) created_ms: u64,
+    /// When a statement changed it last.
+    pub(crate) ddl_ms: u64,
     pub(crate) changed_ms: u64,
+    /// Counts the changes of its columns, from 1.
+    pub(crate) schema_version: u32,
     /// Each partition's files, oldest first. A table without partition columns has one, named by no
     /// values.
     pub(crate) partitions: BTreeMap<Vec<String>, Vec<Arc<DeltaFile>>>,
@@ -212,11 +239,26 @@ impl Catalog {
             Change::DropTable { table_id } => {
                 self.tables.retain(|_, table| table.definition.id != table_id);
             }
+            Change::AddColumns { table_id, columns } => {
+                let table = self.table_mut(&table_id).ok_or_else(|| damaged(unknown(&table_id)))?;
+                let schema = table.add_columns(columns).map_err(damaged)?;
+                table.schema = Arc::new(schema);
+                table.schema_version += 1;
+                table.ddl_ms = record.at_ms;
+            }
             Change::AddPartitions { table_id, partitions } => {
+                let table = self.table_mut(&table_id).ok_or_else(|| damaged(unknown(&table_id)))?;
+                (table.ddl_ms, table.changed_ms) = (record.at_ms, record.at_ms);
+                for partition in partitions {
+                    table.partitions.entry(partition).or_default();
+                }
+            }
+            Change::Truncate { table_id, partitions } => {
                 let table = self.table_mut(&table_id).ok_or_else(|| damaged(unknown(&table_id)))?;
                 table.changed_ms = record.at_ms;
                 for partition in partitions {
-                    table.partitions.entry(partition).or_default();
+                    // The files stay until the next start: somebody may be reading them.
+                    table.partitions.entry(partition).and_modify(Vec::clear);
                 }
             }
             Change::Commit(commits) => {
@@ -255,9 +297,17 @@ impl Table {
             definition: Arc::new(definition),
             schema: Arc::new(schema),
             created_ms,
+            ddl_ms: created_ms,
             changed_ms: created_ms,
+            schema_version: 1,
             partitions,
         }
+    }
+
+    fn add_columns(&mut self, columns: Vec<Column>) -> Result<TableSchema, String> {
+        let definition = Arc::make_mut(&mut self.definition);
+        definition.columns.extend(columns);
+        definition.checked_schema()
     }
 }
 

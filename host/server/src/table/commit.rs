@@ -131,7 +131,8 @@ impl GroupCommit {
         let folder = partition::folder(&table.schema, &session.partition);
         let folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let path = format!("{DATA}/{}/{folder}{}.parquet", session.table_id, session.id);
-        delta::write(&*self.directory, &self.spool, &table.schema, packs, path).await
+        let types = session.column_types(&table.schema);
+        delta::write(&*self.directory, &self.spool, &table.schema, &types, packs, path).await
     }
 
     async fn lead_or_follow(&self, mut told: oneshot::Receiver<Outcome>) -> Outcome {

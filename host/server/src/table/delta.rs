@@ -15,6 +15,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::EnabledStatistics;
 use parquet::file::properties::WriterProperties;
 use upsert_sink_core::record::decode_pack;
+use upsert_sink_core::schema::ColumnType;
 use upsert_sink_core::schema::TableSchema;
 
 use super::catalog::BucketRun;
@@ -27,11 +28,13 @@ use crate::session::PackRange;
 use crate::session::PacksByBucket;
 use crate::spool::Spool;
 
-/// Writes the packs of a session to `path`, one at a time.
+/// Writes the packs of a session to `path`, one at a time. `types` are those of the packs' columns,
+/// the first ones of the table.
 pub(crate) async fn write(
     directory: &dyn Directory,
     spool: &Spool,
     table: &TableSchema,
+    types: &[ColumnType],
     packs: &PacksByBucket,
     path: String,
 ) -> Result<DeltaFile, Error> {
@@ -46,7 +49,7 @@ pub(crate) async fn write(
     };
     let mut runs = Vec::with_capacity(packs.len());
     for (bucket, packs) in packs {
-        runs.push(file.write_bucket(spool, table, *bucket, packs).await?);
+        runs.push(file.write_bucket(spool, table, types, (*bucket, packs)).await?);
     }
     let rows = file.rows;
     file.writer.close().await.map_err(|error| Error::disk(&path, error))?;
@@ -66,16 +69,15 @@ impl File<'_> {
         &mut self,
         spool: &Spool,
         table: &TableSchema,
-        bucket: u32,
-        packs: &[PackRange],
+        types: &[ColumnType],
+        (bucket, packs): (u32, &[PackRange]),
     ) -> Result<BucketRun, Error> {
         let first = self.writer.flushed_row_groups().len();
         let rows_before = self.rows;
-        let types = table.column_types();
         let mut rows = Rows::new(table);
         for pack in packs {
             let body = spool.read(pack).await?;
-            for batch in decode(&body, &types, &mut rows, self.path)? {
+            for batch in decode(&body, types, &mut rows, self.path)? {
                 self.write_batch(&batch).await?;
             }
             // A large commit leaves the runtime's workers to others between packs.
@@ -104,7 +106,7 @@ impl File<'_> {
 /// Decodes a pack that was verified when it came; only the disk can have changed it since.
 fn decode(
     body: &[u8],
-    types: &[upsert_sink_core::schema::ColumnType],
+    types: &[ColumnType],
     rows: &mut Rows<'_>,
     path: &str,
 ) -> Result<Vec<RecordBatch>, Error> {
@@ -119,7 +121,8 @@ fn decode(
     Ok(batches)
 }
 
-fn properties() -> WriterProperties {
+/// How files are written, those of results too.
+pub(crate) fn properties() -> WriterProperties {
     WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
         // Rows are found by bucket and key, never by a column's bounds.
@@ -138,4 +141,4 @@ const ROW_GROUP_ROWS: usize = 64 * 1024;
 /// Bytes of a row group, about.
 const ROW_GROUP_BYTES: usize = 8 << 20;
 /// Bytes that are gathered before they go to the file.
-const UPLOAD_BYTES: usize = 1 << 20;
+pub(crate) const UPLOAD_BYTES: usize = 1 << 20;

@@ -15,6 +15,7 @@ use arrow_array::BooleanArray;
 use arrow_array::Int8Array;
 use arrow_array::RecordBatch;
 use arrow_array::RecordBatchOptions;
+use arrow_array::new_null_array;
 use arrow_buffer::BooleanBuffer;
 use arrow_buffer::BooleanBufferBuilder;
 use arrow_schema::SchemaRef;
@@ -122,10 +123,11 @@ impl Scan {
     ) -> Result<Option<HashMap<Box<[u8]>, LastRow>>> {
         let fields = self.table.key_columns().map(|c| SortField::new(data_type(&c.column_type)));
         let converter = RowConverter::new(fields.collect())?;
-        let mut columns = self.table.key.clone();
-        columns.push(self.table.columns.len());
         let mut before = 0;
         for (file, run) in runs {
+            let mut columns = self.table.key.clone();
+            // What a row does stands after the file's own columns.
+            columns.push(file.columns());
             let mut stream = file.stream(run, &columns)?;
             while let Some(batch) = stream.try_next().await? {
                 let (operation, key) = batch.columns().split_last().expect("a key has a column");
@@ -152,15 +154,15 @@ impl Scan {
         constants: &[ScalarValue],
         rows: &Receiver,
     ) -> Result<bool> {
-        let columns = self.file_columns();
         let mut before = 0;
         for (file, run) in runs {
+            let columns = self.columns_in(file);
             let length = usize::try_from(run.rows).expect("it was counted in memory");
             if columns.is_empty() {
                 let mut left = winners.slice(before, length).count_set_bits();
                 while left > 0 {
                     let some = left.min(BATCH_ROWS);
-                    if rows.send(self.assemble(&[], constants, some)).await.is_err() {
+                    if rows.send(self.assemble(&columns, &[], constants, some)).await.is_err() {
                         return Ok(false);
                     }
                     left -= some;
@@ -176,7 +178,7 @@ impl Scan {
                     continue;
                 }
                 let batch = filter_record_batch(&batch, &kept)?;
-                let batch = self.assemble(batch.columns(), constants, batch.num_rows());
+                let batch = self.assemble(&columns, batch.columns(), constants, batch.num_rows());
                 if rows.send(batch).await.is_err() {
                     return Ok(false);
                 }
@@ -185,26 +187,31 @@ impl Scan {
         Ok(true)
     }
 
-    /// The wanted columns that are in files, in the files' order.
-    fn file_columns(&self) -> Vec<usize> {
-        let in_files = |column: &usize| *column < self.table.columns.len();
-        let columns: BTreeSet<usize> = self.projection.iter().copied().filter(in_files).collect();
+    /// The wanted columns that are in a file, in the file's order. Those that were added to the
+    /// table later are not.
+    fn columns_in(&self, file: &OpenFile) -> Vec<usize> {
+        let in_file = |column: &usize| *column < file.columns().min(self.table.columns.len());
+        let columns: BTreeSet<usize> = self.projection.iter().copied().filter(in_file).collect();
         columns.into_iter().collect()
     }
 
-    /// Puts the columns of files and the partition's values into the wanted order.
+    /// Puts the columns of a file and the partition's values into the wanted order, and nulls in
+    /// the place of columns that the file does not have.
     fn assemble(
         &self,
+        in_file: &[usize],
         from_file: &[ArrayRef],
         constants: &[ScalarValue],
         rows: usize,
     ) -> Result<RecordBatch> {
-        let in_file = self.file_columns();
         let mut arrays = Vec::with_capacity(self.projection.len());
         for column in &self.projection {
-            arrays.push(match in_file.binary_search(column) {
-                Ok(at) => Arc::clone(&from_file[at]),
-                Err(_) => constants[column - self.table.columns.len()].to_array_of_size(rows)?,
+            arrays.push(match (in_file.binary_search(column), self.table.columns.get(*column)) {
+                (Ok(at), _) => Arc::clone(&from_file[at]),
+                (Err(_), Some(missing)) => new_null_array(&data_type(&missing.column_type), rows),
+                (Err(_), None) => {
+                    constants[column - self.table.columns.len()].to_array_of_size(rows)?
+                }
             });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
@@ -317,7 +324,8 @@ mod tests {
         let pack = spool.append(&frame).await.expect("spooled");
         let packs = [(0, vec![pack])].into();
         let path = format!("data/{round}.parquet");
-        let file = delta::write(directory, spool, table, &packs, path).await;
+        let types = table.column_types();
+        let file = delta::write(directory, spool, table, &types, &packs, path).await;
         Arc::new(file.expect("written"))
     }
 

@@ -15,6 +15,15 @@ use crate::error::Refusal;
 /// Errors: `InvalidPartitionSpec` unless it names every partition column, in the table's order,
 /// with a value of its type.
 pub(crate) fn parse(schema: &TableSchema, spec: &str) -> Result<Vec<String>, Refusal> {
+    read(schema, spec, false)
+}
+
+/// As [`parse`], but the last columns may be missing, or all of them.
+pub(crate) fn parse_prefix(schema: &TableSchema, spec: &str) -> Result<Vec<String>, Refusal> {
+    read(schema, spec, true)
+}
+
+fn read(schema: &TableSchema, spec: &str, may_end: bool) -> Result<Vec<String>, Refusal> {
     let refuse = |why: String| {
         let wanted: Vec<_> =
             schema.partition_columns.iter().map(|c| format!("{}='…'", c.name)).collect();
@@ -30,6 +39,9 @@ pub(crate) fn parse(schema: &TableSchema, spec: &str) -> Result<Vec<String>, Ref
     let mut rest = spec.trim();
     let mut values = Vec::with_capacity(schema.partition_columns.len());
     for (at, column) in schema.partition_columns.iter().enumerate() {
+        if may_end && rest.trim().is_empty() {
+            break;
+        }
         if at > 0 {
             rest = rest.trim_start().strip_prefix([',', '/']).unwrap_or(rest).trim_start();
         }
@@ -152,6 +164,14 @@ mod tests {
         ] {
             assert_eq!(parse(&schema(), spec), Ok(expected.clone()), "{spec}");
         }
+    }
+
+    #[test]
+    fn a_prefix_may_leave_out_the_last_columns() {
+        assert_eq!(parse_prefix(&schema(), "day='x'"), Ok(vec!["x".to_owned()]));
+        assert_eq!(parse_prefix(&schema(), ""), Ok(vec![]));
+        assert!(parse_prefix(&schema(), "hour=1").is_err());
+        assert!(parse_prefix(&schema(), "day='x',z=1").is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::TableProviderFilterPushDown;
 use datafusion::logical_expr::TableType;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
@@ -26,6 +27,7 @@ use super::catalog::Table;
 use super::merge::KEY_BYTES_MAX;
 use super::merge::PartitionFiles;
 use super::merge::Scan;
+use super::prune;
 use super::rows::query_schema;
 
 /// One version of a table.
@@ -42,13 +44,22 @@ impl DeltaTable {
         Self { table, schema, objects, key_bytes_max: KEY_BYTES_MAX }
     }
 
-    /// The partitions, dealt out to streams so that each has about as many bytes.
-    fn deal(&self, streams: usize) -> Vec<Vec<PartitionFiles>> {
+    /// The partitions that pass the filters, dealt out to streams so that each has about as many
+    /// bytes.
+    fn deal(
+        &self,
+        state: &dyn Session,
+        filters: &[Expr],
+        streams: usize,
+    ) -> Result<Vec<Vec<PartitionFiles>>> {
+        let passing = prune::passing(&self.table, state, filters)?;
         let mut partitions: Vec<_> = self
             .table
             .partitions
             .iter()
-            .filter(|(_, files)| !files.is_empty())
+            .zip(passing)
+            .filter(|((_, files), passes)| *passes && !files.is_empty())
+            .map(|(partition, _)| partition)
             .map(|(values, files)| PartitionFiles { values: values.clone(), files: files.clone() })
             .collect();
         let bytes = |p: &PartitionFiles| p.files.iter().map(|file| file.bytes).sum::<u64>();
@@ -58,7 +69,7 @@ impl DeltaTable {
         for (at, partition) in partitions.into_iter().enumerate() {
             dealt[at % hands].push(partition);
         }
-        dealt
+        Ok(dealt)
     }
 }
 
@@ -78,11 +89,23 @@ impl TableProvider for DeltaTable {
         TableType::Base
     }
 
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| match prune::is_on_partitions(&self.table, filter) {
+            // The query filters the rows once more: a partition is kept if in doubt.
+            true => TableProviderFilterPushDown::Inexact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
     async fn scan(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let all = || (0..self.schema.fields().len()).collect();
@@ -95,7 +118,7 @@ impl TableProvider for DeltaTable {
             schema: Arc::clone(&schema),
             key_bytes_max: self.key_bytes_max,
         };
-        let streams = self.deal(state.config().target_partitions());
+        let streams = self.deal(state, filters, state.config().target_partitions())?;
         let streams = streams.into_iter().map(|partitions| {
             let stream = MergedPartitions { scan: scan.clone(), partitions };
             Arc::new(stream) as Arc<dyn PartitionStream>
@@ -124,6 +147,12 @@ impl PartitionStream for MergedPartitions {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        self.rows()
+    }
+}
+
+impl MergedPartitions {
+    fn rows(&self) -> SendableRecordBatchStream {
         let mut stream =
             RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.scan.schema), BATCHES_AHEAD);
         let (scan, partitions, rows) = (self.scan.clone(), self.partitions.clone(), stream.tx());
@@ -137,6 +166,27 @@ impl PartitionStream for MergedPartitions {
         });
         stream.build()
     }
+}
+
+/// The rows of one partition, in the same order whenever they are read: its columns, without those
+/// that name partitions.
+pub(crate) fn partition_rows(
+    table: &Table,
+    values: &[String],
+    objects: Arc<dyn ObjectStore>,
+) -> Result<SendableRecordBatchStream> {
+    let projection: Vec<usize> = (0..table.schema.columns.len()).collect();
+    let schema = Arc::new(query_schema(&table.schema).project(&projection)?);
+    let scan = Scan {
+        objects,
+        table: Arc::clone(&table.schema),
+        projection,
+        schema,
+        key_bytes_max: KEY_BYTES_MAX,
+    };
+    let files = table.partitions.get(values).cloned().unwrap_or_default();
+    let partitions = vec![PartitionFiles { values: values.to_vec(), files }];
+    Ok(MergedPartitions { scan, partitions }.rows())
 }
 
 /// Batches that are read before they are asked for.

@@ -1,6 +1,7 @@
 //! Reads row groups of delta files from where the directory keeps whole files.
 //!
-//! Used by `table/merge.rs` only. Invariant: a file's footer is read once for a scan, and one row
+//! Used by `table/merge.rs`; results are read through the same [`FileBytes`]. Invariant: a file's
+//! footer is read once for a scan, and one row
 //! group of it at a time.
 
 use std::ops::Range;
@@ -27,6 +28,7 @@ use parquet::file::metadata::ParquetMetaDataReader;
 
 use super::catalog::BucketRun;
 use super::catalog::DeltaFile;
+use super::rows::META_COLUMNS;
 
 /// A delta file with its footer read.
 pub(crate) struct OpenFile {
@@ -39,10 +41,15 @@ impl OpenFile {
     /// Reads the footer.
     pub(crate) async fn open(objects: Arc<dyn ObjectStore>, file: Arc<DeltaFile>) -> Result<Self> {
         let path = Path::parse(&file.path).map_err(DataFusionError::from_external)?;
-        let mut bytes = FileBytes { objects, path, size: file.bytes };
+        let mut bytes = FileBytes::new(objects, path, file.bytes);
         let metadata =
             ArrowReaderMetadata::load_async(&mut bytes, ArrowReaderOptions::default()).await?;
         Ok(Self { bytes, metadata, file })
+    }
+
+    /// How many of its table's columns the file has: those that the table had when it was written.
+    pub(crate) fn columns(&self) -> usize {
+        self.metadata.schema().fields().len().saturating_sub(META_COLUMNS)
     }
 
     /// Streams columns, by their index in the file, of a bucket's rows.
@@ -84,6 +91,12 @@ pub(crate) struct FileBytes {
     objects: Arc<dyn ObjectStore>,
     path: Path,
     size: u64,
+}
+
+impl FileBytes {
+    pub(crate) fn new(objects: Arc<dyn ObjectStore>, path: Path, size: u64) -> Self {
+        Self { objects, path, size }
+    }
 }
 
 impl AsyncFileReader for FileBytes {

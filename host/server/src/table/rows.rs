@@ -39,12 +39,17 @@ use upsert_sink_core::record::DecodedRecord;
 use upsert_sink_core::record::Op;
 use upsert_sink_core::record::Value;
 use upsert_sink_core::schema::ColumnType;
+use upsert_sink_core::schema::TableColumn;
 use upsert_sink_core::schema::TableSchema;
 
 /// The column of a delta file that says what a row does: 85 upserts, 68 deletes, as on the wire.
 pub(crate) const OP_COLUMN: &str = "__operation";
 /// The column of a delta file that numbers the rows of a commit in their order.
 pub(crate) const SEQUENCE_COLUMN: &str = "__sequence";
+/// The columns of a delta file that are none of its table's: the two above, at its end.
+pub(crate) const META_COLUMNS: usize = 2;
+/// Where a field of a query's schema tells its column's own type.
+pub(crate) const TYPE_KEY: &str = "maxcompute.type";
 /// The value of [`OP_COLUMN`] for a row that deletes its key.
 pub(crate) const DELETE: i8 = b'D' as i8;
 
@@ -97,16 +102,15 @@ pub(crate) fn file_schema(table: &TableSchema) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// The schema that queries see: the columns, then the partition columns.
+/// The schema that queries see: the columns, then the partition columns. Each field tells the
+/// column's own type, which says more than Arrow's.
 pub(crate) fn query_schema(table: &TableSchema) -> SchemaRef {
-    let field = |c: &upsert_sink_core::schema::TableColumn| {
-        Field::new(&c.name, data_type(&c.column_type), c.nullable)
+    let field = |c: &TableColumn, nullable| {
+        let metadata = [(TYPE_KEY.to_owned(), c.column_type.to_string())];
+        Field::new(&c.name, data_type(&c.column_type), nullable).with_metadata(metadata.into())
     };
-    let columns = table.columns.iter().map(field);
-    let partitions = table
-        .partition_columns
-        .iter()
-        .map(|c| Field::new(&c.name, data_type(&c.column_type), false));
+    let columns = table.columns.iter().map(|c| field(c, c.nullable));
+    let partitions = table.partition_columns.iter().map(|c| field(c, false));
     Arc::new(Schema::new(columns.chain(partitions).collect::<Vec<_>>()))
 }
 
@@ -131,12 +135,15 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Adds a record; answers a batch when there are enough.
+    /// Adds a record; answers a batch when there are enough. A record of a session that is older
+    /// than the last columns has null in them.
     ///
     /// Errors, in words: a value that its column cannot hold, or a null where none may be.
     pub(crate) fn push(&mut self, record: DecodedRecord) -> Result<Option<RecordBatch>, String> {
         let deletes = record.op == Op::Delete;
-        for (at, value) in record.values.into_iter().enumerate() {
+        let mut values = record.values;
+        values.resize(self.table.columns.len(), None);
+        for (at, value) in values.into_iter().enumerate() {
             let column = &self.table.columns[at];
             if value.is_none() && !column.nullable && (!deletes || self.table.key.contains(&at)) {
                 return Err(format!("column {} is null, but may not be", column.name));

@@ -7,11 +7,15 @@
 
 mod bad_http;
 mod commits;
+mod downloads;
 mod faults;
+mod instances;
 mod network;
 mod packs;
 mod queries;
 mod quotas;
 mod recovery;
 mod sessions;
+mod statements;
 mod support;
+mod tables;

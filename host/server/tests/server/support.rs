@@ -47,6 +47,7 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) location: String,
     pub(crate) body: String,
+    pub(crate) bytes: Bytes,
 }
 
 impl Reply {
@@ -57,6 +58,13 @@ impl Reply {
     /// The vendor's code of an error.
     pub(crate) fn code(&self) -> String {
         self.json()["Code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// What stands between the first such tags, as it is written.
+    pub(crate) fn tag(&self, name: &str) -> String {
+        let begun = self.body.split_once(&format!("<{name}>"));
+        let ended = begun.and_then(|(_, rest)| rest.split_once(&format!("</{name}>")));
+        ended.map(|(text, _)| text.to_owned()).unwrap_or_default()
     }
 
     /// The status of a session.
@@ -92,6 +100,12 @@ impl Site {
         change(&mut settings);
         let service = Service::open(&settings, &components).await?;
         Ok(Self { clock, disk, service })
+    }
+
+    /// Another service on the disk, after this one has died.
+    pub(crate) async fn restarted(self) -> Self {
+        let disk = self.disk.crash(simulated::Unsynced::Lost).await;
+        Self::on(self.clock, disk).await.expect("what was acknowledged is whole")
     }
 
     /// A service with table `t` and these partitions.
@@ -138,15 +152,31 @@ impl Site {
             status: response.status().as_u16(),
             location: location.unwrap_or_default(),
             body: String::from_utf8_lossy(response.body()).into_owned(),
+            bytes: response.into_body(),
         }
     }
 
-    pub(crate) async fn sql(&self, text: &str) -> Result<(), String> {
+    pub(crate) async fn post_job(&self, text: &str) -> Reply {
         let job = format!(
             "<Instance><Job><Tasks><SQL><Name>n</Name><Query><![CDATA[{text};]]></Query></SQL>\
              </Tasks></Job></Instance>"
         );
-        let reply = self.call("POST", "/api/projects/local/instances", job.into_bytes()).await;
+        self.call("POST", INSTANCES, job.into_bytes()).await
+    }
+
+    /// Where to ask for the outcome of a job.
+    pub(crate) async fn job(&self, text: &str) -> String {
+        let reply = self.post_job(text).await;
+        assert_eq!(reply.status, 201, "{reply:?}");
+        reply.location.strip_prefix("http://h:1").expect("our own host").to_owned()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.call("GET", path, Vec::new()).await
+    }
+
+    pub(crate) async fn sql(&self, text: &str) -> Result<(), String> {
+        let reply = self.post_job(text).await;
         if reply.status != 201 {
             return Err(reply.body);
         }
@@ -266,4 +296,5 @@ pub(crate) fn pack_of(
     body
 }
 
+pub(crate) const INSTANCES: &str = "/api/projects/local/instances";
 pub(crate) const UPSERTS: &str = "/projects/local/tables/t/upserts";

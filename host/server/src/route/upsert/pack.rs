@@ -9,6 +9,7 @@ use upsert_sink_core::hash::bucket_of;
 use upsert_sink_core::hash::hash_values;
 use upsert_sink_core::record::DecodedRecord;
 use upsert_sink_core::record::decode_pack;
+use upsert_sink_core::schema::ColumnType;
 use upsert_sink_core::schema::TableSchema;
 
 use crate::error::Refusal;
@@ -37,7 +38,8 @@ pub(super) fn verify(
     session: &SessionFacts,
 ) -> Result<Verified, Refusal> {
     let bucket = bucket(request, table, session)?;
-    let records = check_records(body, &table.schema, bucket)?;
+    let types = session.column_types(&table.schema);
+    let records = check_records(body, &table.schema, &types, bucket)?;
     match request.number("record_count")? {
         Some(counted) if counted != records => Err(Refusal::corrupted(format!(
             "record_count={counted}, but the pack has {records} records; send it again"
@@ -64,12 +66,16 @@ fn bucket(request: &Request, table: &Table, session: &SessionFacts) -> Result<u3
     }
 }
 
-fn check_records(body: &[u8], table: &TableSchema, bucket: u32) -> Result<u32, Refusal> {
-    let types = table.column_types();
+fn check_records(
+    body: &[u8],
+    table: &TableSchema,
+    types: &[ColumnType],
+    bucket: u32,
+) -> Result<u32, Refusal> {
     let mut rows = Rows::new(table);
     let mut refused = None;
     let mut number = 0_u32;
-    let decoded = decode_pack(body, &types, &mut |record| {
+    let decoded = decode_pack(body, types, &mut |record| {
         number += 1;
         let checked = check_row(&record, table, bucket);
         let kept = checked.and_then(|()| rows.push(record).map(drop));

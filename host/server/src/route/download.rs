@@ -1,0 +1,207 @@
+//! Downloads on the wire: sessions of tables and of instances, and ranges of their rows.
+//!
+//! Between `service.rs`, which finds the route, and `download.rs` with the results on disk.
+//! Invariant: a range is answered whole, with its count and checksum at the end, or cut short.
+
+use std::sync::Arc;
+
+use http::Method;
+use serde_json::json;
+
+use crate::download::Download;
+use crate::download::DownloadOf;
+use crate::error::Refusal;
+use crate::request::Request;
+use crate::result::kept::KeptRows;
+use crate::result::kept::ResultNumber;
+use crate::result::records;
+use crate::result::shape::Shape;
+use crate::service::Answer;
+use crate::service::Inner;
+use crate::sql::job::How;
+use crate::table::provider::partition_rows;
+
+/// Answers a download's request to `…/tables/{table}`.
+pub(crate) async fn of_table(
+    server: &Inner,
+    request: &Request,
+    name: &str,
+) -> Result<Answer, Refusal> {
+    let table = Arc::clone(server.log.catalog().table(name)?);
+    if request.parameter("linenum").is_some() {
+        return Err(Refusal::method(
+            "the preview of a table is not supported; SELECT … LIMIT reads its first rows",
+        ));
+    }
+    if creates(request)? {
+        let values = table.partition(request.parameter("partition"))?;
+        let rows = partition_rows(&table, &values, server.directory.objects());
+        let rows = rows.map_err(|error| Refusal::internal(error.strip_backtrace()))?;
+        let result = server.results.keep(Shape::of_table(&table.schema), rows).await?;
+        let of = DownloadOf::Partition(table.definition.id.clone(), values);
+        return create(server, of, result, u64::MAX);
+    }
+    let download = find(server, request)?;
+    match &download.of {
+        DownloadOf::Partition(table_id, values) if *table_id == table.definition.id => {
+            if let Some(spec) = request.parameter("partition")
+                && table.partition(Some(spec))? != *values
+            {
+                let id = &download.id;
+                let message = format!("download session {id} is not of the partition {spec}");
+                return Err(Refusal::invalid(message));
+            }
+        }
+        _ => {
+            let message = format!("download session {} is not of table {name}", download.id);
+            return Err(Refusal::invalid(message));
+        }
+    }
+    respond(server, request, &download).await
+}
+
+/// Answers a download's request to `…/instances/{id}`.
+pub(crate) async fn of_instance(
+    server: &Inner,
+    request: &Request,
+    id: &str,
+) -> Result<Answer, Refusal> {
+    let job = server.jobs.get(id)?;
+    let of = DownloadOf::Instance(id.to_owned());
+    if creates(request)? {
+        let result = match job.ending().map(|ending| ending.how) {
+            None => {
+                let message = format!("instance {id} has not ended; wait for it");
+                return Err(Refusal::instance("InstanceNotTerminate", message));
+            }
+            Some(How::Rows(result)) => result,
+            Some(How::Done) => {
+                let message = "Non select query not supported: its statements have no rows";
+                return Err(Refusal::instance("InstanceTypeNotSupported", message));
+            }
+            Some(How::Failed(message)) => return Err(Refusal::invalid(message)),
+            Some(How::Cancelled) => {
+                return Err(Refusal::conflict(format!("instance {id} was stopped")));
+            }
+        };
+        let limited = request.parameter("instance_tunnel_limit_enabled").is_some();
+        return create(server, of, result, if limited { LIMITED_ROWS } else { u64::MAX });
+    }
+    let download = find(server, request)?;
+    if download.of != of {
+        let message = format!("download session {} is not of instance {id}", download.id);
+        return Err(Refusal::invalid(message));
+    }
+    respond(server, request, &download).await
+}
+
+/// Whether the request asks for a new session.
+fn creates(request: &Request) -> Result<bool, Refusal> {
+    if request.parameter("downloads").is_none() {
+        return Ok(false);
+    }
+    match request.method {
+        Method::POST => Ok(true),
+        _ => Err(Refusal::method(format!("{} is not a call of downloads", request.method))),
+    }
+}
+
+fn create(
+    server: &Inner,
+    of: DownloadOf,
+    result: ResultNumber,
+    rows_max: u64,
+) -> Result<Answer, Refusal> {
+    let kept = kept(server, result)?;
+    let rows = kept.rows.min(rows_max);
+    let download = Arc::new(Download { id: server.new_id(), of, result, rows });
+    server.downloads().remember(&download);
+    Ok(session_answer(&download, &kept, "normal"))
+}
+
+fn find(server: &Inner, request: &Request) -> Result<Arc<Download>, Refusal> {
+    let id = request.required("downloadid")?;
+    server.downloads().get(id).ok_or_else(|| {
+        let message = format!(
+            "there is no download session {id}; this server forgets them at a restart: create \
+             another"
+        );
+        Refusal::no_such("NoSuchDownload", message)
+    })
+}
+
+fn kept(server: &Inner, result: ResultNumber) -> Result<Arc<KeptRows>, Refusal> {
+    server.results.get(result).ok_or_else(|| {
+        let message = "the rows were pushed out by newer results; ask for them again";
+        Refusal::no_such("NoSuchDownload", message)
+    })
+}
+
+async fn respond(
+    server: &Inner,
+    request: &Request,
+    download: &Download,
+) -> Result<Answer, Refusal> {
+    let kept = kept(server, download.result)?;
+    match request.method {
+        Method::GET if request.parameter("data").is_some() => data(request, download, &kept).await,
+        Method::GET => Ok(session_answer(download, &kept, "normal")),
+        // Nothing has to be given back, and another reader may not be through.
+        Method::POST => Ok(session_answer(download, &kept, "closed")),
+        _ => Err(Refusal::method(format!("{} is not a call of downloads", request.method))),
+    }
+}
+
+async fn data(
+    request: &Request,
+    download: &Download,
+    kept: &Arc<KeptRows>,
+) -> Result<Answer, Refusal> {
+    if request.parameter("arrow").is_some() {
+        return Err(Refusal::method("rows in Arrow are not supported; read them as records"));
+    }
+    if request.parameter("raw_size").is_some() {
+        return Err(Refusal::invalid("raw_size is not supported; bound the range by rows"));
+    }
+    let (start, count) = range(request.required("rowrange")?, download)?;
+    let columns = kept.shape.pick(request.parameter("columns"))?;
+    let types = columns.iter().map(|at| kept.shape.columns[*at].column_type.clone()).collect();
+    let batches = kept.read(start, count, &columns).await?;
+    Ok(Answer::rows(records::stream(types, batches)))
+}
+
+/// Reads `(start,count)`.
+fn range(text: &str, download: &Download) -> Result<(u64, u64), Refusal> {
+    let inner = text.strip_prefix('(').and_then(|text| text.strip_suffix(')'));
+    let pair = inner.and_then(|inner| inner.split_once(','));
+    let numbers = pair.and_then(|(start, count)| {
+        Some((start.trim().parse::<u64>().ok()?, count.trim().parse::<u64>().ok()?))
+    });
+    let Some((start, count)) = numbers else {
+        return Err(Refusal::invalid_range(format!(
+            "rowrange={text}: write (start,count), two whole numbers"
+        )));
+    };
+    match start.checked_add(count) {
+        Some(end) if end <= download.rows => Ok((start, count)),
+        _ => Err(Refusal::invalid_range(format!(
+            "rowrange={text}: the session has {} rows, from 0",
+            download.rows
+        ))),
+    }
+}
+
+fn session_answer(download: &Download, kept: &KeptRows, status: &str) -> Answer {
+    let body = json!({
+        "DownloadID": download.id,
+        "Status": status,
+        "RecordCount": download.rows,
+        "Schema": kept.shape.tunnel_json(),
+        "QuotaName": "default",
+        "SupportReadByRawSize": false,
+    });
+    Answer::json(body.to_string())
+}
+
+/// Rows of an instance's result that a limited session shows, as on the service.
+const LIMITED_ROWS: u64 = 10_000;

@@ -1,0 +1,179 @@
+//! Shows jobs: their status, their result as text, what was posted.
+//!
+//! Between `sql/job.rs` and clients that ask again and again. Invariant: the task has the name and
+//! kind that its client gave it, and a result is bounded: what is more is told to be cut.
+
+use std::fmt::Write;
+use std::time::Duration;
+use std::time::UNIX_EPOCH;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures::TryStreamExt;
+use serde_json::json;
+
+use super::super::project::OWNER;
+use crate::error::Refusal;
+use crate::request::Request;
+use crate::result::csv;
+use crate::result::kept::ResultNumber;
+use crate::service::Answer;
+use crate::service::Inner;
+use crate::sql::job::How;
+use crate::sql::job::Job;
+use crate::xml::can_hold;
+use crate::xml::cdata;
+use crate::xml::escaped;
+
+/// Answers `GET …/instances`: all that are remembered.
+pub(crate) fn list(server: &Inner) -> Answer {
+    let mut body = "<Instances><Marker></Marker><MaxItems>1000</MaxItems>".to_owned();
+    for job in server.jobs.all() {
+        let end = job.ending().map(|e| format!("<EndTime>{}</EndTime>", date(e.at_ms)));
+        write!(
+            body,
+            "<Instance><Name>{}</Name><Owner>{OWNER}</Owner><StartTime>{}</StartTime>{}\
+             <Status>{}</Status></Instance>",
+            job.asked.id,
+            date(job.asked.at_ms),
+            end.unwrap_or_default(),
+            status(&job)
+        )
+        .expect("a string can be written to");
+    }
+    Answer::xml(body + "</Instances>")
+}
+
+/// Answers `GET …/instances/{id}`, with `taskstatus`, `result` and others for more of it.
+pub(crate) async fn show(server: &Inner, request: &Request, id: &str) -> Result<Answer, Refusal> {
+    let job = server.jobs.get(id)?;
+    let asked = |name: &str| request.parameter(name).is_some();
+    let answer = if asked("taskstatus") {
+        task_status(&job)
+    } else if asked("result") {
+        result(server, &job).await?
+    } else if asked("source") {
+        source(&job)
+    } else if asked("instancesummary") {
+        let summary = json!({ "JsonSummary": "{\"Outputs\":{}}", "Summary": "" });
+        Answer::json(json!({ "Instance": summary }).to_string())
+    } else if asked("instanceprogress") {
+        Answer::xml("<Progress></Progress>".to_owned())
+    } else if ["cached", "detail", "instancedetail", "instancequota"].iter().any(|n| asked(n)) {
+        Answer::json("{}".to_owned())
+    } else if ["info", "log"].iter().any(|name| asked(name)) {
+        return Err(Refusal::method("info and log of an instance are not supported"));
+    } else {
+        Answer::xml(format!("<Instance><Status>{}</Status></Instance>", status(&job)))
+    };
+    let answer = answer
+        .with_header("x-odps-owner", OWNER.to_owned())
+        .with_header("x-odps-start-time", date(job.asked.at_ms));
+    Ok(match job.ending() {
+        Some(ending) => answer.with_header("x-odps-end-time", date(ending.at_ms)),
+        None => answer,
+    })
+}
+
+fn task_status(job: &Job) -> Answer {
+    let end = job.ending().map(|e| format!("<EndTime>{}</EndTime>", date(e.at_ms)));
+    Answer::xml(format!(
+        "<Instance><Status>{}</Status><Tasks><Task Type=\"{}\"><Name>{}</Name>\
+         <StartTime>{}</StartTime>{}<Status>{}</Status><Histories/></Task></Tasks></Instance>",
+        status(job),
+        job.asked.kind,
+        escaped(&job.asked.task),
+        date(job.asked.at_ms),
+        end.unwrap_or_default(),
+        task_word(job),
+    ))
+}
+
+fn source(job: &Job) -> Answer {
+    let kind = job.asked.kind;
+    Answer::xml(format!(
+        "<Job><Priority>9</Priority><Tasks><{kind}><Name>{}</Name><Query>{}</Query>\
+         </{kind}></Tasks><DAG><RunMode>Sequence</RunMode></DAG></Job>",
+        escaped(&job.asked.task),
+        cdata(&job.asked.query)
+    ))
+}
+
+async fn result(server: &Inner, job: &Job) -> Result<Answer, Refusal> {
+    let (format, text, descriptor) = match job.ending().map(|ending| ending.how) {
+        None => ("text", String::new(), None),
+        Some(How::Done) => ("text", "OK".to_owned(), None),
+        Some(How::Failed(message)) => ("text", message, None),
+        Some(How::Cancelled) => ("text", "the instance was stopped".to_owned(), None),
+        Some(How::Rows(number)) => {
+            let (text, descriptor) = rows(server, number).await?;
+            ("csv", text, Some(descriptor))
+        }
+    };
+    let descriptor =
+        descriptor.map(|d| format!("<ResultDescriptor>{}</ResultDescriptor>", cdata(&d)));
+    let result = match can_hold(&text) {
+        true => format!("<Result Format=\"{format}\">{}</Result>", cdata(&text)),
+        false => format!(
+            "<Result Transform=\"Base64\" Format=\"{format}\">{}</Result>",
+            STANDARD.encode(&text)
+        ),
+    };
+    Ok(Answer::xml(format!(
+        "<Instance><Tasks><Task Type=\"{}\"><Name>{}</Name>{result}{}<Status>{}</Status></Task>\
+         </Tasks></Instance>",
+        job.asked.kind,
+        escaped(&job.asked.task),
+        descriptor.unwrap_or_default(),
+        task_word(job),
+    )))
+}
+
+/// The first rows of a result, and what they are the first rows of.
+async fn rows(server: &Inner, number: ResultNumber) -> Result<(String, String), Refusal> {
+    let kept = server.results.get(number).ok_or_else(|| {
+        let message = "the rows were pushed out by newer results; run the query again";
+        Refusal::no_such("NoSuchObject", message)
+    })?;
+    let all: Vec<usize> = (0..kept.shape.columns.len()).collect();
+    let mut batches = kept.read(0, kept.rows.min(TEXT_ROWS_MAX), &all).await?;
+    let mut text = String::new();
+    csv::header(&kept.shape, &mut text);
+    let mut shown = 0;
+    while let Some(batch) = batches.try_next().await? {
+        csv::rows(&kept.shape, &batch, &mut text);
+        shown += batch.num_rows() as u64;
+        if text.len() > TEXT_BYTES_MAX {
+            break;
+        }
+    }
+    let status = if shown == kept.rows { "FULL" } else { "TRUNCATED" };
+    let descriptor = json!({
+        "IsSelect": true,
+        "SelectResultStatus": status,
+        "Schema": kept.shape.descriptor_json(),
+    });
+    Ok((text, descriptor.to_string()))
+}
+
+fn status(job: &Job) -> &'static str {
+    if job.ending().is_some() { "Terminated" } else { "Running" }
+}
+
+fn task_word(job: &Job) -> &'static str {
+    match job.ending().map(|ending| ending.how) {
+        None => "Running",
+        Some(How::Done | How::Rows(_)) => "Success",
+        Some(How::Failed(_)) => "Failed",
+        Some(How::Cancelled) => "Cancelled",
+    }
+}
+
+fn date(at_ms: u64) -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(at_ms))
+}
+
+/// Rows of a result as text, as on the service; the Tunnel gives all of them.
+const TEXT_ROWS_MAX: u64 = 10_000;
+/// Bytes of a result as text, about.
+const TEXT_BYTES_MAX: usize = 8 << 20;

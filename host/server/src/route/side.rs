@@ -1,0 +1,42 @@
+//! What clients ask on the side: the tenant, where the vendor's web pages are, a token for them.
+//!
+//! Asked around every job. Invariant: the answers keep a client going and give nobody any right.
+
+use serde_json::Value as Json;
+use serde_json::json;
+
+use super::project::OWNER;
+use crate::error::Refusal;
+use crate::request::Request;
+use crate::service::Answer;
+use crate::service::Inner;
+
+/// Answers `GET /tenants`. Its meta data is a string: as an object it stops the Java clients.
+pub(crate) fn tenant(server: &Inner) -> Answer {
+    let project = &server.settings.project;
+    let body = json!({ "Tenant": {
+        "Name": project, "OwnerId": OWNER, "TenantId": project, "TenantState": "NORMAL",
+        "TenantMeta": "{}", "Parameters": { "odps.namespace.schema": "false" },
+    } });
+    Answer::json(body.to_string())
+}
+
+/// Answers `GET /logview/host` and `GET /webconsole/host`: there are no pages but this server.
+pub(crate) fn web_host(server: &Inner, request: &Request) -> Answer {
+    let listen = server.settings.listen.to_string();
+    let host = request.header("host").map_or(listen, str::to_owned);
+    Answer::text(format!("http://{host}"))
+}
+
+/// Answers `POST …/authorization?sign_bearer_token`: a token for addresses of web pages. This
+/// server takes no token for anything.
+pub(crate) fn authorize(request: &Request) -> Result<Answer, Refusal> {
+    if request.parameter("sign_bearer_token").is_none() {
+        let message = "only sign_bearer_token is supported of the calls of authorization";
+        return Err(Refusal::invalid(message));
+    }
+    serde_json::from_slice::<Json>(&request.body)
+        .map_err(|error| Refusal::invalid(format!("the policy is no JSON: {error}")))?;
+    let body = "<Authorization><Result>local</Result></Authorization>";
+    Ok(Answer::xml(body.to_owned()))
+}
