@@ -228,22 +228,23 @@ impl Partitioner {
         row: usize,
         faults: &mut Vec<(usize, RowFault)>,
     ) -> Result<PartitionIndex, Error> {
-        let named = self.join_values(batch, row).and_then(|length| {
-            let values = &self.scratch[..length];
-            let (hash, partitions) = (words::hash(values), &self.partitions);
-            let is_it = |at: &u32| words::same(&partitions[*at as usize].values, values);
-            match self.index.find(hash, is_it) {
-                Some(at) => Ok(Ok(PartitionIndex(*at))),
-                None => Ok(Err((hash, values.to_vec(), self.name(values)?))),
-            }
-        });
-        match named {
-            Ok(Ok(index)) => Ok(index),
-            Ok(Err((hash, values, spec))) => self.admit(hash, values, spec),
-            Err(fault) => {
-                faults.push((row, fault));
-                Ok(PartitionIndex::REFUSED)
-            }
+        let mut refuse = |fault| {
+            faults.push((row, fault));
+            Ok(PartitionIndex::REFUSED)
+        };
+        let length = match self.join_values(batch, row) {
+            Ok(length) => length,
+            Err(fault) => return refuse(fault),
+        };
+        let values = &self.scratch[..length];
+        let (hash, partitions) = (words::hash(values), &self.partitions);
+        let is_it = |at: &u32| words::same(&partitions[*at as usize].values, values);
+        if let Some(at) = self.index.find(hash, is_it) {
+            return Ok(PartitionIndex(*at));
+        }
+        match self.name(values) {
+            Ok(spec) => self.admit(hash, values.to_vec(), spec),
+            Err(fault) => refuse(fault),
         }
     }
 
