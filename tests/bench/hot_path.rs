@@ -4,7 +4,8 @@
 //! that take turns, so that a slow moment of the machine falls on both. Prints medians and their
 //! ratio. Packs are sealed, merged where that is on, handed to the host and acknowledged there, but
 //! not sent. Two tables: of writers that have run for a while, and of writers that have just begun
-//! and whose memory still grows. Invariant: it fails on a wrong result only, never for being slow.
+//! and whose memory still grows. Given a file, the component is taken from there. Invariant: it
+//! fails on a wrong result only, never for being slow.
 
 mod side;
 mod workload;
@@ -111,7 +112,10 @@ fn measure_checksums() {
 }
 
 fn main() -> Result<()> {
-    let plugin = Plugin::embedded()?;
+    let plugin = match std::env::args_os().nth(1) {
+        None => Plugin::embedded()?,
+        Some(component) => Plugin::load(&std::fs::read(component)?)?,
+    };
     println!(
         "rows of 100 bytes in 8 columns, batches of {BATCH_ROWS}, 4 partitions of 16 buckets, \
          packs of {PACK},"

@@ -8,6 +8,7 @@
 pub mod simulated;
 mod system;
 mod timer;
+mod workers;
 
 use std::fmt;
 use std::io;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use object_store::ObjectStore;
+use tokio::task::AbortHandle;
 use upsert_sink_core::id::Millis;
 
 pub(crate) use system::run_apart;
@@ -32,15 +34,18 @@ pub struct Components {
     pub disk: Arc<dyn Disk>,
     /// Chance.
     pub entropy: Arc<dyn Entropy>,
+    /// Threads for what computes for long.
+    pub workers: Arc<dyn Workers>,
 }
 
 impl Components {
-    /// The machine's own clock, file system and random numbers.
+    /// The machine's own clock, file system, random numbers and threads.
     pub fn system() -> Self {
         Self {
             clock: Arc::new(system::SystemClock),
             disk: Arc::new(system::SystemDisk),
             entropy: Arc::new(system::SystemEntropy::default()),
+            workers: Arc::new(workers::QueryThreads::default()),
         }
     }
 }
@@ -64,6 +69,13 @@ pub trait Clock: Send + Sync {
 pub trait Entropy: Send + Sync {
     /// The next random number.
     fn draw(&self) -> u64;
+}
+
+/// Where work is done that computes for long, such as a query.
+pub trait Workers: Send + Sync {
+    /// Begins a piece of work that does not hold up whoever answers requests. The handle ends it
+    /// early, where it next lets others go on; a join may compute on until it has a row.
+    fn begin(&self, work: BoxFuture<'static, ()>) -> AbortHandle;
 }
 
 /// What a directory is opened for.

@@ -27,6 +27,7 @@ use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use upsert_sink_core::id::Millis;
 
 use super::Access;
@@ -35,10 +36,22 @@ use super::Components;
 use super::Directory;
 use super::Disk;
 use super::Entropy;
+use super::Workers;
 
 /// Simulated parts around a disk.
 pub fn components(clock: Arc<dyn Clock>, disk: Arc<SimulatedDisk>, seed: u64) -> Components {
-    Components { clock, disk, entropy: Arc::new(SeededEntropy::new(seed)) }
+    let entropy = Arc::new(SeededEntropy::new(seed));
+    Components { clock, disk, entropy, workers: Arc::new(SameThread) }
+}
+
+/// Queries take their turns with everything else.
+#[derive(Debug)]
+struct SameThread;
+
+impl Workers for SameThread {
+    fn begin(&self, work: BoxFuture<'static, ()>) -> AbortHandle {
+        tokio::spawn(work).abort_handle()
+    }
 }
 
 /// A clock that stands still until it is set forward.

@@ -24,7 +24,7 @@ pub(crate) fn describe(settings: &ServerSettings) -> Answer {
                 "CREATE TABLE", "ALTER TABLE ADD PARTITION", "ALTER TABLE ADD COLUMNS",
                 "TRUNCATE TABLE", "DROP TABLE", "SELECT",
             ],
-            "instances": ["create", "status", "result", "source"],
+            "instances": ["create", "status", "result", "source", "stop"],
             "download": ["table", "instance"],
             "download_format": ["records"],
             "result_text_rows_max": 10_000,

@@ -65,6 +65,7 @@ async fn run(server: &Inner, job: &Arc<Job>) {
             job.start_query(
                 query,
                 QueryNeeds {
+                    workers: Arc::clone(&server.components.workers),
                     clock: Arc::clone(&server.components.clock),
                     readable: server.readable(),
                     results: Arc::clone(&server.results),

@@ -12,6 +12,7 @@ use std::sync::MutexGuard;
 use std::sync::OnceLock;
 
 use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -19,6 +20,7 @@ use super::failure::SqlFailure;
 use super::select::Query;
 use super::select::Readable;
 use crate::components::Clock;
+use crate::components::Workers;
 use crate::error::Refusal;
 use crate::result::kept::ResultNumber;
 use crate::result::kept::Results;
@@ -111,11 +113,17 @@ impl Job {
     /// Runs a query for this job, apart from whoever asked for it.
     pub(crate) fn start_query(self: &Arc<Self>, query: Query, needs: QueryNeeds) {
         let clock = Arc::clone(&needs.clock);
-        let running = tokio::spawn(run_query(query, needs));
-        self.running.set(running.abort_handle()).expect("a job is started once");
+        let workers = Arc::clone(&needs.workers);
+        let (tell, outcome) = oneshot::channel();
+        let running = workers.begin(Box::pin(async move {
+            let outcome = run_query(query, needs).await;
+            // Nobody listens once the server stops.
+            let _ = tell.send(outcome);
+        }));
+        self.running.set(running).expect("a job is started once");
         let job = Arc::clone(self);
         tokio::spawn(async move {
-            let how = match running.await {
+            let how = match outcome.await {
                 Ok(Ok(number)) => How::Rows(number),
                 Ok(Err(failure)) => How::Failed(failure.to_string()),
                 // Of a cancelled one the end is known already.
@@ -131,6 +139,7 @@ impl Job {
 /// What a query needs to run.
 pub(crate) struct QueryNeeds {
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) workers: Arc<dyn Workers>,
     pub(crate) readable: Readable,
     pub(crate) results: Arc<Results>,
     pub(crate) turns: Arc<Semaphore>,

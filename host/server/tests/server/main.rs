@@ -10,6 +10,7 @@ mod commits;
 mod downloads;
 mod faults;
 mod instances;
+mod long_queries;
 mod network;
 mod packs;
 mod queries;

@@ -21,6 +21,7 @@ use upsert_sink_core::schema::ColumnType;
 use upsert_sink_server::Error;
 use upsert_sink_server::ServerSettings;
 use upsert_sink_server::Service;
+use upsert_sink_server::components::Components;
 use upsert_sink_server::components::simulated;
 use upsert_sink_server::components::simulated::ManualClock;
 use upsert_sink_server::components::simulated::SimulatedDisk;
@@ -100,6 +101,22 @@ impl Site {
         change(&mut settings);
         let service = Service::open(&settings, &components).await?;
         Ok(Self { clock, disk, service })
+    }
+
+    /// A service with table `t` and partition `a` whose queries have threads of their own, and
+    /// whose clock goes, as a real one's.
+    pub(crate) async fn with_query_threads() -> Self {
+        let clock = Arc::new(ManualClock::new(Millis(1_700_000_000_000)));
+        let disk = SimulatedDisk::new();
+        let Components { workers, clock: real, .. } = Components::system();
+        let simulated = simulated::components(real, disk.clone(), 7);
+        let components = Components { workers, ..simulated };
+        let settings = ServerSettings::new("/simulated");
+        let service = Service::open(&settings, &components).await.expect("the disk is empty");
+        let site = Self { clock, disk, service };
+        site.sql(CREATE_TABLE).await.expect("created");
+        site.sql("ALTER TABLE t ADD PARTITION (day='a')").await.expect("added");
+        site
     }
 
     /// Another service on the disk, after this one has died.
