@@ -8,6 +8,8 @@
 //! |---|---|---|---|---|
 //! | `Running { passed }` | n > passed: → `Draining` | nothing | n > passed: skips n | noted |
 //! | `Draining { barrier }` | refused | → `Running`, snapshot | n = barrier: skips it | noted |
+//!
+//! While a barrier is being passed, a later checkpoint that is aborted is skipped right after it.
 
 use alloc::format;
 
@@ -30,6 +32,9 @@ pub enum CheckpointState {
         passed: CheckpointId,
         /// The barrier that is being passed.
         barrier: CheckpointId,
+        /// Where the writer will then stand: at the barrier, or further on, at that of a later
+        /// checkpoint that was aborted meanwhile.
+        then: CheckpointId,
     },
 }
 
@@ -76,7 +81,7 @@ impl CheckpointState {
         use CheckpointOutcome::{Aborted, Completed};
         let next = match (self, event) {
             (Self::Running { passed }, BarrierArrived(barrier)) if barrier > passed => {
-                (Self::Draining { passed, barrier }, Flush)
+                (Self::Draining { passed, barrier, then: barrier }, Flush)
             }
             (Self::Running { passed }, BarrierArrived(barrier)) => {
                 return Err(order(format!("barrier {barrier} came after barrier {passed}")));
@@ -86,18 +91,19 @@ impl CheckpointState {
                 return Err(order(what));
             }
             (Self::Running { .. }, Drained) => (self, Note),
-            (Self::Draining { barrier, .. }, Drained) => {
-                (Self::Running { passed: barrier }, Snapshot(barrier))
+            (Self::Draining { barrier, then, .. }, Drained) => {
+                (Self::Running { passed: then }, Snapshot(barrier))
             }
             (Self::Running { passed }, Ended(ended, Aborted)) if ended > passed => {
                 (Self::Running { passed: ended }, Skip)
             }
-            (Self::Draining { barrier, .. }, Ended(ended, Aborted)) if ended == barrier => {
-                (Self::Running { passed: barrier }, Skip)
+            (Self::Draining { barrier, then, .. }, Ended(ended, Aborted)) if ended == barrier => {
+                (Self::Running { passed: then }, Skip)
             }
-            (Self::Draining { barrier, .. }, Ended(ended, Aborted)) if ended > barrier => {
-                let what = format!("checkpoint {ended} ended while {barrier} was being passed");
-                return Err(order(what));
+            (Self::Draining { passed, barrier, then }, Ended(ended, Aborted))
+                if ended > barrier =>
+            {
+                (Self::Draining { passed, barrier, then: then.max(ended) }, Note)
             }
             (Self::Draining { .. } | Self::Running { .. }, Ended(_, Aborted)) => {
                 (self, Ignore(Ignored::EndedBefore))
@@ -130,7 +136,7 @@ mod tests {
         use CheckpointEffect as E;
         let id = CheckpointId;
         let running = CheckpointState::Running { passed: id(2) };
-        let draining = CheckpointState::Draining { passed: id(2), barrier: id(3) };
+        let draining = CheckpointState::Draining { passed: id(2), barrier: id(3), then: id(3) };
         let events = |n| {
             [
                 CheckpointEvent::BarrierArrived(id(n)),
@@ -160,9 +166,27 @@ mod tests {
                 [None, snapshot, ended, note],
                 [None, snapshot, ended, note],
                 [None, snapshot, Some(E::Skip), None],
-                [None, snapshot, None, None],
+                [None, snapshot, note, None],
             ]
         );
+    }
+
+    #[test]
+    fn a_checkpoint_aborted_while_an_earlier_barrier_is_passed_is_skipped_after_it() {
+        let state = CheckpointState::Running { passed: CheckpointId(2) };
+        let next = |state: CheckpointState, event| state.next(event).expect("in order");
+        let aborted = |n| CheckpointEvent::Ended(CheckpointId(n), CheckpointOutcome::Aborted);
+        let (state, _) = next(state, CheckpointEvent::BarrierArrived(CheckpointId(3)));
+        let (state, _) = next(state, aborted(5));
+        let (draining, effect) = next(state, aborted(4));
+        assert_eq!(effect, CheckpointEffect::Note);
+        let (state, effect) = next(draining, CheckpointEvent::Drained);
+        assert_eq!(effect, CheckpointEffect::Snapshot(CheckpointId(3)));
+        assert_eq!(state, CheckpointState::Running { passed: CheckpointId(5) });
+        let (state, effect) = next(draining, aborted(3));
+        assert_eq!(effect, CheckpointEffect::Skip);
+        assert_eq!(state.passed(), CheckpointId(5));
+        assert!(state.next(CheckpointEvent::BarrierArrived(CheckpointId(4))).is_err());
     }
 
     #[test]
