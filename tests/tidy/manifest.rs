@@ -32,7 +32,7 @@ struct Direction {
     only: Option<&'static [&'static str]>,
 }
 
-const DIRECTIONS: [Direction; 6] = [
+const DIRECTIONS: [Direction; 7] = [
     Direction { crate_dir: "guest/core", never: &[], only: Some(&["hashbrown", "serde"]) },
     Direction {
         crate_dir: "guest/component",
@@ -61,6 +61,11 @@ const DIRECTIONS: [Direction; 6] = [
         only: None,
     },
     Direction { crate_dir: "tests", never: &[], only: None },
+    Direction {
+        crate_dir: "tests/model",
+        never: &[],
+        only: Some(&["upsert-sink-core", "stateright"]),
+    },
 ];
 
 /// Families that must be one version each: two would not be the same types, or the same contract.
@@ -177,6 +182,7 @@ mod tests {
         let mut manifests: Vec<Manifest> =
             crates.iter().map(|dir| manifest(&format!("{dir}/Cargo.toml"), "")).collect();
         manifests.push(manifest("tests/Cargo.toml", ""));
+        manifests.push(manifest("tests/model/Cargo.toml", ""));
         assert_eq!(direction(&manifests), []);
         manifests[0].text = "[dependencies]\nserde_json = \"1\"".into();
         manifests[3].text = "[dependencies]\nwasmtime.workspace = true".into();

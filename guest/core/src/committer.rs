@@ -37,7 +37,7 @@ use crate::operation::Operations;
 use crate::session::{Committable, SessionName};
 
 /// One sink's committer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Committer {
     identity: String,
     start: u64,
@@ -60,7 +60,7 @@ pub struct Committer {
 }
 
 /// A session whose commit is not known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pending {
     committable: Committable,
     /// The first checkpoint that held it.

@@ -35,7 +35,7 @@ use crate::session::{Grant, SessionName};
 const OPERATIONS_MOST: usize = 32;
 
 /// One sink's coordinator.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Coordinator {
     start: u64,
     nonce: u64,
@@ -52,7 +52,7 @@ pub struct Coordinator {
     outputs: VecDeque<CoordinatorOutput>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
     Gathering,
     Recovering { retiring: BTreeMap<SessionId, String>, unknown: BTreeSet<SessionId> },
@@ -60,7 +60,7 @@ enum Phase {
 }
 
 /// The newest that is known of a writer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct WriterView {
     number: u64,
     passed: CheckpointId,
@@ -71,7 +71,7 @@ struct WriterView {
 }
 
 /// Where a named session stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Standing {
     Creating,
     Open(Grant),

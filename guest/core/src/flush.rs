@@ -13,7 +13,7 @@ use crate::partition::PartitionIndex;
 const CONCURRENT_MOST: u32 = 64;
 
 /// Buckets that are due, oldest first.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct FlushQueue {
     due: VecDeque<(PartitionIndex, BucketId)>,
 }
@@ -50,7 +50,7 @@ impl FlushQueue {
 }
 
 /// How many packs may be under way: additive increase, multiplicative decrease.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ConcurrencyLimit {
     allowed: u32,
     acknowledged: u32,

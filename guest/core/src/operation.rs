@@ -11,7 +11,7 @@ use crate::id::{Millis, Ticket};
 use crate::retry::Attempts;
 
 /// The operations of one machine, each with what it is for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Operations<P> {
     nonce: u64,
     used: u64,
@@ -19,7 +19,7 @@ pub struct Operations<P> {
 }
 
 /// One operation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Held<P> {
     /// What it is for.
     pub purpose: P,

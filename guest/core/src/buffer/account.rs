@@ -18,7 +18,7 @@ use crate::partition::PartitionIndex;
 /// below the budget plus one batch. Then it accepts no more until a quarter of the budget is free
 /// again, so that the engine is stopped and started once for many packs and not once for each. A
 /// writer that does not accept must flush until it does.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BufferAccount {
     budget: u64,
     buffered: Vec<u64>,

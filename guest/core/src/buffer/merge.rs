@@ -42,7 +42,7 @@ pub(super) struct Note<'a> {
 }
 
 /// The memory of the pass: reused for all buffers, empty of meaning between two passes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct MergeScratch {
     /// The notes of one buffer in one piece.
     notes: Vec<u8>,

@@ -32,7 +32,7 @@ pub const KEYED_RECORD_OVERHEAD_BYTES: usize = NOTE_BYTES;
 /// Its held bytes are those of all records in it, replaced ones included, plus those of their keys
 /// if they are merged, plus one of the two overheads a record. Beside that it may waste less than
 /// two chunks.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct BucketBuffer {
     bytes: Chain,
     /// Of each record the checksum; if records are merged, its length and key too.

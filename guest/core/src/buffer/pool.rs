@@ -7,6 +7,7 @@
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
 use core::ops::Range;
 
 use super::merge::MergeScratch;
@@ -25,12 +26,21 @@ type Chunk = Box<[u8; CHUNK_BYTES]>;
 ///
 /// It allocates when a row needs a chunk and none is free, and never gives memory back: in a
 /// sandbox, linear memory does not shrink, so what was needed once is kept for the next time.
-#[derive(Debug, Default)]
+#[derive(Clone, Default)]
 pub struct BufferPool {
     free: Vec<Chunk>,
     allocated: usize,
     /// One for all buffers, so that it stays in the cache.
     pub(super) scratch: MergeScratch,
+}
+
+/// Bytes of free chunks, and of the memory that merging works in, mean nothing.
+impl fmt::Debug for BufferPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("BufferPool");
+        shown.field("free", &self.free.len()).field("allocated", &self.allocated);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl BufferPool {
@@ -74,12 +84,19 @@ impl BufferPool {
 /// its bytes go to another as a whole. So the chunks that rows are written to, one of each bucket,
 /// stay in the cache, and what leaves it leaves in long runs: writing 90 bytes here and there in
 /// memory that the cache does not hold took as long as encoding them.
-#[derive(Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Chain {
     full: Vec<Chunk>,
     last: Option<Chunk>,
     /// How many bytes of `last` count.
     at: usize,
+}
+
+/// The bytes that count, and no others.
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.pieces(0..self.length())).finish()
+    }
 }
 
 impl Chain {

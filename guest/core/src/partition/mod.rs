@@ -42,7 +42,7 @@ impl PartitionIndex {
 }
 
 /// Finds the partition of rows, and numbers the partitions.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Partitioner {
     levels: Vec<Level>,
     /// The partition of rows whose column is NULL or empty.
@@ -58,7 +58,7 @@ pub struct Partitioner {
 }
 
 /// One partition column.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Level {
     name: String,
     column_type: ColumnType,
@@ -66,7 +66,7 @@ struct Level {
 }
 
 /// One partition that rows have come for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Partition {
     hash: u64,
     /// Its values, with a zero byte between levels: no value contains one.

@@ -14,7 +14,7 @@ use crate::buffer::words;
 const PLACES: usize = 64;
 
 /// A few partitions, each at a place that its texts tell.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RecentPartitions {
     at: [Option<PartitionIndex>; PLACES],
 }

@@ -20,7 +20,7 @@ use crate::writer::Writer;
 const ASK_AGAIN: Millis = Millis(5_000);
 
 /// Where the exchange with the coordinator stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Asking {
     start: u64,
     nonce: u64,

@@ -33,7 +33,7 @@ use packs::{PackUnderWay, Partition};
 use rows::RowPath;
 
 /// One sink task.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Writer {
     identity: String,
     start: u64,

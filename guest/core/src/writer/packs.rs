@@ -24,7 +24,7 @@ use crate::session::{Committable, OpenSession, PartitionSession, SessionName};
 use crate::writer::Writer;
 
 /// What a writer holds of one partition.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Partition {
     /// Its name for the Tunnel.
     pub(crate) spec: String,
@@ -41,7 +41,7 @@ pub(crate) struct Partition {
 }
 
 /// What a writer holds of one bucket of one partition.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct BucketSlot {
     /// Rows that are not yet in a pack.
     pub(crate) buffer: BucketBuffer,
@@ -96,7 +96,7 @@ impl Partition {
 }
 
 /// A pack that was submitted and is not acknowledged.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PackUnderWay {
     partition: PartitionIndex,
     bucket: BucketId,

@@ -7,6 +7,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::batch::{RowBatch, RowFault, RowKind};
 use crate::config::{InvalidRow, SinkConfig};
@@ -22,7 +23,7 @@ use crate::writer::Writer;
 use crate::writer::packs::Partition;
 
 /// What turns rows into records: built once, reused for every batch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RowPath {
     plan: RowPlan,
     partitioner: Partitioner,
@@ -39,7 +40,7 @@ pub(crate) struct RowPath {
 }
 
 /// Memory that is reused from batch to batch.
-#[derive(Debug, Default)]
+#[derive(Clone, Default)]
 struct Scratch {
     partitions: Vec<PartitionIndex>,
     faults: Vec<(usize, RowFault)>,
@@ -52,6 +53,13 @@ struct Scratch {
     before_key: Vec<u8>,
     /// By partition, the bytes buffered of this batch that the account does not know yet.
     unaccounted: Vec<usize>,
+}
+
+/// Between two batches nothing in it means anything.
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scratch").finish_non_exhaustive()
+    }
 }
 
 /// Where a row belongs.
