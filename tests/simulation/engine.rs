@@ -165,7 +165,7 @@ impl Engine {
         let read = journal::read(std::path::Path::new(JOURNAL), &disk).await?;
         let Some(journal) = read else { return Ok(()) };
         let service = self.lives.service();
-        evidence(&journal, &service)?;
+        evidence(&journal, &service, self.plan.faults.rate(Fault::Forgotten) > 0)?;
         if ended { left_open(&journal, &service) } else { Ok(()) }
     }
 
@@ -222,7 +222,8 @@ impl Engine {
             }
         }
         self.schedule_server_death();
-        let power = Power::on(if let Death::AtHostCall(calls) = death { Some(calls) } else { None });
+        let power =
+            Power::on(if let Death::AtHostCall(calls) = death { Some(calls) } else { None });
         let imports = if let Death::OfImport(imports) = death { Some(imports) } else { None };
         let commits = if let Death::AtCommit(commits) = death { Some(commits) } else { None };
         let watcher = Watcher::new(&power, imports);
@@ -238,7 +239,8 @@ impl Engine {
         };
         self.outcome.sometimes.add(&watcher.seen());
         self.outcome.commits_in_doubt += line.doubts();
-        let Some(fed) = fed else {
+        // Whoever died while it was fed may have had the time to complain of it.
+        let Some(fed) = fed.filter(|_| !power.is_off()) else {
             let dies = power.is_off() || matches!(death, Death::At(_));
             ensure!(dies, "nothing moves: not for {PROGRESS_MS} ms");
             self.die(death, &power, &line).await;
@@ -303,7 +305,9 @@ impl Engine {
             Some(ErrorKind::Denied) => has(&[Fault::Tokens]),
             Some(ErrorKind::SessionLost) => {
                 // What was lost is committed again from an older checkpoint (rule 8).
-                let fair = has(&[Fault::Expired, Fault::Suspended, Fault::SinkClock]);
+                let fair = has(&[Fault::Expired, Fault::Suspended, Fault::SinkClock])
+                    || has(&[Fault::Forgotten])
+                    || self.plan.promise.one_session;
                 self.retained.pop();
                 fair
             }
@@ -431,7 +435,7 @@ impl Engine {
     }
 
     fn rows_to_barrier(&self) -> u64 {
-        self.plan.checkpoint_rows + self.chance.below(self.plan.checkpoint_rows)
+        self.plan.checkpoint_rows + self.chance.below(self.plan.checkpoint_rows / 2)
     }
 
     pub(super) fn note(&self, what: &str) {

@@ -62,7 +62,7 @@ faults! {
     /// The sink is killed at a random time.
     Killed = "killed", 60, 600;
     /// The sink is killed while the outcome of a commit is not known.
-    KilledAtCommit = "killed-at-commit", 55, 700;
+    KilledAtCommit = "killed-at-commit", 70, 800;
     /// The sink is killed at a call of its host: an import, a write to disk, a request.
     KilledAtHostCall = "killed-at-host-call", 35, 600;
     /// An import fails, and its instance with it.

@@ -97,7 +97,7 @@ impl Sum {
 
 fn main() -> Result<()> {
     let asked = Asked::read(std::env::args().skip(1))?;
-    let subjects = Subjects::ready()?;
+    let subjects = Subjects::new();
     let (watch, mut sum) = (Stopwatch::start(), Sum::default());
     for seed in asked.plan.seed.. {
         let plan = asked.plan(seed);

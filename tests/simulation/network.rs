@@ -91,8 +91,7 @@ impl Network {
     }
 
     fn fate(&self) -> Option<Fault> {
-        let fates =
-            [Fault::Refused, Fault::Lost, Fault::Unanswered, Fault::Late, Fault::Doubled];
+        let fates = [Fault::Refused, Fault::Lost, Fault::Unanswered, Fault::Late, Fault::Doubled];
         fates.into_iter().find(|fate| self.goes_wrong(*fate))
     }
 
@@ -149,9 +148,7 @@ impl Network {
         self.delay().await;
         let doubt = |message: &str| Err(TransportError { sent: true, message: message.into() });
         match fate {
-            Some(Fault::Refused) => {
-                Err(TransportError { sent: false, message: "refused".into() })
-            }
+            Some(Fault::Refused) => Err(TransportError { sent: false, message: "refused".into() }),
             Some(Fault::Lost) => doubt("lost"),
             Some(Fault::Late) => {
                 self.carry_out_later(request);

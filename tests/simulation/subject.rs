@@ -3,7 +3,7 @@
 //! Both stand behind the runtime's own instances. Invariant: the twin's shell decides nothing: it
 //! turns a call into an input and drains the outputs, as `guest/component` does.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use upsert_sink::Plugin;
 use upsert_sink::twin::{Turn, Twin};
@@ -29,25 +29,23 @@ pub enum Subject {
 }
 
 /// Both, ready to be instantiated.
-#[derive(Clone)]
 pub struct Subjects {
-    component: Plugin,
+    component: OnceLock<Plugin>,
     native: Plugin,
 }
 
 impl Subjects {
-    /// Compiles the component, once for all worlds.
-    ///
-    /// # Errors
-    /// As of [`Plugin::embedded`].
-    pub fn ready() -> anyhow::Result<Self> {
+    /// The component is compiled when it is first needed, once for all worlds.
+    #[allow(clippy::new_without_default, reason = "there is nothing usual about them")]
+    pub fn new() -> Self {
         let native = Plugin::twin(Arc::new(|| Box::new(Native::default())));
-        Ok(Self { component: Plugin::embedded()?, native })
+        Self { component: OnceLock::new(), native }
     }
 
     pub(crate) fn plugin(&self, subject: Subject) -> Plugin {
+        let embedded = || Plugin::embedded().expect("the component that ships can be loaded");
         match subject {
-            Subject::Component => self.component.clone(),
+            Subject::Component => self.component.get_or_init(embedded).clone(),
             Subject::Native => self.native.clone(),
         }
     }
@@ -108,11 +106,7 @@ impl Twin for Native {
         Ok(turn)
     }
 
-    fn writer(
-        &mut self,
-        now: Millis,
-        input: WriterInput<'_>,
-    ) -> Result<Turn<WriterOutput>, Error> {
+    fn writer(&mut self, now: Millis, input: WriterInput<'_>) -> Result<Turn<WriterOutput>, Error> {
         let Self::Writer(writer) = self else { return Err(no_such()) };
         writer.handle_input(now, input)?;
         Ok(written(writer))

@@ -64,11 +64,7 @@ pub trait Twin: Send {
 
     /// # Errors
     /// The guest's.
-    fn writer(
-        &mut self,
-        now: Millis,
-        input: WriterInput<'_>,
-    ) -> Result<Turn<WriterOutput>, Error>;
+    fn writer(&mut self, now: Millis, input: WriterInput<'_>) -> Result<Turn<WriterOutput>, Error>;
 
     /// # Errors
     /// The guest's.
@@ -303,15 +299,11 @@ fn set_timer(host: &mut Capabilities, at: Option<Millis>) -> wasmtime::Result<()
 }
 
 fn operation(operation: Operation) -> tunnel::Operation {
-    let session = |session: SessionRef| tunnel::SessionRef {
-        id: session.id.0,
-        partition: session.partition,
-    };
+    let session =
+        |session: SessionRef| tunnel::SessionRef { id: session.id.0, partition: session.partition };
     match operation {
         Operation::AbortSession(aborted) => tunnel::Operation::AbortSession(session(aborted)),
-        Operation::CommitSession(committed) => {
-            tunnel::Operation::CommitSession(session(committed))
-        }
+        Operation::CommitSession(committed) => tunnel::Operation::CommitSession(session(committed)),
         Operation::CreatePartition(partition) => tunnel::Operation::CreatePartition(partition),
         Operation::CreateSession { partition, lifecycle_hours, slots } => {
             let create = tunnel::CreateSession { partition, lifecycle_hours, slots };

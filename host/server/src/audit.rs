@@ -69,7 +69,8 @@ pub(crate) fn committed<'a>(
 
 async fn read(server: &Inner, file: Arc<DeltaFile>) -> Result<Vec<RecordBatch>, Error> {
     let path = file.path.clone();
-    let unreadable = |error: &dyn std::fmt::Display| Error::damaged(path.clone(), error.to_string());
+    let unreadable =
+        |error: &dyn std::fmt::Display| Error::damaged(path.clone(), error.to_string());
     let open = OpenFile::open(server.directory.objects(), Arc::clone(&file)).await;
     let open = open.map_err(|error| unreadable(&error))?;
     let columns: Vec<usize> = (0..open.columns() + crate::table::rows::META_COLUMNS).collect();
