@@ -1,229 +1,413 @@
-//! The stream engine of a world: it feeds the sink, takes checkpoints, dies, restores, and looks at
-//! the table.
+//! The stream engine of a world: it feeds the sink, takes checkpoints, dies, restores.
 //!
-//! Attempts follow each other as after failovers: each begins at the last completed checkpoint.
+//! Attempts follow each other as after failovers: each begins at a retained checkpoint. First things
+//! go wrong (safety), then nothing does any more, and it must come to its end (liveness).
 //! Invariant: a checkpoint counts as completed before the sink is told so, because it is durable in
 //! the engine then.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use bytes::Bytes;
-use tokio::time::timeout_at;
-use upsert_sink::components::{Components, InlineProcessors, NoSurroundings};
-use upsert_sink::{Checkpoint, Compression, ErrorKind, Plugin, RowKind, Settings, Sink};
+use anyhow::{Context, Result, ensure};
+use upsert_sink::components::{Components, InlineProcessors, NoSurroundings, Surroundings};
+use upsert_sink::journal;
+use upsert_sink::{Checkpoint, Compression, CredentialSource, ErrorKind, Plugin, Settings, Sink};
 
-use crate::checker::{Change, Checker, View};
-use crate::components::{AttemptDisk, Files, Power, VirtualClock};
-use crate::network::{Line, Network};
-use crate::world::{Chance, Plan, Promise, Tally, Trace};
+use super::checker::{Checker, evidence, left_open};
+use super::components::{AttemptDisk, Files, KeyShop, Loss, Power, Shown, VirtualClock};
+use super::faults::Fault;
+use super::feed::Feed;
+use super::network::{Line, Network};
+use super::server::Lives;
+use super::tally::{Sometimes, Tally, Watcher};
+use super::world::{Chance, Death, Plan, Trace};
 
-/// Attempts of one world; more than all kills and all faults that end one.
-const ATTEMPTS_MAX: u64 = 60;
 /// After so many attempts the faults end, so that the world comes to an end.
-const ATTEMPTS_WITH_FAULTS: u64 = 12;
+const ATTEMPTS_WITH_FAULTS: u64 = 24;
+/// Attempts without faults, at most: one to find what is lost, one for each checkpoint that is
+/// retained, one from the beginning, and one more.
+const ATTEMPTS_TO_END: u64 = RETAINED as u64 + 3;
+/// Longer than any session is in the way.
+const PROGRESS_MS: u64 = 30 * 3_600_000;
+/// Checkpoints that the engine keeps.
+const RETAINED: usize = 3;
+/// Where the sink keeps its journal.
+const JOURNAL: &str = "/journal";
 
 /// What came of a world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Outcome {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
     /// All that happened, as one number.
-    pub(crate) trace: u64,
+    pub trace: u64,
     /// Attempts of the sink.
-    pub(crate) attempts: u64,
-    /// Completed checkpoints.
-    pub(crate) checkpoints: u64,
+    pub attempts: u64,
+    /// Completed checkpoints with at least fifty rows in at least two partitions.
+    pub checkpoints: u64,
+    /// Deaths of the sink.
+    pub crashes: u64,
+    /// Deaths of the sink while the outcome of a commit was not known.
+    pub crashes_in_doubt: u64,
+    /// Commits whose outcome came back as not known.
+    pub commits_in_doubt: u64,
     /// Views of the table that were checked.
-    pub(crate) views: u64,
+    pub views: u64,
     /// Views in which moved rows were looked for.
-    pub(crate) moves_seen: u64,
+    pub moves_seen: u64,
     /// What went wrong on the way.
-    pub(crate) faults: Tally,
+    pub faults: Tally,
+    /// What happened to the machines.
+    pub sometimes: Sometimes,
 }
 
-/// A checkpoint that the engine holds durably.
-struct Completed {
-    checkpoint: Vec<u8>,
+/// A checkpoint that the engine holds.
+#[derive(Clone)]
+pub(super) struct Held {
+    pub(super) id: u64,
+    pub(super) bytes: Vec<u8>,
     /// Changes of the input before it.
-    position: u64,
+    pub(super) position: u64,
+}
+
+/// How feeding ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fed {
+    /// All of the input is committed.
+    All,
+    /// The job was stopped with a savepoint.
+    Stopped,
 }
 
 /// The engine and what it knows.
 pub(crate) struct Engine {
-    plan: Plan,
+    pub(super) plan: Plan,
     plugin: Plugin,
-    clock: Arc<VirtualClock>,
-    trace: Arc<Trace>,
-    network: Arc<Network>,
+    /// The world's time, which is the server's.
+    pub(super) clock: Arc<VirtualClock>,
+    sink_clock: Arc<VirtualClock>,
+    trace: Trace,
+    pub(super) network: Arc<Network>,
+    pub(super) lives: Arc<Lives>,
     files: Arc<Files>,
-    chance: Chance,
-    input: Vec<Change>,
-    checker: Checker,
-    last: Option<Completed>,
-    checkpoint_id: u64,
-    checkpoints: u64,
+    pub(super) chance: Chance,
+    pub(super) feed: Arc<Feed>,
+    /// Completed checkpoints, oldest first.
+    pub(super) retained: Vec<Held>,
+    /// Snapshots that neither completed nor were aborted.
+    pub(super) pending: Vec<Held>,
+    /// A completed checkpoint that the sink is told of late.
+    pub(super) untold: Option<u64>,
+    pub(super) checkpoint_id: u64,
+    running: Option<Arc<Sink>>,
+    pub(super) outcome: Outcome,
 }
 
 impl Engine {
-    /// A world of this plan, with an empty table.
-    pub(crate) async fn new(plan: Plan, plugin: Plugin, trace: Arc<Trace>) -> Result<Self> {
+    /// Runs a world to its end.
+    pub(crate) async fn live(plan: Plan, plugin: Plugin, trace: Trace) -> Result<Outcome> {
         let clock = VirtualClock::start();
-        let network = Network::new(&plan, Arc::clone(&clock), Arc::clone(&trace)).await;
-        let input = input(&plan);
-        let engine = Self {
-            chance: Chance::new(plan.seed, 3),
-            checker: Checker::new(input.clone()),
-            files: Arc::default(),
-            last: None,
-            checkpoint_id: 0,
-            checkpoints: 0,
-            plan,
+        let feed = Feed::of(&plan);
+        let checker = Checker::new(&feed, plan.promise);
+        let lives = Lives::begin(&plan, &clock, &trace, checker).await?;
+        let network = Network::new(&plan, &clock, &trace, Arc::clone(&lives));
+        let mut engine = Self {
             plugin,
+            sink_clock: clock.beside(),
             clock,
             trace,
             network,
-            input,
+            lives,
+            files: Files::new(plan.ignored_sync),
+            chance: Chance::new(plan.seed, 3),
+            feed,
+            retained: Vec::new(),
+            pending: Vec::new(),
+            untold: None,
+            checkpoint_id: 0,
+            running: None,
+            outcome: Outcome::default(),
+            plan,
         };
-        engine.create_table().await?;
-        Ok(engine)
+        engine.run().await?;
+        Ok(engine.outcome)
     }
 
-    async fn create_table(&self) -> Result<()> {
-        let sql = "CREATE TABLE t (id BIGINT NOT NULL, seq BIGINT, PRIMARY KEY (id)) \
-                   PARTITIONED BY (day STRING) \
-                   TBLPROPERTIES ('transactional'='true', 'write.bucket.num'='8')";
-        let body = format!(
-            "<Instance><Job><Tasks><SQL><Name>create</Name><Query>{sql};</Query></SQL>\
-             </Tasks></Job></Instance>"
-        );
-        let request = http::Request::post("http://127.0.0.1:80/api/projects/local/instances");
-        let answer = self.network.service().respond(request.body(Bytes::from(body))?).await;
-        ensure!(answer.status().is_success(), "{}: {:?}", answer.status(), answer.body());
+    async fn run(&mut self) -> Result<()> {
+        let mut calm_attempts = 0;
+        loop {
+            self.outcome.attempts += 1;
+            if self.outcome.attempts > ATTEMPTS_WITH_FAULTS {
+                self.network.calm();
+            }
+            calm_attempts += u64::from(self.network.is_calm());
+            ensure!(calm_attempts <= ATTEMPTS_TO_END, "no end, although nothing goes wrong");
+            let ended = self.attempt().await?;
+            self.lives.look().await;
+            self.lives.checker.lock().await.verdict()?;
+            self.check_journal(ended).await?;
+            if ended {
+                break;
+            }
+        }
+        self.lives.query().await?;
+        let checker = self.lives.checker.lock().await;
+        let (views, moves_seen) = (checker.views, checker.moves_seen());
+        let (faults, sometimes) = self.network.counted();
+        let outcome = &mut self.outcome;
+        (outcome.views, outcome.moves_seen, outcome.faults) = (views, moves_seen, faults);
+        outcome.sometimes.add(&sometimes);
+        outcome.trace = self.trace.hash();
         Ok(())
     }
 
-    /// Runs attempts until all of the input is committed, then compares the table with its fold.
-    pub(crate) async fn run(mut self) -> Result<Outcome> {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            ensure!(attempts <= ATTEMPTS_MAX, "no end after {ATTEMPTS_MAX} attempts");
-            if attempts > ATTEMPTS_WITH_FAULTS {
-                self.network.calm();
-            }
-            if self.attempt(attempts).await? {
-                break;
-            }
-            self.audit().await?;
+    /// What the journal says is so; at the end nothing is left open.
+    async fn check_journal(&self, ended: bool) -> Result<()> {
+        let disk = AttemptDisk { files: Arc::clone(&self.files), power: Power::on(None) };
+        let read = journal::read(std::path::Path::new(JOURNAL), &disk).await?;
+        let Some(journal) = read else { return Ok(()) };
+        let service = self.lives.service();
+        evidence(&journal, &service, self.plan.faults.rate(Fault::Forgotten) > 0)?;
+        if ended { left_open(&journal, &service) } else { Ok(()) }
+    }
+
+    fn death(&self) -> Death {
+        if let Some(death) = self.plan.first_death {
+            return if self.outcome.attempts == 1 { death } else { Death::Never };
         }
-        self.audit().await?;
-        let all = self.input.len() as u64;
-        ensure!(self.view().await? == self.checker.fold(all), "the table is not the fold");
-        Ok(Outcome {
-            trace: self.trace.hash(),
-            attempts,
-            checkpoints: self.checkpoints,
-            views: self.checker.views,
-            moves_seen: self.checker.moves_seen,
-            faults: self.network.tally(),
-        })
+        if self.network.is_calm() {
+            return Death::Never;
+        }
+        let (faults, chance) = (&self.plan.faults, &self.chance);
+        if faults.happens(Fault::KilledAtCommit, chance) {
+            return Death::AtCommit(chance.below(24));
+        }
+        if faults.happens(Fault::Killed, chance) {
+            return Death::At(1 + chance.below(20_000));
+        }
+        if faults.happens(Fault::KilledAtHostCall, chance) {
+            return Death::AtHostCall(1 + chance.below(3_000));
+        }
+        match faults.happens(Fault::ImportFails, chance) {
+            true => Death::OfImport(1 + chance.below(2_000)),
+            false => Death::Never,
+        }
+    }
+
+    /// What happens between two attempts.
+    fn between(&mut self) {
+        self.pending.clear();
+        self.untold = None;
+        if self.retained.len() > 1 && self.network.goes_wrong(Fault::OlderRestored) {
+            self.retained.pop();
+        }
+        if self.network.goes_wrong(Fault::SinkClock) {
+            self.sink_clock.jump(60_000 * (1 + self.chance.below(120)));
+        }
+        if self.network.goes_wrong(Fault::Suspended) {
+            let span_ms = 60_000 * (1 + self.chance.below(240));
+            self.sink_clock.jump(span_ms);
+            self.clock.jump(span_ms);
+        }
     }
 
     /// One attempt; whether it came to the end of the input.
-    async fn attempt(&mut self, number: u64) -> Result<bool> {
-        let power = Power::on();
-        self.note(&format!("attempt {number} from {}", self.position()));
-        if self.plan.faults.server_kills >= number {
-            let network = Arc::clone(&self.network);
-            let death = self.clock.after(self.chance.below(4_000));
-            tokio::task::spawn_local(async move {
-                death.await;
-                network.kill_server().await;
-            });
+    async fn attempt(&mut self) -> Result<bool> {
+        self.between();
+        let death = self.death();
+        let number = self.outcome.attempts;
+        self.note(&format!("attempt {number} from {}, dies {death:?}", self.position()));
+        {
+            let mut checker = self.lives.checker.lock().await;
+            if self.position() < checker.newest() {
+                checker.restored_older(self.position());
+            }
         }
-        let components = self.components(number, &power);
-        let ended = if self.plan.faults.kills >= number {
-            let span = std::time::Duration::from_millis(1 + self.chance.below(6_000));
-            let deadline = self.clock.instant() + span;
-            // The future of the attempt is dropped where it stands, with the sink in it.
-            let fed = timeout_at(deadline, self.feed(components)).await;
-            self.network.count(|tally| tally.kills += u64::from(fed.is_err()));
-            fed.unwrap_or(Ok(false))
-        } else {
-            self.feed(components).await
+        self.schedule_server_death();
+        let power =
+            Power::on(if let Death::AtHostCall(calls) = death { Some(calls) } else { None });
+        let imports = if let Death::OfImport(imports) = death { Some(imports) } else { None };
+        let commits = if let Death::AtCommit(commits) = death { Some(commits) } else { None };
+        let watcher = Watcher::new(&power, imports);
+        let line = Line::new(&self.network, &power, commits);
+        let components = self.components(&power, &line);
+        let plugin = self.plugin.clone().watched(Arc::clone(&watcher) as _);
+        let span_ms = if let Death::At(span_ms) = death { span_ms } else { PROGRESS_MS };
+        let clock = Arc::clone(&self.clock);
+        let fed = tokio::select! {
+            biased;
+            () = power.died() => None,
+            fed = clock.within(span_ms, self.feed(plugin, components)) => fed,
         };
+        self.outcome.sometimes.add(&watcher.seen());
+        self.outcome.commits_in_doubt += line.doubts();
+        // Whoever died while it was fed may have had the time to complain of it.
+        let Some(fed) = fed.filter(|_| !power.is_off()) else {
+            let dies = power.is_off() || matches!(death, Death::At(_));
+            ensure!(dies, "nothing moves: not for {PROGRESS_MS} ms");
+            self.die(death, &power, &line).await;
+            return Ok(false);
+        };
+        drop(self.running.take());
         power.kill();
-        self.files.unlock_all();
-        self.judge(ended)
+        self.files.end(Loss::OfProcess, &self.chance);
+        self.judge(fed, &watcher)
+    }
+
+    /// The attempt is dead. It may not have noticed.
+    async fn die(&mut self, death: Death, power: &Arc<Power>, line: &Line) {
+        self.network.count(match death {
+            Death::AtCommit(_) => Fault::KilledAtCommit,
+            Death::AtHostCall(_) => Fault::KilledAtHostCall,
+            Death::Never | Death::At(_) | Death::OfImport(_) => Fault::Killed,
+        });
+        self.outcome.crashes += 1;
+        self.outcome.crashes_in_doubt += u64::from(line.is_in_doubt());
+        let sink = self.running.take();
+        let may_go_on = !power.is_off() && sink.is_some();
+        if may_go_on && self.network.goes_wrong(Fault::SplitBrain) {
+            self.files.end(Loss::OfProcess, &self.chance);
+            let (power, end) = (Arc::clone(power), self.clock.after(self.chance.below(60_000)));
+            tokio::task::spawn_local(async move {
+                end.await;
+                power.kill();
+                drop(sink);
+            });
+        } else {
+            power.kill();
+            drop(sink);
+            let loss = self.chance.one_of(&[Loss::OfProcess, Loss::OfPower]);
+            self.files.end(loss, &self.chance);
+        }
+        // The engine may have completed what the sink has answered, or not.
+        if self.chance.happens(50) && !self.pending.is_empty() {
+            self.outcome.sometimes.count(("engine", "dead", "completed", "checkpoint"));
+            let completed = self.pending.pop().expect("it is not empty");
+            self.lives.checker.lock().await.completed(completed.position);
+            self.retain(completed);
+        }
     }
 
     /// An attempt may fail for faults of this world, but not for bugs, and never for good.
-    fn judge(&self, ended: Result<bool>) -> Result<bool> {
-        let error = match ended {
-            Ok(finished) => return Ok(finished),
+    fn judge(&mut self, fed: Result<Fed>, watcher: &Watcher) -> Result<bool> {
+        let error = match fed {
+            Ok(fed) => return Ok(fed == Fed::All),
             Err(error) => error,
         };
-        self.note(&format!("attempt failed: {error:#}"));
-        match error.downcast_ref::<upsert_sink::Error>().map(|error| error.kind) {
-            Some(ErrorKind::Retry | ErrorKind::SlowDown) => Ok(false),
-            _ => Err(error),
-        }
-    }
-
-    fn components(&self, number: u64, power: &Arc<Power>) -> Components {
-        let (network, power) = (Arc::clone(&self.network), Arc::clone(power));
-        Components {
-            clock: Arc::clone(&self.clock) as _,
-            transport: Arc::new(Line { network, power: Arc::clone(&power) }),
-            disk: Arc::new(AttemptDisk { files: Arc::clone(&self.files), power }),
-            entropy: Arc::new(Chance::new(self.plan.seed, 100 + number)),
-            processors: Arc::new(InlineProcessors),
-            surroundings: Arc::new(NoSurroundings),
-        }
-    }
-
-    /// Opens the sink at the last checkpoint and feeds it the rest of the input.
-    async fn feed(&mut self, components: Components) -> Result<bool> {
-        let settings = self.settings();
-        let restore = self.last.as_ref().map(|last| Checkpoint::from_bytes(&last.checkpoint));
-        let builder = Sink::builder(self.plugin.clone(), settings).components(components);
-        let builder = builder.before_images(self.plan.promise.moves);
-        let builder = builder.schema(self.batch(0..0)?.schema()).restore(restore.transpose()?);
-        let sink = builder.open().await?;
-        let mut position = self.position();
-        let mut barrier = self.whole(position + self.rows_to_barrier());
-        while position < self.input.len() as u64 {
-            let end = self.whole(position + 1 + self.chance.below(20)).min(barrier);
-            self.write(&sink, position..end).await?;
-            position = end;
-            self.clock.after(self.chance.below(200)).await;
-            if position == barrier {
-                self.checkpoint(&sink, position).await?;
-                barrier = self.whole(position + self.rows_to_barrier());
+        let kind = error.downcast_ref::<upsert_sink::Error>().map(|error| error.kind);
+        // Not its words: those of a trap are not the twin's.
+        self.note(&format!("attempt failed: {kind:?}"));
+        let has = |faults: &[Fault]| faults.iter().any(|f| self.plan.faults.rate(*f) > 0);
+        let is_fair = match kind {
+            Some(ErrorKind::Retry | ErrorKind::SlowDown) => true,
+            Some(ErrorKind::Bug) if watcher.has_broken() => {
+                self.network.count(Fault::ImportFails);
+                true
             }
+            Some(ErrorKind::Denied) => has(&[Fault::Tokens]),
+            Some(ErrorKind::SessionLost) => {
+                // What was lost is committed again from an older checkpoint (rule 8).
+                let fair = has(&[Fault::Expired, Fault::Suspended, Fault::SinkClock])
+                    || has(&[Fault::Forgotten])
+                    || self.plan.promise.one_session;
+                self.retained.pop();
+                fair
+            }
+            _ => false,
+        };
+        if is_fair { Ok(false) } else { Err(error.context("the sink ended for good")) }
+    }
+
+    fn schedule_server_death(&self) {
+        if self.network.goes_wrong(Fault::ServerKilled) {
+            let lives = Arc::clone(&self.lives);
+            let death = self.clock.after(self.chance.below(30_000));
+            tokio::task::spawn_local(async move {
+                death.await;
+                if let Err(error) = lives.kill().await {
+                    lives.checker.lock().await.broken(format!("{error:#}"));
+                }
+            });
+        }
+    }
+
+    fn components(&self, power: &Arc<Power>, line: &Arc<Line>) -> Components {
+        let surroundings: Arc<dyn Surroundings> = match self.plan.faults.rate(Fault::Tokens) {
+            0 => Arc::new(NoSurroundings),
+            _ => Arc::new(KeyShop {
+                network: Arc::clone(&self.network),
+                clock: Arc::clone(&self.clock),
+                beginning_ms: self.lives.beginning_ms(),
+            }),
+        };
+        let (files, power) = (Arc::clone(&self.files), Arc::clone(power));
+        Components {
+            clock: Arc::new(Shown(Arc::clone(&self.sink_clock))),
+            transport: Arc::clone(line) as _,
+            disk: Arc::new(AttemptDisk { files, power }),
+            entropy: Arc::new(Chance::new(self.plan.seed, 100 + self.outcome.attempts)),
+            processors: Arc::new(InlineProcessors),
+            surroundings,
+        }
+    }
+
+    /// Opens the sink at the newest retained checkpoint and feeds it the rest of the input.
+    async fn feed(&mut self, plugin: Plugin, components: Components) -> Result<Fed> {
+        let restore = self.retained.last().map(|held| Checkpoint::from_bytes(&held.bytes));
+        let builder = Sink::builder(plugin, self.settings()).components(components);
+        let builder = builder.before_images(self.plan.promise.moves);
+        let schema = self.feed.rows(0..0)?.0.schema();
+        let sink = builder.schema(schema).restore(restore.transpose()?).open().await?;
+        let sink = Arc::new(sink);
+        self.running = Some(Arc::clone(&sink));
+        let mut position = self.position();
+        while position < self.feed.len() {
+            // The last part of the input is written in peace.
+            if position * 8 > self.feed.len() * 7 {
+                self.network.calm();
+            }
+            let barrier = self.feed.whole(position + self.rows_to_barrier());
+            while position < barrier {
+                let rows = 1 + self.chance.below(self.plan.checkpoint_rows);
+                let end = self.feed.whole(position + rows).min(barrier);
+                let (batch, kinds) = self.feed.rows(position..end)?;
+                sink.write(&batch, &kinds).await?;
+                position = end;
+                self.clock.after(self.chance.below(200)).await;
+            }
+            if position < self.feed.len() && self.barrier(&sink, position).await? == Fed::Stopped {
+                return Ok(Fed::Stopped);
+            }
+            self.lives.checker.lock().await.verdict()?;
         }
         // The last checkpoint is never aborted, or the input would have no end.
-        let id = self.take_checkpoint(&sink, position).await?;
-        sink.committed(id).await?;
+        self.finish(&sink, position).await?;
+        self.running = None;
+        let sink = Arc::into_inner(sink).context("nobody else has the sink")?;
         sink.close().await?;
-        Ok(true)
+        Ok(Fed::All)
     }
 
     fn settings(&self) -> Settings {
-        let mut settings = Settings::local("http://127.0.0.1:80/api", "t", "/journal");
-        settings.parallelism = [1, 2, 4, 8][self.plan.writers as usize % 4];
+        let mut settings = Settings::local("http://127.0.0.1:80/api", "t", JOURNAL);
+        let writers: Vec<u64> =
+            [1, 2, 4, 8].into_iter().filter(|writers| *writers <= self.plan.buckets).collect();
+        let rescales = self.network.goes_wrong(Fault::Rescaled);
+        let chance = if rescales { None } else { Some(self.plan.seed as usize) };
+        let index = chance.unwrap_or_else(|| self.chance.draw() as usize);
+        settings.parallelism = u32::try_from(writers[index % writers.len()]).unwrap_or(1);
         settings.compression = Compression::ALL[(self.plan.seed % 5) as usize];
-        let promise = self.plan.promise;
+        settings.request_timeout = Duration::from_secs(60);
+        if self.plan.faults.rate(Fault::Tokens) > 0 {
+            settings.credentials = CredentialSource::Command(vec![String::from("shop")]);
+        }
         let mut option = |name: &str, value: &str| {
             settings.guest_options.push((name.to_owned(), value.to_owned()));
         };
+        let promise = self.plan.promise;
         if promise.at_least_once {
             option("sink.delivery-guarantee", "at-least-once");
         }
+        option("sink.session.lifecycle", &format!("{} h", self.plan.lifecycle_hours));
         if promise.one_session {
-            // A session whose creation got no answer is in the way for so long.
-            option("sink.session.lifecycle", "1 h");
             option("sink.session.overlap", "false");
         }
         if promise.moves {
@@ -232,166 +416,29 @@ impl Engine {
         settings
     }
 
-    /// The first number of changes from this one on that parts no before-image from its
-    /// after-image.
-    fn whole(&self, changes: u64) -> u64 {
-        let changes = changes.min(self.input.len() as u64);
-        let last = &self.input[changes as usize - 1];
-        if last.kind == RowKind::UpdateBefore { changes + 1 } else { changes }
-    }
-
-    async fn write(&self, sink: &Sink, range: std::ops::Range<u64>) -> Result<()> {
-        let changes = &self.input[range.start as usize..range.end as usize];
-        let kinds: Vec<RowKind> = changes.iter().map(|change| change.kind).collect();
-        Ok(sink.write(&self.batch(range)?, &kinds).await?)
-    }
-
-    /// A checkpoint that the engine may abort after the sink has done its part.
-    async fn checkpoint(&mut self, sink: &Sink, position: u64) -> Result<()> {
-        if self.chance.happens(self.plan.faults.aborted) && !self.network.is_calm() {
-            self.checkpoint_id += 1;
-            let id = self.checkpoint_id;
-            self.note(&format!("checkpoint {id} will be aborted"));
-            self.network.count(|tally| tally.aborted += 1);
-            sink.checkpoint(id).await?;
-            sink.checkpoint_aborted(id).await?;
-        } else {
-            self.take_checkpoint(sink, position).await?;
+    /// A checkpoint is durable in the engine.
+    pub(super) fn retain(&mut self, completed: Held) {
+        let before = self.position();
+        let is_counted = completed.position >= before + 50
+            && self.feed.partitions(before..completed.position) >= 2;
+        self.outcome.checkpoints += u64::from(is_counted);
+        self.note(&format!("checkpoint {} completed at {}", completed.id, completed.position));
+        self.pending.retain(|pending| pending.id > completed.id);
+        self.retained.push(completed);
+        if self.retained.len() > RETAINED {
+            self.retained.remove(0);
         }
-        if self.chance.happens(30) {
-            self.audit().await?;
-        }
-        // Between the commits of two partitions.
-        for _ in 0..self.plan.promise.looks() {
-            self.clock.after(self.chance.below(2 * self.plan.faults.delay_ms)).await;
-            self.audit().await?;
-        }
-        Ok(())
-    }
-
-    async fn take_checkpoint(&mut self, sink: &Sink, position: u64) -> Result<u64> {
-        self.checkpoint_id += 1;
-        let id = self.checkpoint_id;
-        let checkpoint = sink.checkpoint(id).await?.to_bytes();
-        self.note(&format!("checkpoint {id} completed at {position}"));
-        self.last = Some(Completed { checkpoint, position });
-        self.checkpoints += 1;
-        sink.checkpoint_completed(id).await?;
-        Ok(id)
-    }
-
-    /// What the table shows now keeps the promises.
-    async fn audit(&mut self) -> Result<()> {
-        let view = self.view().await?;
-        let completed = self.position();
-        let checked = match self.plan.promise {
-            Promise { at_least_once: true, .. } => self.checker.check_origin(&view),
-            Promise { moves: true, .. } => {
-                let rows = self.checker.check(&view, completed);
-                rows.and_then(|()| self.checker.check_moves(&view, completed))
-            }
-            Promise { .. } => self.checker.check(&view, completed),
-        };
-        if let Err(broken) = checked {
-            bail!("{broken}");
-        }
-        Ok(())
-    }
-
-    async fn view(&self) -> Result<View> {
-        let service = self.network.service();
-        let batches = service.query("SELECT day, id, seq FROM t").await?;
-        let mut view = View::new();
-        for batch in &batches {
-            let days = column::<StringArray>(batch, "day")?;
-            let ids = column::<Int64Array>(batch, "id")?;
-            let numbers = column::<Int64Array>(batch, "seq")?;
-            for row in 0..batch.num_rows() {
-                let key = (days.value(row).to_owned(), ids.value(row));
-                let twice = view.insert(key, u64::try_from(numbers.value(row))?);
-                ensure!(twice.is_none(), "{} {} is there twice", days.value(row), ids.value(row));
-            }
-        }
-        Ok(view)
-    }
-
-    fn batch(&self, range: std::ops::Range<u64>) -> Result<RecordBatch> {
-        let changes = &self.input[range.start as usize..range.end as usize];
-        let days = changes.iter().map(|change| Some(change.key.0.as_str()));
-        let columns: [(&str, ArrayRef); 3] = [
-            ("id", Arc::new(Int64Array::from_iter_values(changes.iter().map(|c| c.key.1)))),
-            ("seq", Arc::new(Int64Array::from_iter_values(range.map(|number| number as i64)))),
-            ("day", Arc::new(StringArray::from_iter(days))),
-        ];
-        Ok(RecordBatch::try_from_iter_with_nullable(
-            columns.map(|(name, array)| (name, array, true)),
-        )?)
     }
 
     fn position(&self) -> u64 {
-        self.last.as_ref().map_or(0, |last| last.position)
+        self.retained.last().map_or(0, |held| held.position)
     }
 
     fn rows_to_barrier(&self) -> u64 {
-        1 + self.chance.below(self.plan.checkpoint_rows)
+        self.plan.checkpoint_rows + self.chance.below(self.plan.checkpoint_rows / 2)
     }
 
-    fn note(&self, what: &str) {
+    pub(super) fn note(&self, what: &str) {
         self.trace.note(self.clock.now_ms(), what);
     }
-}
-
-fn input(plan: &Plan) -> Vec<Change> {
-    let chance = Chance::new(plan.seed, 4);
-    if plan.promise.moves {
-        return moves(plan, &chance);
-    }
-    let change = |_| {
-        let id = chance.below(plan.keys);
-        let day = ["mon", "tue", "wed"][(id % 3) as usize];
-        let kind = if chance.happens(15) { RowKind::Delete } else { RowKind::Insert };
-        Change { key: (day.to_owned(), id as i64), kind }
-    };
-    (0..plan.events).map(change).collect()
-}
-
-/// Rows that change, move and go. For some hundred changes they move one way, then the other.
-fn moves(plan: &Plan, chance: &Chance) -> Vec<Change> {
-    let mut changes: Vec<Change> = Vec::new();
-    let mut homes: BTreeMap<i64, &str> = BTreeMap::new();
-    let day = || ["mon", "tue", "wed"][chance.below(3) as usize];
-    while changes.len() < plan.events as usize {
-        let id = chance.below(plan.keys) as i64;
-        let one_way = (changes.len() / 200).is_multiple_of(2);
-        let mut change = |day: &str, kind| changes.push(Change { key: (day.to_owned(), id), kind });
-        let Some(home) = homes.get(&id).copied() else {
-            let home = day();
-            homes.insert(id, home);
-            change(home, RowKind::Insert);
-            continue;
-        };
-        if chance.happens(10) {
-            homes.remove(&id);
-            change(home, RowKind::Delete);
-            continue;
-        }
-        let targets: &[&str] = match (one_way, home) {
-            (true, "mon") => &["tue", "wed"],
-            (true, "tue") => &["wed"],
-            (false, "wed") => &["mon", "tue"],
-            (false, "tue") => &["mon"],
-            _ => &[home],
-        };
-        let target = targets[chance.below(targets.len() as u64) as usize];
-        let target = if chance.happens(60) { target } else { home };
-        homes.insert(id, target);
-        change(home, RowKind::UpdateBefore);
-        change(target, RowKind::UpdateAfter);
-    }
-    changes
-}
-
-fn column<'a, T: 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a T> {
-    let column = batch.column_by_name(name).with_context(|| format!("no column {name}"))?;
-    column.as_any().downcast_ref().with_context(|| format!("{name} is {}", column.data_type()))
 }

@@ -1,79 +1,63 @@
-//! The network between sink and server: delays, losses, late copies; and the death of the server.
+//! The network between sink and server: delays, losses, late and doubled requests.
 //!
 //! Each request draws its fate when it is sent. Invariant: what the sender learns is true: "not
 //! sent" only if nothing ever arrives, an answer only if the server gave it, and everything else is
-//! doubt.
+//! doubt. A pack whose answer came is never carried out again.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{Method, Request, Response, Uri};
 use upsert_sink::components::{Transport, TransportError};
-use upsert_sink_server::components::simulated::{self, SimulatedDisk, Unsynced};
-use upsert_sink_server::{Components, ServerSettings, Service};
 
-use crate::components::{Power, VirtualClock};
-use crate::world::{Chance, Plan, Tally, Trace};
+use super::components::{Power, VirtualClock};
+use super::faults::Fault;
+use super::server::Lives;
+use super::tally::{Sometimes, Tally};
+use super::world::{Chance, Plan, Trace};
 
-/// What becomes of one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Answered,
-    Refused,
-    Lost,
-    Unanswered,
-    Late,
-}
+/// The longest that a late request is under way.
+const LATE_MS: u64 = 8_000;
 
-/// A server that lives, and the disk that it would leave behind.
-struct Alive {
-    service: Arc<Service>,
-    disk: Arc<SimulatedDisk>,
-    /// How many servers there were before it.
-    life: u64,
-}
-
-/// The server and all ways to it.
+/// All ways to the server.
 pub(crate) struct Network {
-    /// Virtual time.
-    pub(crate) clock: Arc<VirtualClock>,
-    /// What happened.
-    pub(crate) trace: Arc<Trace>,
+    /// What happens by chance on the way.
+    pub(crate) chance: Chance,
+    /// The server.
+    pub(crate) lives: Arc<Lives>,
+    clock: Arc<VirtualClock>,
+    trace: Trace,
     plan: Plan,
-    chance: Chance,
-    alive: Mutex<Alive>,
-    /// Whether faults are off.
     calm: Mutex<bool>,
-    /// What went wrong so far.
-    tally: Mutex<Tally>,
+    counted: Mutex<(Tally, Sometimes)>,
 }
 
 impl Network {
-    /// A server on an empty disk.
-    pub(crate) async fn new(plan: &Plan, clock: Arc<VirtualClock>, trace: Arc<Trace>) -> Arc<Self> {
-        let disk = SimulatedDisk::new();
-        let service = serve(plan, &clock, &disk, 0).await;
+    /// Ways to a server.
+    pub(crate) fn new(
+        plan: &Plan,
+        clock: &Arc<VirtualClock>,
+        trace: &Trace,
+        lives: Arc<Lives>,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            clock,
-            trace,
-            plan: plan.clone(),
             chance: Chance::new(plan.seed, 2),
-            alive: Mutex::new(Alive { service, disk, life: 0 }),
+            lives,
+            clock: Arc::clone(clock),
+            trace: trace.clone(),
+            plan: plan.clone(),
             calm: Mutex::new(false),
-            tally: Mutex::default(),
+            counted: Mutex::default(),
         })
-    }
-
-    /// The server as it is now.
-    pub(crate) fn service(&self) -> Arc<Service> {
-        Arc::clone(&self.alive.lock().expect("no holder panics").service)
     }
 
     /// From now on nothing goes wrong.
     pub(crate) fn calm(&self) {
         *self.calm.lock().expect("no holder panics") = true;
+        self.lives.calm();
     }
 
     /// Whether nothing goes wrong any more.
@@ -81,64 +65,71 @@ impl Network {
         *self.calm.lock().expect("no holder panics")
     }
 
-    /// What went wrong so far.
-    pub(crate) fn tally(&self) -> Tally {
-        *self.tally.lock().expect("no holder panics")
+    /// Whether a fault happens now; counts it if it does.
+    pub(crate) fn goes_wrong(&self, fault: Fault) -> bool {
+        let wrong = self.plan.faults.happens(fault, &self.chance) && !self.is_calm();
+        if wrong {
+            self.count(fault);
+        }
+        wrong
     }
 
     /// Counts a fault.
-    pub(crate) fn count(&self, fault: impl FnOnce(&mut Tally)) {
-        fault(&mut self.tally.lock().expect("no holder panics"));
+    pub(crate) fn count(&self, fault: Fault) {
+        self.counted.lock().expect("no holder panics").0.count(fault);
     }
 
-    /// kill -9 of the server, and a new one on what it left.
-    pub(crate) async fn kill_server(&self) {
-        let kinds = [Unsynced::Kept, Unsynced::Lost, Unsynced::Torn];
-        let unsynced = kinds[self.chance.below(3) as usize];
-        let (disk, life) = {
-            let alive = self.alive.lock().expect("no holder panics");
-            (Arc::clone(&alive.disk), alive.life + 1)
-        };
-        self.trace.note(self.clock.now_ms(), &format!("server killed, {unsynced:?}"));
-        self.count(|tally| tally.server_kills += 1);
-        let disk = disk.crash(unsynced).await;
-        let service = serve(&self.plan, &self.clock, &disk, life).await;
-        *self.alive.lock().expect("no holder panics") = Alive { service, disk, life };
-    }
-
-    fn fate(&self) -> Fate {
-        let faults = &self.plan.faults;
-        let mut drawn = self.chance.below(100);
-        if self.is_calm() {
-            return Fate::Answered;
-        }
-        for (percent, fate) in [
-            (faults.refused, Fate::Refused),
-            (faults.lost, Fate::Lost),
-            (faults.unanswered, Fate::Unanswered),
-            (faults.late, Fate::Late),
-        ] {
-            if drawn < percent {
-                return fate;
-            }
-            drawn -= percent;
-        }
-        Fate::Answered
+    /// What happened so far.
+    pub(crate) fn counted(&self) -> (Tally, Sometimes) {
+        let (mut tally, sometimes) = self.counted.lock().expect("no holder panics").clone();
+        tally.add(&self.lives.fired());
+        (tally, sometimes)
     }
 
     fn delay(&self) -> BoxFuture<'static, ()> {
-        self.clock.after(self.chance.below(self.plan.faults.delay_ms))
+        self.clock.after(self.chance.below(self.plan.delay_ms))
     }
 
-    /// Carries it out; none if the server died meanwhile.
-    async fn carry_out(&self, request: Request<Bytes>) -> Option<Response<Bytes>> {
-        let (service, life) = {
-            let alive = self.alive.lock().expect("no holder panics");
-            (Arc::clone(&alive.service), alive.life)
+    fn fate(&self) -> Option<Fault> {
+        let fates = [Fault::Refused, Fault::Lost, Fault::Unanswered, Fault::Late, Fault::Doubled];
+        fates.into_iter().find(|fate| self.goes_wrong(*fate))
+    }
+
+    /// Counts a request to a session, and lets the service forget a session that has ended.
+    fn of_session(&self, mut request: Request<Bytes>) -> Request<Bytes> {
+        let Some(id) = session(request.uri()) else { return request };
+        let Some(status) = self.lives.service().session_status(id) else { return request };
+        let call = match *request.method() {
+            Method::PUT => "put",
+            Method::POST => "commit",
+            Method::DELETE => "abort",
+            _ => "status",
         };
-        let response = service.respond(request).await;
-        let same = self.alive.lock().expect("no holder panics").life == life;
-        same.then_some(response)
+        {
+            let mut counted = self.counted.lock().expect("no holder panics");
+            counted.1.count(("session", status, "arrived", call));
+        }
+        let has_ended = !matches!(status, "normal" | "committing");
+        if has_ended && self.goes_wrong(Fault::Forgotten) {
+            let unknown = format!("{}00000000", &id[..id.len() - 8]);
+            let uri = request.uri().to_string().replace(id, &unknown);
+            *request.uri_mut() = uri.parse().expect("as long and as plain as before");
+        }
+        request
+    }
+
+    async fn carry_out(&self, request: Request<Bytes>) -> Option<Response<Bytes>> {
+        self.lives.carry_out(self.of_session(request)).await
+    }
+
+    /// Carries it out later, whatever becomes of its sender.
+    fn carry_out_later(self: &Arc<Self>, request: Request<Bytes>) {
+        let late = self.clock.after(self.chance.below(LATE_MS));
+        let network = Arc::clone(self);
+        tokio::spawn(async move {
+            late.await;
+            network.carry_out(request).await
+        });
     }
 
     async fn send(
@@ -146,36 +137,37 @@ impl Network {
         request: Request<Bytes>,
     ) -> Result<Response<Bytes>, TransportError> {
         let fate = self.fate();
-        let told =
-            format!("{} {} {} {fate:?}", request.method(), request.uri(), hash(request.body()));
+        let told = format!(
+            "{} {} {} {}",
+            request.method(),
+            request.uri(),
+            hash(request.body()),
+            fate.map_or("", Fault::name)
+        );
         self.trace.note(self.clock.now_ms(), &told);
         self.delay().await;
-        self.count(|tally| match fate {
-            Fate::Answered => {}
-            Fate::Refused => tally.refused += 1,
-            Fate::Lost => tally.lost += 1,
-            Fate::Unanswered => tally.unanswered += 1,
-            Fate::Late => tally.late += 1,
-        });
         let doubt = |message: &str| Err(TransportError { sent: true, message: message.into() });
         match fate {
-            Fate::Refused => Err(TransportError { sent: false, message: "refused".into() }),
-            Fate::Lost => doubt("lost"),
-            Fate::Late => {
-                let late = self.clock.after(self.chance.below(5_000));
-                let network = Arc::clone(&self);
-                tokio::spawn(async move {
-                    late.await;
-                    network.carry_out(request).await
-                });
+            Some(Fault::Refused) => Err(TransportError { sent: false, message: "refused".into() }),
+            Some(Fault::Lost) => doubt("lost"),
+            Some(Fault::Late) => {
+                self.carry_out_later(request);
                 doubt("given up")
             }
-            Fate::Unanswered => {
+            Some(Fault::Unanswered) => {
                 self.carry_out(request).await;
                 doubt("no answer")
             }
-            Fate::Answered => {
-                let answer = self.carry_out(request).await;
+            Some(Fault::Doubled) if request.method() == Method::PUT => {
+                self.carry_out(request.clone()).await;
+                self.carry_out_later(request);
+                doubt("no answer")
+            }
+            fate => {
+                let answer = self.carry_out(request.clone()).await;
+                if fate == Some(Fault::Doubled) {
+                    self.carry_out_later(request);
+                }
                 self.delay().await;
                 answer.map_or_else(|| doubt("the server died"), Ok)
             }
@@ -183,19 +175,14 @@ impl Network {
     }
 }
 
-async fn serve(
-    plan: &Plan,
-    clock: &Arc<VirtualClock>,
-    disk: &Arc<SimulatedDisk>,
-    life: u64,
-) -> Arc<Service> {
-    let clock: Arc<VirtualClock> = Arc::clone(clock);
-    let components: Components =
-        simulated::components(clock, Arc::clone(disk), plan.seed ^ (life << 32));
-    let one_session = plan.promise.one_session;
-    let settings = ServerSettings { one_session, ..ServerSettings::new("/server") };
-    let opened = Service::open(&settings, &components).await;
-    opened.expect("a server recovers from every crash")
+/// The session that a request is about.
+fn session(uri: &Uri) -> Option<&str> {
+    let query = uri.query()?;
+    query.split('&').find_map(|pair| pair.strip_prefix("upsertid="))
+}
+
+fn is_commit(request: &Request<Bytes>) -> bool {
+    request.method() == Method::POST && session(request.uri()).is_some()
 }
 
 fn hash(bytes: &[u8]) -> u64 {
@@ -205,10 +192,80 @@ fn hash(bytes: &[u8]) -> u64 {
 
 /// The network as one attempt of the sink sees it.
 pub(crate) struct Line {
-    /// Where it leads.
-    pub(crate) network: Arc<Network>,
-    /// Whether the attempt lives.
-    pub(crate) power: Arc<Power>,
+    network: Arc<Network>,
+    power: Arc<Power>,
+    /// Commits until the attempt is killed at one.
+    commits_left: Mutex<Option<u64>>,
+    /// Sessions whose commit was sent, and whose outcome the attempt does not know.
+    in_doubt: Mutex<BTreeSet<String>>,
+    /// How often an outcome came back as not known.
+    doubts: Mutex<u64>,
+}
+
+impl Line {
+    /// A line of an attempt.
+    pub(crate) fn new(
+        network: &Arc<Network>,
+        power: &Arc<Power>,
+        commits: Option<u64>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            network: Arc::clone(network),
+            power: Arc::clone(power),
+            commits_left: Mutex::new(commits),
+            in_doubt: Mutex::default(),
+            doubts: Mutex::default(),
+        })
+    }
+
+    /// Whether the attempt has sent a commit whose outcome it does not know.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        !self.in_doubt.lock().expect("no holder panics").is_empty()
+    }
+
+    /// Commits that ended in doubt.
+    pub(crate) fn doubts(&self) -> u64 {
+        *self.doubts.lock().expect("no holder panics")
+    }
+
+    fn is_last_commit(&self) -> bool {
+        let mut left = self.commits_left.lock().expect("no holder panics");
+        match &mut *left {
+            Some(0) => true,
+            Some(count) => {
+                *count -= 1;
+                false
+            }
+            None => false,
+        }
+    }
+
+    async fn send_commit(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, TransportError> {
+        let id = session(request.uri()).unwrap_or_default().to_owned();
+        self.in_doubt.lock().expect("no holder panics").insert(id.clone());
+        let dies = self.is_last_commit();
+        let dies_first = dies && self.network.chance.happens(50);
+        let sent = tokio::spawn(Arc::clone(&self.network).send(request));
+        if dies_first {
+            self.power.kill();
+        }
+        self.power.or_never().await;
+        let sent = sent.await.expect("the network does not panic");
+        if dies {
+            self.power.kill();
+        }
+        self.power.or_never().await;
+        let is_known = sent.as_ref().is_ok_and(|answer| !answer.status().is_server_error());
+        if is_known || sent.as_ref().is_err_and(|error| !error.sent) {
+            self.in_doubt.lock().expect("no holder panics").remove(&id);
+        } else {
+            *self.doubts.lock().expect("no holder panics") += 1;
+        }
+        sent
+    }
 }
 
 impl Transport for Line {
@@ -217,7 +274,11 @@ impl Transport for Line {
         request: Request<Bytes>,
     ) -> BoxFuture<'_, Result<Response<Bytes>, TransportError>> {
         async move {
+            self.power.host_call();
             self.power.or_never().await;
+            if is_commit(&request) {
+                return self.send_commit(request).await;
+            }
             // A task of its own: what was sent arrives, also if its sender dies.
             let sent = tokio::spawn(Arc::clone(&self.network).send(request)).await;
             self.power.or_never().await;

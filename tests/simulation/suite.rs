@@ -1,62 +1,234 @@
-//! The seeds that are run, and how one of them is run again.
+//! The seeds that are run: on two threads, each seed on one of them.
 //!
-//! `SIMULATION_SEED=0x…` runs one, `SIMULATION_SEEDS=N` so many; `SIMULATION_TRACE=1` prints all
-//! that happened. Invariant: a failure prints its seed.
+//! `SIMULATION_SEEDS` says how many, `SIMULATION_FIRST` from which on; a nightly run
+//! (`SIMULATION_NIGHTLY`) fails when something that should happen sometimes never did. Invariant: a
+//! failure prints the line with which it can be run again, made as small as it gets.
 
-use anyhow::{Result, ensure};
-use tokio::runtime::Builder;
-use tokio::task::LocalSet;
-use upsert_sink::Plugin;
+use std::sync::Mutex;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::engine::{Engine, Outcome};
-use crate::world::{Plan, Promise, Tally, Trace};
+use anyhow::{Context, Result, bail, ensure};
+use upsert_sink_tests::clock::Stopwatch;
+use upsert_sink_tests::simulation::{
+    Death, Fault, Faults, Outcome, Plan, Promise, Subject, Subjects, SyncSite, Trace, number, run,
+    shrink,
+};
 
-/// Seeds of one run for the default promise, unless told otherwise.
-const SEEDS: u64 = 10;
+/// Seeds of one run, unless told otherwise.
+const SEEDS: u64 = 40;
+/// Of so many seeds one runs the native core; the others the component.
+const NATIVE_EVERY: u64 = 20;
+/// Worlds that were found to fail, and are kept.
+const KEPT: &str = include_str!("seeds.txt");
 
-fn run(seed: u64, plugin: &Plugin) -> Result<Outcome> {
-    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build()?;
-    let trace = Trace::new();
-    let (plugin, world) = (plugin.clone(), trace.clone());
-    let world = async { Engine::new(Plan::of(seed), plugin, world).await?.run().await };
-    let outcome = LocalSet::new().block_on(&runtime, world);
-    print!("{}", trace.lines());
-    outcome
+fn subjects() -> &'static Subjects {
+    static SUBJECTS: OnceLock<Subjects> = OnceLock::new();
+    SUBJECTS.get_or_init(Subjects::new)
 }
 
-fn seeds() -> Result<Vec<u64>> {
-    if let Ok(seed) = std::env::var("SIMULATION_SEED") {
-        return Ok(vec![u64::from_str_radix(seed.trim_start_matches("0x"), 16)?]);
+fn setting(name: &str, default: u64) -> Result<u64> {
+    std::env::var(name).map_or(Ok(default), |text| number(&text).context(name.to_owned()))
+}
+
+/// What came of a run.
+#[derive(Default)]
+struct Sum {
+    outcome: Outcome,
+    in_doubt: u64,
+    failed: Option<(Plan, String)>,
+}
+
+impl Sum {
+    fn add(&mut self, outcome: &Outcome) {
+        let sum = &mut self.outcome;
+        self.in_doubt += u64::from(outcome.crashes_in_doubt > 0);
+        sum.attempts += outcome.attempts;
+        sum.checkpoints += outcome.checkpoints;
+        sum.crashes += outcome.crashes;
+        sum.crashes_in_doubt += outcome.crashes_in_doubt;
+        sum.commits_in_doubt += outcome.commits_in_doubt;
+        sum.views += outcome.views;
+        sum.moves_seen += outcome.moves_seen;
+        sum.faults.add(&outcome.faults);
+        sum.sometimes.add(&outcome.sometimes);
     }
-    let count = std::env::var("SIMULATION_SEEDS").map_or(Ok(SEEDS), |count| count.parse())?;
-    // Of the promises beside the default one, each has fewer.
-    let seeds = (0..Promise::COUNT).flat_map(|promise| {
-        let count = if promise == 0 { count } else { count.div_ceil(3) };
-        (0..count).map(move |number| promise << 32 | (0x5EED_0000 + number))
+}
+
+fn all(first: u64, seeds: u64) -> Sum {
+    let (next, sum) = (AtomicU64::new(first), Mutex::new(Sum::default()));
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::SeqCst);
+                    let stop = sum.lock().expect("no holder panics").failed.is_some();
+                    if seed >= first + seeds || stop {
+                        return;
+                    }
+                    let native = seed.is_multiple_of(NATIVE_EVERY);
+                    let subject = if native { Subject::Native } else { Subject::Component };
+                    let plan = Plan::of(seed, subject);
+                    let outcome = run(&plan, subjects(), &Trace::new(false));
+                    let mut sum = sum.lock().expect("no holder panics");
+                    match outcome {
+                        Ok(outcome) => sum.add(&outcome),
+                        Err(error) => sum.failed = Some((plan, format!("{error:#}"))),
+                    }
+                }
+            });
+        }
     });
-    Ok(seeds.collect())
+    sum.into_inner().expect("no holder panics")
 }
 
 /// Whatever the faults: no view breaks a promise, and in the end the table is the fold of the
 /// input.
 #[test]
-fn every_seed_comes_to_the_fold_and_is_the_same_run_twice() -> Result<()> {
-    let plugin = Plugin::embedded()?;
-    let (mut faults, mut moves_seen) = (Tally::default(), 0);
-    let seeds = seeds()?;
-    for seed in &seeds {
-        let again = || format!("SIMULATION_SEED={seed:#x} bash tests/run simulation");
-        let first = run(*seed, &plugin).map_err(|error| error.context(again()))?;
-        let second = run(*seed, &plugin).map_err(|error| error.context(again()))?;
-        println!("seed {seed:#x}: {first:?}");
-        ensure!(first == second, "two runs differ, {first:?} and {second:?}: {}", again());
-        faults.add(&first.faults);
-        moves_seen += first.moves_seen;
+fn every_seed_keeps_its_promises_and_comes_to_its_end() -> Result<()> {
+    let (first, seeds) = (setting("SIMULATION_FIRST", 1)?, setting("SIMULATION_SEEDS", SEEDS)?);
+    let nightly = std::env::var_os("SIMULATION_NIGHTLY").is_some();
+    subjects();
+    let watch = Stopwatch::start();
+    let sum = all(first, seeds);
+    if let Some((plan, error)) = sum.failed {
+        println!("fails: {error}\n{}", plan.command());
+        let smaller = shrink(&plan, subjects());
+        bail!("keep this line in seeds.txt: {}: {error}", smaller.command());
     }
-    println!("faults in all: {faults:?}");
-    println!("{moves_seen} views with moved rows");
-    ensure!(moves_seen > 0 || seeds.len() == 1, "a move that is never looked for proves nothing");
-    let all_happened = faults.is_complete() || seeds.len() < SEEDS as usize;
-    ensure!(all_happened, "a fault that never happens proves nothing: {faults:?}");
+    let (minutes, o) = (watch.elapsed().as_secs_f64() / 60.0, &sum.outcome);
+    println!("{seeds} seeds, {} attempts, {} views, {minutes:.2} minutes", o.attempts, o.views);
+    println!("{} checkpoints, {} crashes, ", o.checkpoints, o.crashes);
+    println!("{} crashes with a commit in doubt, ", o.crashes_in_doubt);
+    println!("{} commits in doubt, {} views with moved rows", o.commits_in_doubt, o.moves_seen);
+    let percent = 100 * sum.in_doubt / seeds.max(1);
+    println!("{percent} % of the seeds crash with a commit in doubt");
+    println!("faults: {:?}", o.faults);
+    let never = [o.faults.never().iter().map(ToString::to_string).collect(), o.sometimes.never()];
+    let never: Vec<String> = never.concat();
+    println!("never happened: {never:?}");
+    if nightly {
+        o.sometimes.lines().iter().for_each(|line| println!("{line}"));
+        ensure!(never.is_empty(), "what never happens proves nothing: {never:?}");
+    }
+    if seeds >= SEEDS {
+        ensure!(percent >= 30, "too few seeds crash with a commit in doubt");
+        ensure!(o.checkpoints >= 60 * seeds, "the worlds are too short");
+        ensure!(o.moves_seen > 0, "a move that is never looked for proves nothing");
+    }
     Ok(())
+}
+
+/// The same seed is the same run, byte for byte: of the component twice, and of its native twin.
+#[test]
+fn component_and_native_core_leave_the_same_trace() -> Result<()> {
+    for seed in 1000..1012 {
+        let hash = |subject| run(&Plan::of(seed, subject), subjects(), &Trace::new(false));
+        let component = hash(Subject::Component)?;
+        ensure!(component == hash(Subject::Component)?, "seed {seed} differs from itself");
+        ensure!(component == hash(Subject::Native)?, "seed {seed} differs from its twin");
+    }
+    Ok(())
+}
+
+/// What was found once stays found.
+#[test]
+fn seeds_that_failed_once_do_not_fail_again() -> Result<()> {
+    for line in KEPT.lines().filter(|line| line.starts_with("simulate ")) {
+        let (plan, _) = Plan::read(line.split_whitespace().map(str::to_owned))?;
+        run(&plan, subjects(), &Trace::new(false)).with_context(|| line.to_owned())?;
+    }
+    Ok(())
+}
+
+/// A short world in which nothing goes wrong but what a test says.
+fn quiet(seed: u64, changes: u64) -> Plan {
+    let plan = Plan::of(seed, Subject::Component);
+    Plan { faults: Faults::NONE, promise: Promise::default(), changes, ..plan }
+}
+
+/// Runs the world again and again, with another death each time, until there is none any more.
+fn every_death(plan: &Plan, death: impl Fn(u64) -> Death, dies: Fault) -> Result<u64> {
+    for number in 1.. {
+        let plan = Plan { first_death: Some(death(number)), ..plan.clone() };
+        let outcome = run(&plan, subjects(), &Trace::new(false));
+        let outcome = outcome.with_context(|| format!("{:?}", plan.first_death))?;
+        if outcome.faults.of(dies) == 0 {
+            return Ok(number - 1);
+        }
+    }
+    Ok(0)
+}
+
+/// Wherever the process dies.
+#[test]
+fn a_crash_at_every_call_of_the_host_loses_nothing() -> Result<()> {
+    for seed in [1, 2] {
+        let calls = every_death(&quiet(seed, 300), Death::AtHostCall, Fault::KilledAtHostCall)?;
+        println!("seed {seed}: {calls} calls of the host");
+        ensure!(calls > 100, "{calls} calls are too few to be all");
+    }
+    Ok(())
+}
+
+/// Whichever call of the host traps its instance.
+#[test]
+fn a_failure_of_every_import_loses_nothing() -> Result<()> {
+    for seed in [1, 2] {
+        let imports = every_death(&quiet(seed, 300), Death::OfImport, Fault::ImportFails)?;
+        println!("seed {seed}: {imports} calls of imports");
+        ensure!(imports > 100, "{imports} calls are too few to be all");
+    }
+    Ok(())
+}
+
+/// Some world in which machines lose power breaks a promise if a sync is left out, and none if it
+/// is not.
+fn is_found(site: SyncSite) -> Result<()> {
+    let mut found = None;
+    for seed in 1..=60 {
+        let mut plan = Plan { ignored_sync: Some(site), ..quiet(seed, 3_000) };
+        for fault in [Fault::ServerKilled, Fault::Killed, Fault::KilledAtCommit] {
+            plan.faults.set(fault, 900);
+        }
+        plan.faults.set(Fault::Unanswered, 50);
+        let broken = run(&plan, subjects(), &Trace::new(false)).err();
+        plan.ignored_sync = None;
+        run(&plan, subjects(), &Trace::new(false)).with_context(|| format!("seed {seed}"))?;
+        if let Some(broken) = broken {
+            found = Some((seed, broken));
+            break;
+        }
+    }
+    let (seed, broken) = found.with_context(|| format!("{site:?} is left out: nobody noticed"))?;
+    println!("{site:?} is left out: found at seed {seed}, {broken:#}");
+    Ok(())
+}
+
+/// One test a site.
+macro_rules! left_out {
+    ($($name:ident $site:ident;)+) => {
+        $(
+            #[test]
+            fn $name() -> Result<()> {
+                is_found(SyncSite::$site)
+            }
+        )+
+    };
+}
+
+left_out! {
+    a_journal_that_is_appended_without_a_sync_is_found JournalAppend;
+    a_journal_that_is_begun_without_a_sync_is_found JournalReplace;
+    a_log_record_without_a_sync_is_found Log;
+    a_last_log_record_without_a_sync_at_a_start_is_found LogAtStart;
+    a_pack_without_a_sync_is_found Spool;
+    a_last_segment_without_a_sync_at_a_start_is_found SpoolAtStart;
+    a_file_of_a_commit_without_a_sync_is_found Data;
+}
+
+/// So that no site is forgotten.
+#[test]
+fn every_sync_site_has_its_test() {
+    assert_eq!(SyncSite::ALL.len(), 7);
 }

@@ -1,10 +1,14 @@
 //! One simulated world: its seed, what the seed draws, its trace.
 //!
-//! Under every other file of the suite. Invariant: nothing in a world comes from outside but its
-//! seed.
+//! Under every other file of the simulation. Invariant: nothing in a world comes from outside but
+//! its seed, and what its plan leaves out of what the seed draws.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
+
+use super::components::SyncSite;
+use super::faults::{Fault, Faults};
+use super::subject::Subject;
 
 /// Random numbers that are the same for the same seed (SplitMix64).
 #[derive(Debug)]
@@ -13,7 +17,8 @@ pub(crate) struct Chance(Mutex<u64>);
 impl Chance {
     /// Numbers of a seed, apart from those of other purposes.
     pub(crate) fn new(seed: u64, purpose: u64) -> Self {
-        Self(Mutex::new(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) ^ purpose))
+        let first = Self(Mutex::new(seed ^ (purpose << 40)));
+        Self(Mutex::new(first.draw()))
     }
 
     /// The next number.
@@ -34,185 +39,175 @@ impl Chance {
     pub(crate) fn happens(&self, percent: u64) -> bool {
         self.below(100) < percent
     }
-}
 
-/// What can go wrong in one world. Each seed draws which faults there are, and how often: a world
-/// with few of them gets far, one with many gets deep.
-#[derive(Clone, Debug)]
-pub(crate) struct Faults {
-    /// In a hundred requests: refused before the first byte.
-    pub(crate) refused: u64,
-    /// In a hundred requests: lost on the way there.
-    pub(crate) lost: u64,
-    /// In a hundred requests: carried out, but the reply is lost.
-    pub(crate) unanswered: u64,
-    /// In a hundred requests: given up by the sender, and carried out later.
-    pub(crate) late: u64,
-    /// The longest way there and back.
-    pub(crate) delay_ms: u64,
-    /// In a hundred checkpoints: aborted after the sink has passed its barrier.
-    pub(crate) aborted: u64,
-    /// How often the sink is killed.
-    pub(crate) kills: u64,
-    /// How often the server is killed.
-    pub(crate) server_kills: u64,
-}
-
-impl Faults {
-    fn draw(chance: &Chance) -> Self {
-        let rate = |highest: u64| if chance.happens(60) { chance.below(highest + 1) } else { 0 };
-        Self {
-            refused: rate(10),
-            lost: rate(6),
-            unanswered: rate(6),
-            late: rate(6),
-            delay_ms: 1 + chance.below(40),
-            aborted: rate(30),
-            kills: chance.below(4),
-            server_kills: chance.below(3),
-        }
+    /// One of them.
+    pub(crate) fn one_of<T: Copy>(&self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
     }
 }
 
-/// How often each kind of fault happened, so that a suite in which one of them never happens fails.
+/// What a world is to show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    /// Requests refused before the first byte.
-    pub(crate) refused: u64,
-    /// Requests lost on the way there.
-    pub(crate) lost: u64,
-    /// Requests carried out without an answer.
-    pub(crate) unanswered: u64,
-    /// Requests given up, and carried out later.
-    pub(crate) late: u64,
-    /// Checkpoints aborted.
-    pub(crate) aborted: u64,
-    /// Deaths of the sink.
-    pub(crate) kills: u64,
-    /// Deaths of the server.
-    pub(crate) server_kills: u64,
-}
-
-impl Tally {
-    /// Adds what happened in another world.
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.refused += other.refused;
-        self.lost += other.lost;
-        self.unanswered += other.unanswered;
-        self.late += other.late;
-        self.aborted += other.aborted;
-        self.kills += other.kills;
-        self.server_kills += other.server_kills;
-    }
-
-    /// Whether everything happened.
-    pub(crate) fn is_complete(&self) -> bool {
-        let requests = [self.refused, self.lost, self.unanswered, self.late];
-        let rest = [self.aborted, self.kills, self.server_kills];
-        requests.iter().chain(&rest).all(|count| *count > 0)
-    }
-}
-
-/// What a world is to show. Its number is the upper half of a seed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Promise {
+pub struct Promise {
     /// `sink.delivery-guarantee` = at-least-once.
-    pub(crate) at_least_once: bool,
+    pub at_least_once: bool,
     /// The server refuses a second open session of a partition, and `sink.session.overlap` = false.
-    pub(crate) one_session: bool,
+    pub one_session: bool,
     /// `sink.key.scope` = table, and rows move between partitions.
-    pub(crate) moves: bool,
+    pub moves: bool,
 }
 
 impl Promise {
-    /// How many there are.
-    pub(crate) const COUNT: u64 = 6;
-
-    fn of(number: u64) -> Self {
-        let (at_least_once, one_session, moves) = match number % Self::COUNT {
-            0 => (false, false, false),
-            1 => (true, false, false),
-            2 => (false, true, false),
-            3 => (true, true, false),
-            4 => (false, false, true),
-            _ => (false, true, true),
+    fn draw(chance: &Chance) -> Self {
+        let (at_least_once, one_session, moves) = match chance.below(20) {
+            0 => (true, false, false),
+            1 => (false, true, false),
+            2 => (true, true, false),
+            3 | 4 => (false, false, true),
+            5 => (false, true, true),
+            _ => (false, false, false),
         };
         Self { at_least_once, one_session, moves }
     }
+}
 
-    /// How often the table is looked at while a checkpoint is being committed.
-    pub(crate) fn looks(self) -> u64 {
-        if self.moves { 3 } else { 0 }
-    }
+/// How an attempt of the sink is to die.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// It is not.
+    Never,
+    /// After so many milliseconds.
+    At(u64),
+    /// After so many commits, while the outcome of the next one is not known.
+    AtCommit(u64),
+    /// At this call of its host: an import, a write to disk, a request.
+    AtHostCall(u64),
+    /// When this import fails.
+    OfImport(u64),
 }
 
 /// What one seed stands for.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// The seed.
-    pub(crate) seed: u64,
+    pub seed: u64,
+    /// What runs.
+    pub subject: Subject,
     /// What it is to show.
-    pub(crate) promise: Promise,
+    pub promise: Promise,
     /// What goes wrong.
-    pub(crate) faults: Faults,
+    pub faults: Faults,
+    /// A sync that does nothing: a bug that must be found.
+    pub ignored_sync: Option<SyncSite>,
+    /// How the first attempt dies, if not by chance.
+    pub first_death: Option<Death>,
     /// Changes in the input.
-    pub(crate) events: u64,
+    pub changes: u64,
     /// Distinct keys.
-    pub(crate) keys: u64,
-    /// Writers of the sink.
-    pub(crate) writers: u64,
-    /// Rows between two checkpoints, at most.
-    pub(crate) checkpoint_rows: u64,
+    pub keys: u64,
+    /// Partitions.
+    pub partitions: u64,
+    /// Buckets of each.
+    pub buckets: u64,
+    /// Rows between two checkpoints, at least; at most half as many more.
+    pub checkpoint_rows: u64,
+    /// The longest way to the server, and back.
+    pub delay_ms: u64,
+    /// Hours after which the service may drop a session.
+    pub lifecycle_hours: u64,
 }
 
 impl Plan {
     /// What the seed draws.
-    pub(crate) fn of(seed: u64) -> Self {
+    pub fn of(seed: u64, subject: Subject) -> Self {
         let chance = Chance::new(seed, 1);
+        let promise = Promise::draw(&chance);
+        let mut faults = Faults::draw(&chance);
+        for fault in excluded(promise, &faults) {
+            faults.set(fault, 0);
+        }
+        let buckets = chance.one_of(&[2, 2, 2, 4, 4, 8]);
         Self {
             seed,
-            promise: Promise::of(seed >> 32),
-            faults: Faults::draw(&chance),
-            events: 300 + chance.below(500),
-            keys: 8 + chance.below(60),
-            writers: 1 + chance.below(4),
-            checkpoint_rows: 20 + chance.below(120),
+            subject,
+            promise,
+            faults,
+            ignored_sync: None,
+            first_death: None,
+            changes: 5_000 + chance.below(6_000),
+            keys: 20 + chance.below(180),
+            partitions: 2 + chance.below(2),
+            buckets,
+            checkpoint_rows: 50 + chance.below(5),
+            delay_ms: 1 + chance.below(40),
+            // A session whose creation got no answer is in the way for so long.
+            lifecycle_hours: if promise.one_session { 1 } else { chance.one_of(&[1, 2, 24]) },
         }
     }
 }
 
+/// What a promise does not cover, and what would break an assumption about the service.
+fn excluded(promise: Promise, faults: &Faults) -> Vec<Fault> {
+    let mut excluded = Vec::new();
+    if promise.at_least_once {
+        // The lease is what keeps a second attempt away.
+        excluded.push(Fault::SplitBrain);
+    }
+    if promise.one_session {
+        // It is refused there.
+        excluded.push(Fault::Savepoint);
+    }
+    if promise.moves {
+        // Where only some writers have passed a barrier that is aborted, rows of one side of it are
+        // in sessions of two names, and those that move are committed in the order of the names.
+        excluded.push(Fault::AbortedEarly);
+    }
+    if faults.rate(Fault::Tokens) > 0 {
+        // To a host whose clock is hours ahead every key of minutes has expired.
+        excluded.push(Fault::SinkClock);
+    }
+    if faults.rate(Fault::Forgotten) > 0 {
+        // A session that is dropped before its time and then forgotten looks like a committed one.
+        excluded.push(Fault::Expired);
+    }
+    excluded
+}
+
 /// All that happened, in order: as one number, and as lines for whoever looks for a fault.
+#[derive(Clone, Debug)]
+pub struct Trace(Arc<Mutex<Noted>>);
+
 #[derive(Debug)]
-pub(crate) struct Trace {
-    state: Mutex<(u64, String)>,
-    keep: bool,
+struct Noted {
+    hash: u64,
+    lines: Option<String>,
 }
 
 impl Trace {
-    /// An empty trace; it keeps its lines if `SIMULATION_TRACE` is set.
-    pub(crate) fn new() -> Arc<Self> {
-        let keep = std::env::var_os("SIMULATION_TRACE").is_some();
-        Arc::new(Self { state: Mutex::new((0xCBF2_9CE4_8422_2325, String::new())), keep })
+    /// An empty trace, which keeps its lines or only their hash.
+    pub fn new(keep: bool) -> Self {
+        let lines = keep.then(String::new);
+        Self(Arc::new(Mutex::new(Noted { hash: 0xCBF2_9CE4_8422_2325, lines })))
     }
 
     /// Adds one line.
     pub(crate) fn note(&self, now_ms: u64, what: &str) {
-        let mut state = self.state.lock().expect("no holder panics");
+        let mut noted = self.0.lock().expect("no holder panics");
         for byte in now_ms.to_le_bytes().iter().chain(what.as_bytes()) {
-            state.0 = (state.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
+            noted.hash = (noted.hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
         }
-        if self.keep {
-            writeln!(state.1, "{now_ms} {what}").expect("a string takes all that is written");
+        if let Some(lines) = &mut noted.lines {
+            writeln!(lines, "{now_ms} {what}").expect("a string takes all that is written");
         }
     }
 
     /// The number.
-    pub(crate) fn hash(&self) -> u64 {
-        self.state.lock().expect("no holder panics").0
+    pub fn hash(&self) -> u64 {
+        self.0.lock().expect("no holder panics").hash
     }
 
     /// The lines that were kept.
-    pub(crate) fn lines(&self) -> String {
-        self.state.lock().expect("no holder panics").1.clone()
+    pub fn lines(&self) -> String {
+        self.0.lock().expect("no holder panics").lines.clone().unwrap_or_default()
     }
 }

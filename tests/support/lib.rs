@@ -9,3 +9,5 @@ pub mod feed;
 pub mod fuzz;
 pub mod live;
 pub mod options;
+#[path = "../simulation/mod.rs"]
+pub mod simulation;

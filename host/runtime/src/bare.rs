@@ -9,6 +9,7 @@ use upsert_sink_core::io::Answer;
 use upsert_sink_core::io::Completion;
 use upsert_sink_core::io::Outcome;
 use upsert_sink_core::io::Task;
+use upsert_sink_core::io::WriterInput;
 
 use crate::batch;
 use crate::batch::RowKind;
@@ -47,7 +48,7 @@ impl BareWriter {
     /// # Errors
     /// The guest's.
     pub fn write(&mut self, now_ms: u64, batch: &[u8]) -> Result<bool> {
-        let progress = self.instance.write(now_ms, batch)?;
+        let progress = self.instance.writer(now_ms, WriterInput::RowsArrived(batch))?;
         self.note(progress);
         Ok(self.accepting)
     }
@@ -62,7 +63,7 @@ impl BareWriter {
     /// # Errors
     /// The guest's.
     pub fn reply(&mut self, now_ms: u64, reply: &[u8]) -> Result<()> {
-        let progress = self.instance.writer_reply(now_ms, reply)?;
+        let progress = self.instance.writer(now_ms, WriterInput::Replied(reply))?;
         self.note(progress);
         Ok(())
     }
@@ -82,7 +83,8 @@ impl BareWriter {
                 self.instance.capabilities().tickets.settle(attempt.ticket, attempt.number);
                 let outcome = Outcome::Done(Answer::None);
                 let completion = Completion { ticket: Ticket(attempt.ticket), outcome };
-                let progress = self.instance.writer_completion(now_ms, &completion.into())?;
+                let completed = WriterInput::Completed(completion);
+                let progress = self.instance.writer(now_ms, completed)?;
                 self.note(progress);
                 packs += 1;
             }

@@ -9,7 +9,9 @@ use std::convert::Infallible;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
+use upsert_sink_core::id::CheckpointId;
 use upsert_sink_core::io::CheckpointOutcome;
+use upsert_sink_core::io::CommitterInput;
 use upsert_sink_core::io::JournalSession;
 use upsert_sink_core::io::Task;
 
@@ -89,16 +91,20 @@ impl Role for Committer {
         event: Event<ToCommitter, Infallible>,
     ) -> Result<()> {
         let progress = match event {
-            Event::Completed(completion) => instance.committer_completion(now_ms, &completion)?,
+            Event::Completed(completion) => {
+                instance.committer(now_ms, CommitterInput::Completed(completion))?
+            }
             Event::Control(ToCommitter::Prepared { checkpoint, committables, taken }) => {
-                let progress = instance.prepared(now_ms, checkpoint, &committables)?;
+                let prepared = CommitterInput::Prepared(CheckpointId(checkpoint), committables);
+                let progress = instance.committer(now_ms, prepared)?;
                 let _ = taken.send(());
                 progress
             }
             Event::Control(ToCommitter::CheckpointEnded(checkpoint, outcome)) => {
-                instance.committer_checkpoint_ended(now_ms, checkpoint, outcome)?
+                let ended = CommitterInput::CheckpointEnded(CheckpointId(checkpoint), outcome);
+                instance.committer(now_ms, ended)?
             }
-            Event::TimerFired => instance.committer_timer(now_ms)?,
+            Event::TimerFired => instance.committer(now_ms, CommitterInput::TimerFired)?,
             Event::Data(never) => match never {},
         };
         self.carry_out(progress).await

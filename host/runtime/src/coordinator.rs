@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use tokio::sync::mpsc;
+use upsert_sink_core::io::CoordinatorInput;
 use upsert_sink_core::io::JournalSession;
 use upsert_sink_core::io::Task;
 
@@ -65,7 +66,7 @@ impl Coordinator {
         while self.asked_by.len() > REQUESTS_MAX {
             self.asked_by.pop_first();
         }
-        instance.coordinator_request(now_ms, self.requests, body)
+        instance.coordinator(now_ms, CoordinatorInput::Requested(self.requests, body))
     }
 
     fn carry_out(&mut self, progress: Progress) {
@@ -95,14 +96,16 @@ impl Role for Coordinator {
         event: Event<ToCoordinator, Infallible>,
     ) -> Result<()> {
         let progress = match event {
-            Event::Completed(completion) => instance.coordinator_completion(now_ms, &completion)?,
+            Event::Completed(completion) => {
+                instance.coordinator(now_ms, CoordinatorInput::Completed(completion))?
+            }
             Event::Control(ToCoordinator::Request { writer, body }) => {
                 self.request(instance, now_ms, writer, &body)?
             }
             Event::Control(ToCoordinator::Known(known)) => {
-                instance.coordinator_known(now_ms, &known)?
+                instance.coordinator(now_ms, CoordinatorInput::KnownCommits(&known))?
             }
-            Event::TimerFired => instance.coordinator_timer(now_ms)?,
+            Event::TimerFired => instance.coordinator(now_ms, CoordinatorInput::TimerFired)?,
             Event::Data(never) => match never {},
         };
         self.carry_out(progress);

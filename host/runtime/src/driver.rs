@@ -15,7 +15,6 @@ use upsert_sink_core::io::Completion;
 use upsert_sink_core::io::Outcome;
 use upsert_sink_core::io::SessionStatus;
 
-use crate::bindings::tunnel;
 use crate::capability::tunnel::Attempt;
 use crate::capability::tunnel::Settled;
 use crate::capability::tunnel::not_granted;
@@ -40,7 +39,7 @@ pub(crate) struct Shared {
 /// What can happen to an instance.
 pub(crate) enum Event<C, D> {
     /// An operation that it submitted has an outcome.
-    Completed(tunnel::Completion),
+    Completed(Completion),
     /// Another part of the sink has something to say.
     Control(C),
     /// The time that it set has come.
@@ -156,10 +155,10 @@ impl<R: Role> Driver<R> {
     }
 
     /// None if the guest has released the ticket: the outcome is dropped.
-    fn settle(&mut self, ticket: u64, number: u64, outcome: Outcome) -> Option<tunnel::Completion> {
+    fn settle(&mut self, ticket: u64, number: u64, outcome: Outcome) -> Option<Completion> {
         let settled = self.instance.capabilities().tickets.settle(ticket, number)?;
         self.measure(&settled, &outcome);
-        Some(Completion { ticket: Ticket(ticket), outcome }.into())
+        Some(Completion { ticket: Ticket(ticket), outcome })
     }
 
     fn measure(&self, settled: &Settled, outcome: &Outcome) {

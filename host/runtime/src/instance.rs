@@ -3,7 +3,14 @@
 //! Between `driver.rs` and the guest. Invariant: after a trap or an error the instance is not
 //! called again.
 
+use upsert_sink_core::id::CheckpointId;
+use upsert_sink_core::id::Millis;
 use upsert_sink_core::io;
+use upsert_sink_core::io::CheckpointOutcome;
+use upsert_sink_core::io::CommitterInput;
+use upsert_sink_core::io::Completion;
+use upsert_sink_core::io::CoordinatorInput;
+use upsert_sink_core::io::WriterInput;
 use wasmtime::Store;
 
 use crate::bindings::Sink;
@@ -18,53 +25,81 @@ use crate::capability::grant::Grant;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::trapped;
+use crate::plugin::Code;
 use crate::plugin::Plugin;
 use crate::sandbox;
 use crate::sandbox::Limits;
+use crate::twin;
+use crate::twin::Called;
+use crate::twin::Twin;
+use crate::twin::Watch;
 
 /// A guest that is alive, or has ended with an error.
 pub(crate) struct Instance {
     name: String,
-    store: Store<Capabilities>,
-    sink: Sink,
+    guest: Guest,
+    watch: Watch,
+    /// What its last call left it in, for whoever watches.
+    state: &'static str,
     ended: bool,
+}
+
+/// What a component answers.
+type Answered<T> = std::result::Result<T, types::Error>;
+
+enum Guest {
+    Component(Box<Store<Capabilities>>, Sink),
+    Twin(Box<Capabilities>, Box<dyn Twin>),
 }
 
 impl Instance {
     /// A fresh instance, called `name` in messages.
     pub(crate) fn new(plugin: &Plugin, name: String, limits: Limits, grant: Grant) -> Result<Self> {
-        let capabilities = Capabilities::new(name.clone(), limits, grant);
-        let mut store = sandbox::store(plugin.engine(), capabilities);
-        let sink = plugin.pre().instantiate(&mut store).map_err(|error| trapped(&name, &error))?;
-        Ok(Self { name, store, sink, ended: false })
+        let watch = plugin.watch().clone();
+        let capabilities = Capabilities::new(name.clone(), limits, grant, watch.clone());
+        let guest = match plugin.code() {
+            Code::Component(engine, pre) => {
+                let mut store = sandbox::store(engine, capabilities);
+                let sink = pre.instantiate(&mut store).map_err(|error| trapped(&name, &error))?;
+                Guest::Component(Box::new(store), sink)
+            }
+            Code::Twin(make) => Guest::Twin(Box::new(capabilities), make()),
+        };
+        Ok(Self { name, guest, watch, state: "new", ended: false })
     }
 
     /// What the host keeps for it.
     pub(crate) fn capabilities(&mut self) -> &mut Capabilities {
-        self.store.data_mut()
+        match &mut self.guest {
+            Guest::Component(store, _) => store.data_mut(),
+            Guest::Twin(capabilities, _) => capabilities,
+        }
     }
 
+    /// One call, of a component or of a twin.
     fn call<T>(
         &mut self,
         now_ms: u64,
-        call: impl FnOnce(&Sink, &mut Store<Capabilities>) -> wasmtime::Result<T>,
+        (event, operation): (&'static str, &'static str),
+        component: impl FnOnce(&Sink, &mut Store<Capabilities>) -> wasmtime::Result<Answered<T>>,
+        twin: impl FnOnce(&mut dyn Twin, &mut Capabilities) -> wasmtime::Result<Result<T>>,
     ) -> Result<T> {
         if self.ended {
             return Err(Error::bug(&self.name, "an instance that has ended was called"));
         }
-        self.store.data_mut().begin_call(now_ms);
-        sandbox::begin_call(&mut self.store);
-        call(&self.sink, &mut self.store).map_err(|error| {
-            self.ended = true;
-            trapped(&self.name, &error)
-        })
-    }
-
-    fn finish<T>(&mut self, result: std::result::Result<T, types::Error>) -> Result<T> {
-        result.map_err(|error| {
-            self.ended = true;
-            Error::from(error)
-        })
+        let state = self.state;
+        self.watch.called(&Called { instance: &self.name, state, event, operation });
+        self.capabilities().begin_call(now_ms);
+        let called = match &mut self.guest {
+            Guest::Component(store, sink) => {
+                sandbox::begin_call(store);
+                component(sink, store).map(|called| called.map_err(Error::from))
+            }
+            Guest::Twin(capabilities, guest) => twin(guest.as_mut(), capabilities),
+        };
+        let called = called.unwrap_or_else(|error| Err(trapped(&self.name, &error)));
+        self.ended = called.is_err();
+        called
     }
 }
 
@@ -76,69 +111,60 @@ impl Instance {
         task: &io::Task,
         state: &[Vec<u8>],
     ) -> Result<writer::Progress> {
-        let task = types::Task::from(task);
-        let called = self.call(now_ms, |sink, store| {
+        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+            let task = types::Task::from(task);
             sink.upsert_sink_plugin_writer().call_open(store, now_ms, &task, state)
-        })?;
-        self.finish(called)
+        };
+        let progress = self.call(now_ms, ("open", ""), component, |twin, host| {
+            twin::writer(host, twin.open_writer(Millis(now_ms), task, state))
+        });
+        self.left_writer(progress)
     }
 
-    pub(crate) fn write(&mut self, now_ms: u64, batch: &[u8]) -> Result<writer::Progress> {
-        let called = self.call(now_ms, |sink, store| {
-            sink.upsert_sink_plugin_writer().call_write(store, now_ms, batch)
-        })?;
-        self.finish(called)
-    }
-
-    pub(crate) fn barrier(
+    pub(crate) fn writer(
         &mut self,
         now_ms: u64,
-        checkpoint: u64,
-        kind: io::BarrierKind,
+        input: WriterInput<'_>,
     ) -> Result<writer::Progress> {
-        let called = self.call(now_ms, |sink, store| {
-            let writer = sink.upsert_sink_plugin_writer();
-            writer.call_barrier(store, now_ms, checkpoint, kind.into())
-        })?;
-        self.finish(called)
+        let event = match &input {
+            WriterInput::BarrierArrived(_, io::BarrierKind::Checkpoint) => ("barrier", ""),
+            WriterInput::BarrierArrived(_, io::BarrierKind::Savepoint) => ("savepoint", ""),
+            WriterInput::CheckpointEnded(_, outcome) => (ended(*outcome), ""),
+            WriterInput::Completed(completion) => self.completed(completion),
+            WriterInput::Replied(_) => ("replied", ""),
+            WriterInput::RowsArrived(_) => ("rows", ""),
+            WriterInput::TimerFired => ("timer", ""),
+        };
+        let once = std::cell::Cell::new(Some(input));
+        let take = || once.take().expect("one of the two ways is taken");
+        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+            let guest = sink.upsert_sink_plugin_writer();
+            match take() {
+                WriterInput::BarrierArrived(CheckpointId(id), kind) => {
+                    guest.call_barrier(store, now_ms, id, kind.into())
+                }
+                WriterInput::CheckpointEnded(CheckpointId(id), outcome) => {
+                    guest.call_checkpoint_ended(store, now_ms, id, outcome.into())
+                }
+                WriterInput::Completed(completion) => {
+                    let completion = tunnel::Completion::from(completion);
+                    guest.call_on_completion(store, now_ms, &completion)
+                }
+                WriterInput::Replied(reply) => guest.call_on_reply(store, now_ms, reply),
+                WriterInput::RowsArrived(batch) => guest.call_write(store, now_ms, batch),
+                WriterInput::TimerFired => guest.call_on_timer(store, now_ms),
+            }
+        };
+        let progress = self.call(now_ms, event, component, |twin, host| {
+            twin::writer(host, twin.writer(Millis(now_ms), take()))
+        });
+        self.left_writer(progress)
     }
 
-    pub(crate) fn writer_checkpoint_ended(
-        &mut self,
-        now_ms: u64,
-        checkpoint: u64,
-        outcome: io::CheckpointOutcome,
-    ) -> Result<writer::Progress> {
-        let called = self.call(now_ms, |sink, store| {
-            let writer = sink.upsert_sink_plugin_writer();
-            writer.call_checkpoint_ended(store, now_ms, checkpoint, outcome.into())
-        })?;
-        self.finish(called)
-    }
-
-    pub(crate) fn writer_completion(
-        &mut self,
-        now_ms: u64,
-        completion: &tunnel::Completion,
-    ) -> Result<writer::Progress> {
-        let called = self.call(now_ms, |sink, store| {
-            sink.upsert_sink_plugin_writer().call_on_completion(store, now_ms, completion)
-        })?;
-        self.finish(called)
-    }
-
-    pub(crate) fn writer_reply(&mut self, now_ms: u64, reply: &[u8]) -> Result<writer::Progress> {
-        let called = self.call(now_ms, |sink, store| {
-            sink.upsert_sink_plugin_writer().call_on_reply(store, now_ms, reply)
-        })?;
-        self.finish(called)
-    }
-
-    pub(crate) fn writer_timer(&mut self, now_ms: u64) -> Result<writer::Progress> {
-        let called = self.call(now_ms, |sink, store| {
-            sink.upsert_sink_plugin_writer().call_on_timer(store, now_ms)
-        })?;
-        self.finish(called)
+    fn left_writer(&mut self, progress: Result<writer::Progress>) -> Result<writer::Progress> {
+        let progress = progress?;
+        self.state = if progress.accepting { "accepting" } else { "full" };
+        Ok(progress)
     }
 }
 
@@ -150,53 +176,56 @@ impl Instance {
         task: &io::Task,
         journal: &[io::JournalSession],
     ) -> Result<coordinator::Progress> {
-        let task = types::Task::from(task);
-        let journal = sessions(journal);
-        let called = self.call(now_ms, |sink, store| {
+        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+            let (task, journal) = (types::Task::from(task), sessions(journal));
             sink.upsert_sink_plugin_coordinator().call_open(store, now_ms, &task, &journal)
-        })?;
-        self.finish(called)
+        };
+        let progress = self.call(now_ms, ("open", ""), component, |twin, host| {
+            twin::coordinator(host, twin.open_coordinator(task, journal.to_vec()))
+        });
+        self.left_coordinator(progress)
     }
 
-    pub(crate) fn coordinator_request(
+    pub(crate) fn coordinator(
         &mut self,
         now_ms: u64,
-        request: u64,
-        body: &[u8],
+        input: CoordinatorInput<'_>,
     ) -> Result<coordinator::Progress> {
-        let called = self.call(now_ms, |sink, store| {
-            sink.upsert_sink_plugin_coordinator().call_on_request(store, now_ms, request, body)
-        })?;
-        self.finish(called)
+        let event = match &input {
+            CoordinatorInput::Completed(completion) => self.completed(completion),
+            CoordinatorInput::KnownCommits(_) => ("known", ""),
+            CoordinatorInput::Requested(..) => ("requested", ""),
+            CoordinatorInput::TimerFired => ("timer", ""),
+        };
+        let once = std::cell::Cell::new(Some(input));
+        let take = || once.take().expect("one of the two ways is taken");
+        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+            let guest = sink.upsert_sink_plugin_coordinator();
+            match take() {
+                CoordinatorInput::Completed(completion) => {
+                    let completion = tunnel::Completion::from(completion);
+                    guest.call_on_completion(store, now_ms, &completion)
+                }
+                CoordinatorInput::KnownCommits(known) => guest.call_on_known(store, now_ms, known),
+                CoordinatorInput::Requested(request, body) => {
+                    guest.call_on_request(store, now_ms, request, body)
+                }
+                CoordinatorInput::TimerFired => guest.call_on_timer(store, now_ms),
+            }
+        };
+        let progress = self.call(now_ms, event, component, |twin, host| {
+            twin::coordinator(host, twin.coordinator(Millis(now_ms), take()))
+        });
+        self.left_coordinator(progress)
     }
 
-    pub(crate) fn coordinator_known(
+    fn left_coordinator(
         &mut self,
-        now_ms: u64,
-        known: &[u8],
+        progress: Result<coordinator::Progress>,
     ) -> Result<coordinator::Progress> {
-        let called = self.call(now_ms, |sink, store| {
-            sink.upsert_sink_plugin_coordinator().call_on_known(store, now_ms, known)
-        })?;
-        self.finish(called)
-    }
-
-    pub(crate) fn coordinator_completion(
-        &mut self,
-        now_ms: u64,
-        completion: &tunnel::Completion,
-    ) -> Result<coordinator::Progress> {
-        let called = self.call(now_ms, |sink, store| {
-            sink.upsert_sink_plugin_coordinator().call_on_completion(store, now_ms, completion)
-        })?;
-        self.finish(called)
-    }
-
-    pub(crate) fn coordinator_timer(&mut self, now_ms: u64) -> Result<coordinator::Progress> {
-        let called = self.call(now_ms, |sink, store| {
-            sink.upsert_sink_plugin_coordinator().call_on_timer(store, now_ms)
-        })?;
-        self.finish(called)
+        let progress = progress?;
+        self.state = if progress.serving { "serving" } else { "waiting" };
+        Ok(progress)
     }
 }
 
@@ -208,78 +237,99 @@ impl Instance {
         task: &io::Task,
         journal: &[io::JournalSession],
     ) -> Result<committer::Progress> {
-        let task = types::Task::from(task);
-        let journal = sessions(journal);
-        let called = self.call(now_ms, |sink, store| {
+        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+            let (task, journal) = (types::Task::from(task), sessions(journal));
             sink.upsert_sink_plugin_committer().call_open(store, now_ms, &task, &journal)
-        })?;
-        self.finish(called)
+        };
+        let progress = self.call(now_ms, ("open", ""), component, |twin, host| {
+            twin::committer(host, twin.open_committer(task, journal.to_vec()))
+        });
+        self.left_committer(progress)
     }
 
-    pub(crate) fn prepared(
+    pub(crate) fn committer(
         &mut self,
         now_ms: u64,
-        checkpoint: u64,
-        committables: &[Vec<u8>],
+        input: CommitterInput,
     ) -> Result<committer::Progress> {
-        let called = self.call(now_ms, |sink, store| {
-            let committer = sink.upsert_sink_plugin_committer();
-            committer.call_prepared(store, now_ms, checkpoint, committables)
-        })?;
-        self.finish(called)
+        let event = match &input {
+            CommitterInput::CheckpointEnded(_, outcome) => (ended(*outcome), ""),
+            CommitterInput::Completed(completion) => self.completed(completion),
+            CommitterInput::Prepared(..) => ("prepared", ""),
+            CommitterInput::TimerFired => ("timer", ""),
+        };
+        let once = std::cell::Cell::new(Some(input));
+        let take = || once.take().expect("one of the two ways is taken");
+        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+            let guest = sink.upsert_sink_plugin_committer();
+            match take() {
+                CommitterInput::CheckpointEnded(CheckpointId(id), outcome) => {
+                    guest.call_checkpoint_ended(store, now_ms, id, outcome.into())
+                }
+                CommitterInput::Completed(completion) => {
+                    let completion = tunnel::Completion::from(completion);
+                    guest.call_on_completion(store, now_ms, &completion)
+                }
+                CommitterInput::Prepared(CheckpointId(id), committables) => {
+                    guest.call_prepared(store, now_ms, id, &committables)
+                }
+                CommitterInput::TimerFired => guest.call_on_timer(store, now_ms),
+            }
+        };
+        let progress = self.call(now_ms, event, component, |twin, host| {
+            twin::committer(host, twin.committer(Millis(now_ms), take()))
+        });
+        self.left_committer(progress)
     }
 
-    pub(crate) fn committer_checkpoint_ended(
+    fn left_committer(
         &mut self,
-        now_ms: u64,
-        checkpoint: u64,
-        outcome: io::CheckpointOutcome,
+        progress: Result<committer::Progress>,
     ) -> Result<committer::Progress> {
-        let called = self.call(now_ms, |sink, store| {
-            let committer = sink.upsert_sink_plugin_committer();
-            committer.call_checkpoint_ended(store, now_ms, checkpoint, outcome.into())
-        })?;
-        self.finish(called)
+        let progress = progress?;
+        self.state = if progress.pending > 0 { "committing" } else { "idle" };
+        Ok(progress)
     }
 
-    pub(crate) fn committer_completion(
-        &mut self,
-        now_ms: u64,
-        completion: &tunnel::Completion,
-    ) -> Result<committer::Progress> {
-        let called = self.call(now_ms, |sink, store| {
-            sink.upsert_sink_plugin_committer().call_on_completion(store, now_ms, completion)
-        })?;
-        self.finish(called)
-    }
-
-    pub(crate) fn committer_timer(&mut self, now_ms: u64) -> Result<committer::Progress> {
-        let called = self.call(now_ms, |sink, store| {
-            sink.upsert_sink_plugin_committer().call_on_timer(store, now_ms)
-        })?;
-        self.finish(called)
+    /// The event of an outcome, and its operation. One of a ticket that is released has none.
+    fn completed(&mut self, completion: &Completion) -> (&'static str, &'static str) {
+        let operation = self.capabilities().tickets.operation_name(completion.ticket.0);
+        (twin::outcome(&completion.outcome), operation)
     }
 }
 
 /// The pure calls.
 impl Instance {
     pub(crate) fn route_open(&mut self, task: &io::Task) -> Result<()> {
-        let task = types::Task::from(task);
-        let called =
-            self.call(0, |sink, store| sink.upsert_sink_plugin_route().call_open(store, &task))?;
-        self.finish(called)
+        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+            sink.upsert_sink_plugin_route().call_open(store, &types::Task::from(task))
+        };
+        self.call(0, ("open", ""), component, |twin, _| {
+            Ok(twin.open_router(task).map_err(Error::from))
+        })
     }
 
     /// The writer of each row.
     pub(crate) fn route(&mut self, batch: &[u8]) -> Result<Vec<u32>> {
-        let called =
-            self.call(0, |sink, store| sink.upsert_sink_plugin_route().call_route(store, batch))?;
-        self.finish(called)
+        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+            sink.upsert_sink_plugin_route().call_route(store, batch)
+        };
+        self.call(0, ("rows", ""), component, |twin, _| Ok(twin.route(batch).map_err(Error::from)))
     }
 
-    /// The guest's options.
+    /// The guest's options. A twin has those of the component, which it does not tell.
     pub(crate) fn options(&mut self) -> Result<Vec<describe::OptionDoc>> {
-        self.call(0, |sink, store| sink.upsert_sink_plugin_describe().call_options(store))
+        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+            sink.upsert_sink_plugin_describe().call_options(store).map(Ok)
+        };
+        self.call(0, ("options", ""), component, |_, _| Ok(Ok(Vec::new())))
+    }
+}
+
+fn ended(outcome: CheckpointOutcome) -> &'static str {
+    match outcome {
+        CheckpointOutcome::Aborted => "checkpoint aborted",
+        CheckpointOutcome::Completed => "checkpoint completed",
     }
 }
 

@@ -75,6 +75,8 @@ mod shuffle;
 mod sink;
 mod transport;
 mod tunnel;
+#[doc(hidden)]
+pub mod twin;
 mod writer;
 
 pub use arrow_array;

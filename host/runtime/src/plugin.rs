@@ -5,6 +5,7 @@
 //! loaded.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use sha2::Digest;
 use sha2::Sha256;
@@ -23,13 +24,25 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::sandbox;
 use crate::sandbox::Limits;
+use crate::twin::MakeTwin;
+use crate::twin::Probe;
+use crate::twin::Watch;
 
 /// A sink plugin. Cheap to clone; all clones share the compiled code.
 #[derive(Clone)]
 pub struct Plugin {
-    engine: Engine,
-    pre: SinkPre<Capabilities>,
+    code: Code,
     inspection: Inspection,
+    watch: Watch,
+}
+
+/// What instances are made of.
+#[derive(Clone)]
+pub(crate) enum Code {
+    /// A component in its sandbox.
+    Component(Engine, SinkPre<Capabilities>),
+    /// The native core, in a simulation.
+    Twin(MakeTwin),
 }
 
 /// What a component is, from outside.
@@ -98,7 +111,21 @@ impl Plugin {
         };
         let pre = linker.instantiate_pre(&component).map_err(unfit)?;
         let pre = SinkPre::new(pre).map_err(unfit)?;
-        Ok(Self { engine, pre, inspection })
+        Ok(Self { code: Code::Component(engine, pre), inspection, watch: Watch::default() })
+    }
+
+    /// Something else in place of a component: no sandbox, for simulations.
+    #[doc(hidden)]
+    pub fn twin(make: MakeTwin) -> Self {
+        let (sha256, imports, exports) = (String::new(), Vec::new(), Vec::new());
+        let inspection = Inspection { sha256, bytes: 0, imports, exports };
+        Self { code: Code::Twin(make), inspection, watch: Watch::default() }
+    }
+
+    /// The same, watched.
+    #[doc(hidden)]
+    pub fn watched(self, probe: Arc<dyn Probe>) -> Self {
+        Self { watch: Watch::by(probe), ..self }
     }
 
     /// What the component imports, exports and weighs.
@@ -124,12 +151,12 @@ impl Plugin {
         Ok(options.collect())
     }
 
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
+    pub(crate) fn code(&self) -> &Code {
+        &self.code
     }
 
-    pub(crate) fn pre(&self) -> &SinkPre<Capabilities> {
-        &self.pre
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
     }
 }
 

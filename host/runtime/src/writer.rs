@@ -11,9 +11,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
+use upsert_sink_core::id::CheckpointId;
 use upsert_sink_core::io::BarrierKind;
 use upsert_sink_core::io::CheckpointOutcome;
 use upsert_sink_core::io::Task;
+use upsert_sink_core::io::WriterInput;
 
 use crate::bindings::writer::Output;
 use crate::bindings::writer::Progress;
@@ -122,13 +124,14 @@ impl Writer {
         match data {
             WriterData::Batch(bytes, since_ms) => {
                 self.meter.batch_taken(now_ms.saturating_sub(since_ms));
-                instance.write(now_ms, &bytes)
+                instance.writer(now_ms, WriterInput::RowsArrived(&bytes))
             }
             WriterData::Barrier(checkpoint, kind, waiting) => {
                 self.last_barrier = checkpoint;
                 self.skipped.retain(|skipped| *skipped > checkpoint);
                 self.passing = Some((checkpoint, waiting));
-                instance.barrier(now_ms, checkpoint, kind)
+                let barrier = WriterInput::BarrierArrived(CheckpointId(checkpoint), kind);
+                instance.writer(now_ms, barrier)
             }
         }
     }
@@ -164,13 +167,18 @@ impl Role for Writer {
         event: Event<ToWriter, WriterData>,
     ) -> Result<()> {
         let progress = match event {
-            Event::Completed(completion) => instance.writer_completion(now_ms, &completion)?,
-            Event::Control(ToWriter::Reply(reply)) => instance.writer_reply(now_ms, &reply)?,
+            Event::Completed(completion) => {
+                instance.writer(now_ms, WriterInput::Completed(completion))?
+            }
+            Event::Control(ToWriter::Reply(reply)) => {
+                instance.writer(now_ms, WriterInput::Replied(&reply))?
+            }
             Event::Control(ToWriter::CheckpointEnded(checkpoint, outcome)) => {
                 self.ended(checkpoint, outcome);
-                instance.writer_checkpoint_ended(now_ms, checkpoint, outcome)?
+                let ended = WriterInput::CheckpointEnded(CheckpointId(checkpoint), outcome);
+                instance.writer(now_ms, ended)?
             }
-            Event::TimerFired => instance.writer_timer(now_ms)?,
+            Event::TimerFired => instance.writer(now_ms, WriterInput::TimerFired)?,
             Event::Data(data) if self.is_skipped(&data) => return Ok(()),
             Event::Data(data) => self.data(instance, now_ms, data)?,
         };

@@ -43,6 +43,8 @@
 //! # Ok(()) }
 //! ```
 
+#[doc(hidden)]
+pub mod audit;
 mod auth;
 mod body;
 pub mod components;

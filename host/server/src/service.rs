@@ -23,6 +23,7 @@ use object_store::path::Path as ObjectPath;
 use tokio::sync::RwLock;
 use upsert_sink_core::id::Millis;
 
+use crate::audit;
 use crate::body::Body;
 use crate::components::Access;
 use crate::components::Components;
@@ -285,6 +286,26 @@ impl Service {
     /// Errors: `Query` for SQL that is wrong or no SELECT.
     pub fn query<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<Vec<RecordBatch>, Error>> {
         Box::pin(async move { select::run(&self.inner.readable(), sql).await })
+    }
+
+    /// The commits of a table that were not seen before.
+    #[doc(hidden)]
+    pub fn committed<'a>(
+        &'a self,
+        table: &'a str,
+        seen: &'a mut audit::Seen,
+    ) -> BoxFuture<'a, Result<Vec<audit::Committed>, Error>> {
+        audit::committed(&self.inner, table, seen)
+    }
+
+    /// Where a session stands, in the vendor's words; none if it is not known, or never was.
+    #[doc(hidden)]
+    pub fn session_status(&self, id: &str) -> Option<&'static str> {
+        if self.inner.log.catalog().is_committed(id) {
+            return Some(Status::Committed.word());
+        }
+        let session = self.inner.sessions().get(id).cloned();
+        session.map(|session| session.status(self.inner.now()).word())
     }
 }
 

@@ -19,11 +19,14 @@ use crate::capability::tunnel::Tickets;
 use crate::sandbox;
 use crate::sandbox::Limited;
 use crate::sandbox::Limits;
+use crate::twin::Watch;
 
 /// Everything that the host keeps for one instance.
 pub(crate) struct Capabilities {
+    name: String,
     limits: Limits,
     store_limits: StoreLimits,
+    watch: Watch,
     pub(crate) tickets: Tickets,
     pub(crate) timer: Timer,
     pub(crate) telemetry: Telemetry,
@@ -31,14 +34,21 @@ pub(crate) struct Capabilities {
 
 impl Capabilities {
     /// For an instance called `name` in log lines, such as `writer 3`.
-    pub(crate) fn new(name: String, limits: Limits, grant: Grant) -> Self {
+    pub(crate) fn new(name: String, limits: Limits, grant: Grant, watch: Watch) -> Self {
         Self {
+            name: name.clone(),
             store_limits: sandbox::store_limits(&limits),
             tickets: Tickets::new(grant, limits.tickets, limits.held_bytes),
             timer: Timer::default(),
             telemetry: Telemetry::new(name, &limits),
             limits,
+            watch,
         }
+    }
+
+    /// The guest calls an import. A simulation may break it.
+    pub(crate) fn imported(&self, import: &'static str) -> wasmtime::Result<()> {
+        self.watch.imported(&self.name, import)
     }
 
     /// Brings the time of the call that follows.

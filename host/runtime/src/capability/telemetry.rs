@@ -77,6 +77,7 @@ impl Telemetry {
 
 impl telemetry::Host for Capabilities {
     fn log(&mut self, level: telemetry::Level, message: String) -> wasmtime::Result<()> {
+        self.imported("log")?;
         let Some(line) = self.telemetry.admit(&message) else { return Ok(()) };
         let guest = self.telemetry.name.as_str();
         match level {
@@ -89,6 +90,7 @@ impl telemetry::Host for Capabilities {
     }
 
     fn count(&mut self, name: String, value: u64) -> wasmtime::Result<()> {
+        self.imported("count")?;
         self.telemetry.count(&name, value);
         Ok(())
     }

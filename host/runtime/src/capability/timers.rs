@@ -26,6 +26,7 @@ impl Timer {
 
 impl timers::Host for Capabilities {
     fn set(&mut self, deadline: Option<u64>) -> wasmtime::Result<()> {
+        self.imported("set")?;
         self.timer.deadline_ms = deadline;
         Ok(())
     }

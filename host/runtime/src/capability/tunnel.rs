@@ -99,6 +99,11 @@ impl Tickets {
         Some(Settled { since_ms, operation: Arc::clone(&held.operation) })
     }
 
+    /// What a ticket is for; nothing if it is released.
+    pub(crate) fn operation_name(&self, ticket: u64) -> &'static str {
+        self.held.get(&ticket).map_or("", |held| held.operation.name())
+    }
+
     fn is_under_way(&self, attempt: &Attempt) -> bool {
         let held = self.held.get(&attempt.ticket);
         held.is_some_and(|held| held.under_way == Some(attempt.number))
@@ -160,14 +165,17 @@ impl bindings::tunnel::Host for Capabilities {
         ticket: u64,
         operation: bindings::tunnel::Operation,
     ) -> wasmtime::Result<()> {
+        self.imported("submit")?;
         self.tickets.submit(ticket, operation.into()).map_err(wasmtime::Error::msg)
     }
 
     fn repeat(&mut self, ticket: u64) -> wasmtime::Result<()> {
+        self.imported("repeat")?;
         self.tickets.repeat(ticket).map_err(wasmtime::Error::msg)
     }
 
     fn release(&mut self, ticket: u64) -> wasmtime::Result<()> {
+        self.imported("release")?;
         self.tickets.release(ticket);
         Ok(())
     }

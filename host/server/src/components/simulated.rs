@@ -132,6 +132,7 @@ struct Power {
     syncs: AtomicU64,
     last: Mutex<Option<LastSync>>,
     failed: AtomicBool,
+    ignored: Mutex<Option<&'static str>>,
 }
 
 /// The sync at which a disk fails.
@@ -152,6 +153,12 @@ impl SimulatedDisk {
     /// From the given sync on every operation fails, as if the process had died there.
     pub fn fail_at(&self, sync: LastSync) {
         *self.power.last.lock().expect("no holder panics") = Some(sync);
+    }
+
+    /// From now on syncs of files in this folder do nothing, as if the server had left them out;
+    /// none: all work. To show that a sync that is left out is found.
+    pub fn ignore_syncs_in(&self, folder: Option<&'static str>) {
+        *locked(&self.power.ignored) = folder;
     }
 
     /// How many syncs were asked for so far.
@@ -216,34 +223,39 @@ struct SimulatedDirectory {
 #[derive(Default)]
 struct Files {
     growing: BTreeMap<String, BytesMut>,
-    /// What a loss of power leaves: whole files, and growing files as long as they were when they
-    /// were synced.
+    /// What a loss of power leaves of growing files: they are as long as when they were synced.
+    durable_lengths: BTreeMap<String, usize>,
+    /// And of whole files.
     durable: BTreeMap<String, Bytes>,
 }
 
+/// The files that a crash leaves.
+struct Survivors {
+    growing: BTreeMap<String, BytesMut>,
+    whole: BTreeMap<String, Bytes>,
+}
+
 impl Files {
-    /// The files that a loss of power leaves, and the names of those that can grow on.
-    fn survivors(
-        &self,
-        unsynced: Unsynced,
-        objects: &[(String, Bytes)],
-    ) -> (BTreeMap<String, Bytes>, Vec<String>) {
-        let mut survivors = self.durable.clone();
-        match unsynced {
-            Unsynced::Lost => {}
-            Unsynced::Kept => {
-                survivors = objects.iter().cloned().collect();
-                survivors.extend(self.growing.iter().map(|(n, b)| (n.clone(), b.clone().freeze())));
-            }
-            Unsynced::Torn => {
-                for (name, bytes) in &self.growing {
-                    let synced = self.durable.get(name).map_or(0, Bytes::len).min(bytes.len());
-                    let left = synced + (bytes.len() - synced) / 2;
-                    survivors.insert(name.clone(), Bytes::copy_from_slice(&bytes[..left]));
-                }
+    /// The files that a crash leaves.
+    fn survivors(&self, unsynced: Unsynced, objects: Vec<(String, Bytes)>) -> Survivors {
+        let mut growing = BTreeMap::new();
+        for (name, bytes) in &self.growing {
+            let durable = self.durable_lengths.get(name).copied();
+            let synced = durable.unwrap_or_default().min(bytes.len());
+            let left = match unsynced {
+                Unsynced::Kept => bytes.len(),
+                Unsynced::Lost => synced,
+                Unsynced::Torn => synced + (bytes.len() - synced) / 2,
+            };
+            if durable.is_some() || unsynced != Unsynced::Lost {
+                growing.insert(name.clone(), BytesMut::from(&bytes[..left]));
             }
         }
-        (survivors, self.growing.keys().cloned().collect())
+        let whole = match unsynced {
+            Unsynced::Kept => objects.into_iter().collect(),
+            Unsynced::Lost | Unsynced::Torn => self.durable.clone(),
+        };
+        Survivors { growing, whole }
     }
 }
 
@@ -260,17 +272,28 @@ impl SimulatedDirectory {
     async fn survive(&self, unsynced: Unsynced, power: Arc<Power>) -> Self {
         let after = Self::new(power);
         let objects = self.whole_files().await.expect("memory can be read");
-        let (survivors, growing) = locked(&self.files).survivors(unsynced, &objects);
-        for (name, bytes) in &survivors {
-            if growing.contains(name) {
-                locked(&after.files).growing.insert(name.clone(), BytesMut::from(&bytes[..]));
-            } else {
-                let path = ObjectPath::parse(name).expect("it was a path before");
-                let put = after.objects.put(&path, bytes.clone().into()).await;
-                put.expect("memory takes everything");
+        let survivors = locked(&self.files).survivors(unsynced, objects);
+        for (name, bytes) in &survivors.whole {
+            let path = ObjectPath::parse(name).expect("it was a path before");
+            let put = after.objects.put(&path, bytes.clone().into()).await;
+            put.expect("memory takes everything");
+        }
+        let mut left = Files::default();
+        match unsynced {
+            // The death of a process makes nothing durable: a loss of power may still follow.
+            Unsynced::Kept => {
+                let before = locked(&self.files);
+                left.durable = before.durable.clone();
+                left.durable_lengths = before.durable_lengths.clone();
+            }
+            Unsynced::Lost | Unsynced::Torn => {
+                let lengths = survivors.growing.iter().map(|(n, b)| (n.clone(), b.len()));
+                left.durable_lengths = lengths.collect();
+                left.durable = survivors.whole;
             }
         }
-        locked(&after.files).durable = survivors;
+        left.growing = survivors.growing;
+        *locked(&after.files) = left;
         after
     }
 
@@ -292,15 +315,19 @@ impl SimulatedDirectory {
     }
 
     async fn make_durable(&self, name: &str) -> io::Result<()> {
-        let growing = locked(&self.files).growing.get(name).map(|b| b.clone().freeze());
-        let bytes = match growing {
-            Some(bytes) => bytes,
-            None => {
-                let path = ObjectPath::parse(name).map_err(io::Error::other)?;
-                let file = self.objects.get(&path).await;
-                file.map_err(io::Error::other)?.bytes().await.map_err(io::Error::other)?
+        if locked(&self.power.ignored).is_some_and(|folder| name.starts_with(folder)) {
+            return Ok(());
+        }
+        {
+            let mut files = locked(&self.files);
+            if let Some(length) = files.growing.get(name).map(BytesMut::len) {
+                files.durable_lengths.insert(name.to_owned(), length);
+                return Ok(());
             }
-        };
+        }
+        let path = ObjectPath::parse(name).map_err(io::Error::other)?;
+        let file = self.objects.get(&path).await;
+        let bytes = file.map_err(io::Error::other)?.bytes().await.map_err(io::Error::other)?;
         locked(&self.files).durable.insert(name.to_owned(), bytes);
         Ok(())
     }
@@ -379,7 +406,11 @@ impl Directory for SimulatedDirectory {
         let done = self.alive().and_then(|()| {
             let mut files = locked(&self.files);
             let file = files.growing.get_mut(name).ok_or(io::ErrorKind::NotFound)?;
-            file.truncate(usize::try_from(length).map_err(io::Error::other)?);
+            let length = usize::try_from(length).map_err(io::Error::other)?;
+            file.truncate(length);
+            files.durable_lengths.entry(name.to_owned()).and_modify(|durable| {
+                *durable = length.min(*durable);
+            });
             Ok(())
         });
         futures::future::ready(done).boxed()
@@ -397,6 +428,7 @@ impl Directory for SimulatedDirectory {
             let growing = {
                 let mut files = locked(&self.files);
                 files.durable.remove(&name);
+                files.durable_lengths.remove(&name);
                 files.growing.remove(&name)
             };
             if growing.is_none() {

@@ -280,17 +280,23 @@ async fn abort(server: &Inner, found: Found) -> Result<Answer, Refusal> {
         Found::Live(session) => (&session.facts.id, session.abort(server.now())),
         Found::Ended(id, status) => (id, *status),
     };
-    match before {
-        Status::Aborted | Status::Expired => Ok(Answer::text("")),
-        Status::Committing | Status::Committed => Err(Refusal::conflict(format!(
-            "upsert session {id} is {}: it can no longer be aborted",
-            before.word()
-        ))),
-        Status::Normal => {
-            let Found::Live(session) = &found else { return Ok(Answer::text("")) };
+    match (before, &found) {
+        // It may have expired by a rule, of which the next start knows nothing: the abort is what
+        // keeps it from being open again.
+        (Status::Expired, Found::Live(session)) if session.facts.ends_ms() > server.now().0 => {
             end_aborted(server, session).await?;
             Ok(Answer::text(""))
         }
+        (Status::Aborted | Status::Expired, _) => Ok(Answer::text("")),
+        (Status::Committing | Status::Committed, _) => Err(Refusal::conflict(format!(
+            "upsert session {id} is {}: it can no longer be aborted",
+            before.word()
+        ))),
+        (Status::Normal, Found::Live(session)) => {
+            end_aborted(server, session).await?;
+            Ok(Answer::text(""))
+        }
+        (Status::Normal, Found::Ended(..)) => Ok(Answer::text("")),
     }
 }
 

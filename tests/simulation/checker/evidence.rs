@@ -1,0 +1,27 @@
+//! What the sink believes is so: no commit is taken for granted without evidence.
+//!
+//! Asked after every attempt, of the journal that it left. Invariant: what the journal calls
+//! committed is in the server's log, and what it calls aborted is not. Of a service that forgets
+//! sessions which have ended, an abort learns no more than that it does not know the session: there
+//! the second half cannot be promised.
+
+use anyhow::{Result, ensure};
+use upsert_sink::journal::{Contents, SessionState};
+use upsert_sink_server::Service;
+
+/// The journal and the server agree.
+pub(crate) fn evidence(journal: &Contents, service: &Service, forgets: bool) -> Result<()> {
+    for (id, session) in &journal.sessions {
+        let is_committed = service.session_status(id) == Some("committed");
+        match session.state {
+            SessionState::Committed => {
+                ensure!(is_committed, "the journal calls session {id} committed, which it is not");
+            }
+            SessionState::Aborted if !forgets => {
+                ensure!(!is_committed, "the journal calls session {id} aborted: it is committed");
+            }
+            SessionState::Open | SessionState::Aborting | SessionState::Aborted => {}
+        }
+    }
+    Ok(())
+}
