@@ -219,7 +219,10 @@ impl World {
                 self.asked_by.insert(number, writer);
                 self.coordinate(CoordinatorInput::Requested(number, &body))?;
             } else if let Some((writer, body)) = self.replies.pop_front() {
-                self.writer(writer, WriterInput::Replied(&body))?;
+                // An earlier start may have had more writers.
+                if writer < self.sink.as_ref().expect("the sink is open").writers.len() {
+                    self.writer(writer, WriterInput::Replied(&body))?;
+                }
             } else if let Some(known) = self.known.pop_front() {
                 self.coordinate(CoordinatorInput::KnownCommits(&known))?;
             } else {
@@ -322,6 +325,12 @@ impl World {
     pub(crate) fn in_network(&self) -> Vec<(Operation, (Owner, Ticket))> {
         let under_way = self.submitted.iter().filter(|(_, held)| held.under_way);
         under_way.map(|(at, held)| (held.operation.clone(), *at)).collect()
+    }
+
+    /// Sessions that the journal knows and that are open.
+    pub(crate) fn journalled_and_open(&self) -> Vec<&str> {
+        let open = self.tunnel.open_sessions().into_iter();
+        open.filter(|id| self.journal.contains_key(*id)).collect()
     }
 
     /// Nobody waits for them any more.
