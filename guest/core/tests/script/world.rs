@@ -96,6 +96,9 @@ fn task(world: &World, index: u32, parallelism: u32) -> Task {
     }
 }
 
+/// Messages that nothing but each other causes, at most.
+const MESSAGES_MOST: usize = 1_000;
+
 impl World {
     /// Starts the sink, from a checkpoint if one is given.
     pub(crate) fn open(&mut self, writers: u32, checkpoint: Option<u64>) -> Result<(), Error> {
@@ -214,7 +217,7 @@ impl World {
 
     /// Carries requests, replies and news of commits until there are none.
     pub(crate) fn deliver(&mut self) -> Result<(), Error> {
-        loop {
+        for _ in 0..MESSAGES_MOST {
             if let Some((writer, number, body)) = self.requests.pop_front() {
                 self.asked_by.insert(number, writer);
                 self.coordinate(CoordinatorInput::Requested(number, &body))?;
@@ -229,6 +232,7 @@ impl World {
                 return Ok(());
             }
         }
+        panic!("messages beget messages without end");
     }
 
     /// A request on its way arrives once more, after all others.
