@@ -20,6 +20,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::id::CheckpointId;
+use crate::planted::{Bug, planted};
 use crate::session::SessionName;
 
 /// Where a session stands on its way to be committed.
@@ -61,7 +62,8 @@ pub(crate) fn turns<'a>(waiting: impl Iterator<Item = Waiting<'a>>) -> Vec<Sessi
     let mut partition: Option<&str> = None;
     let mut released = true;
     for session in waiting {
-        let is_first = partition != Some(session.name.partition.as_str());
+        let is_first =
+            partition != Some(session.name.partition.as_str()) || planted(Bug::CommitsUnordered);
         partition = Some(&session.name.partition);
         released = (released || is_first) && session.state != State::Held;
         if !released {
@@ -69,6 +71,7 @@ pub(crate) fn turns<'a>(waiting: impl Iterator<Item = Waiting<'a>>) -> Vec<Sessi
         }
         let wave = wave(session.name);
         earliest = Some(earliest.map_or(wave, |earliest| earliest.min(wave)));
+        let session = Waiting { loses: session.loses && !planted(Bug::LosersFirst), ..session };
         if session.loses {
             losing = Some(losing.map_or(wave, |losing| losing.min(wave)));
         }

@@ -34,6 +34,7 @@ use crate::io::{
     TunnelCommand,
 };
 use crate::operation::Operations;
+use crate::planted::{Bug, planted};
 use crate::session::{Committable, SessionName};
 
 /// One sink's committer.
@@ -151,6 +152,9 @@ impl Committer {
             } else if self.pending.contains_key(&committable.name) {
                 self.ignore(Ignored::PreparedBefore);
             } else {
+                if planted(Bug::OneCommitPerCheckpoint) && !fresh.is_empty() {
+                    continue;
+                }
                 fresh
                     .entry(committable.name.clone())
                     .and_modify(|joined| joined.join(&committable))
@@ -217,6 +221,7 @@ impl Committer {
         }
         let released = match self.guarantee {
             DeliveryGuarantee::AtLeastOnce => true,
+            DeliveryGuarantee::ExactlyOnce if planted(Bug::CommitsAtBarrier) => true,
             DeliveryGuarantee::ExactlyOnce => checkpoint <= self.completed,
         };
         let state = if released { State::Released } else { State::Held };
@@ -235,7 +240,9 @@ impl Committer {
             CheckpointOutcome::Completed => {
                 self.completed = checkpoint;
                 for pending in self.pending.values_mut() {
-                    if pending.state == State::Held && pending.checkpoint <= checkpoint {
+                    let completes =
+                        pending.checkpoint <= checkpoint || planted(Bug::CommitsAllAtCompletion);
+                    if pending.state == State::Held && completes {
                         pending.state = State::Released;
                     }
                 }
@@ -277,9 +284,13 @@ impl Committer {
             }
             let pending = self.pending.get_mut(&name).expect("it was just found there");
             pending.state = State::Committing;
+            let session = pending.committable.session.clone();
             let operation = Operation::CommitSession(pending.committable.session_ref());
             let ticket = self.operations.begin(now, name);
             self.tunnel(TunnelCommand::Submit(ticket, operation));
+            if planted(Bug::KnownWhenSent) {
+                self.tell_known(alloc::vec![session]);
+            }
         }
     }
 
@@ -318,6 +329,10 @@ impl Committer {
             },
             Outcome::Done(Answer::None) => {
                 Err(Error::bug("tunnel", "the host answered a commit without a session"))
+            }
+            Outcome::InDoubt(_) if planted(Bug::CommitInDoubtIsDone) => {
+                self.finish(ticket, &name, Evidence::Said);
+                Ok(())
             }
             Outcome::InDoubt(doubt) => self.put_off(now, ticket, attempts.after_doubt(), &doubt),
             Outcome::Refused(refusal) => self.refused(now, ticket, &name, &refusal),

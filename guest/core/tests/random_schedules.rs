@@ -1,421 +1,26 @@
-//! The machines under random schedules: messages, operations, barriers, completions and crashes in
-//! any order, with late copies of packs, commits and aborts.
-//!
-//! Checked after every step: nothing is visible beyond the last completed checkpoint, no key goes
-//! back, and the table is the fold of the input up to a checkpoint once all of that checkpoint is
-//! committed; a row that moved is in one of the two partitions; without overlap, no second session
-//! is ever asked for. Checked at the end, when faults have stopped, and under at-least-once only
-//! then: the table is the fold of the input. A failing seed is printed; `SEED=n` runs one alone.
+//! The machines under random schedules (`script/schedule.rs` says what is checked). A failing seed
+//! is printed; `SEED=n` runs one alone.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
 
 #[path = "script/history.rs"]
 mod history;
-#[allow(dead_code, reason = "two suites share it, and each uses a part")]
+#[allow(dead_code, reason = "several suites share it, and each uses a part")]
+#[path = "script/schedule.rs"]
+mod schedule;
+#[allow(dead_code, reason = "several suites share it, and each uses a part")]
 #[path = "script/tunnel.rs"]
 mod tunnel;
-#[allow(dead_code, reason = "two suites share it, and each uses a part")]
+#[allow(dead_code, reason = "several suites share it, and each uses a part")]
 #[path = "script/world.rs"]
 mod world;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
-
-use history::{Dice, History};
-use upsert_sink_core::error::{Error, ErrorKind};
-use upsert_sink_core::hash::{Hasher, bucket_of, hash_values};
-use upsert_sink_core::id::CheckpointId;
+use schedule::{EXACTLY_ONCE, Mode, Tally, run};
 use upsert_sink_core::ignored::Ignored;
-use upsert_sink_core::io::{
-    BarrierKind, CheckpointOutcome, CommitterInput, Operation, Outcome, RefusalKind, WriterInput,
-};
-use upsert_sink_core::record::Value;
-use upsert_sink_core::schema::ColumnType;
-use world::World;
 
-const WRITERS: u32 = 2;
 const SEEDS: u64 = 200;
 /// Of the suites beside the default one.
 const SEEDS_MORE: u64 = 100;
-const STEPS: usize = 400;
-
-/// What a suite of seeds is about.
-#[derive(Clone, Copy)]
-struct Mode {
-    exactly_once: bool,
-    overlap: bool,
-    moves: bool,
-}
-
-/// The default.
-const EXACTLY_ONCE: Mode = Mode { exactly_once: true, overlap: true, moves: false };
-
-enum Event {
-    /// Changes that are written in one batch.
-    Rows(Range<usize>),
-    Barrier(u64),
-}
-
-/// What all seeds of a suite did.
-#[derive(Default)]
-struct Tally {
-    crashes: usize,
-    /// Views in which a moved row was looked for.
-    moves_seen: usize,
-    /// Checkpoints that completed.
-    completed: usize,
-    ignored: BTreeMap<String, u64>,
-}
-
-/// A stream engine: a log of rows, and its checkpoints.
-struct Engine {
-    mode: Mode,
-    world: World,
-    dice: Dice,
-    history: History,
-    read: usize,
-    queues: Vec<VecDeque<Event>>,
-    checkpoint: u64,
-    /// Checkpoints whose barriers are on their way or passed: position, writers that have answered.
-    open: BTreeMap<u64, usize>,
-    prepared: BTreeMap<u64, usize>,
-    completed: Option<(u64, usize)>,
-    /// Changes before the newest checkpoint of which all was known to be committed.
-    settled: usize,
-    late: Vec<Operation>,
-    seen: BTreeMap<String, usize>,
-    tally: Tally,
-    /// Some seeds checkpoint often, some fill their sessions with packs.
-    rows_per_checkpoint: usize,
-    /// Some seeds crash often, some live long enough for late copies to be overtaken.
-    steps_per_crash: usize,
-    /// One in so many operations goes wrong: rarely, where each doubt ends the attempt.
-    operations_per_fault: usize,
-    faults: bool,
-}
-
-fn writer_of(key: i64) -> usize {
-    let value = Value::Int(key);
-    let hash = hash_values(Hasher::Default, &[(&ColumnType::BigInt, Some(&value))]).unwrap();
-    bucket_of(hash, 2).0 as usize % WRITERS as usize
-}
-
-impl Engine {
-    fn new(seed: u64, mode: Mode) -> Self {
-        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let history = match mode.moves {
-            false => History::of_upserts(&mut dice),
-            true => History::of_moves(&mut dice),
-        };
-        let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let mut world = World::default();
-        world.before_images = mode.moves;
-        let merge = if seed.is_multiple_of(2) { "true" } else { "false" };
-        // Two rows fill a bucket's buffer, so that a session takes many packs.
-        world.options = vec![
-            option("upsert.writer.bucket.buffer-size", "1 kb"),
-            option("sink.merge.enable", merge),
-        ];
-        if !mode.exactly_once {
-            world.options.push(option("sink.delivery-guarantee", "at-least-once"));
-        }
-        if !mode.overlap {
-            world.options.push(option("sink.session.overlap", "false"));
-            world.tunnel.one_session = true;
-        }
-        if mode.moves {
-            world.options.push(option("sink.key.scope", "table"));
-        }
-        Self {
-            mode,
-            world,
-            dice,
-            history,
-            read: 0,
-            queues: (0..WRITERS).map(|_| VecDeque::new()).collect(),
-            checkpoint: 0,
-            open: BTreeMap::new(),
-            prepared: BTreeMap::new(),
-            completed: None,
-            settled: 0,
-            late: Vec::new(),
-            seen: BTreeMap::new(),
-            tally: Tally::default(),
-            rows_per_checkpoint: [1, 6, 30][seed as usize % 3],
-            steps_per_crash: [8, 40, 400][seed as usize / 3 % 3],
-            operations_per_fault: if mode.overlap { 3 } else { [4, 12, 40][seed as usize / 9 % 3] },
-            faults: true,
-        }
-    }
-
-    fn start(&mut self) -> Result<(), Error> {
-        self.read = self.completed.map_or(0, |(_, position)| position);
-        self.open.clear();
-        self.prepared.clear();
-        self.queues.iter_mut().for_each(VecDeque::clear);
-        self.world.open(WRITERS, self.completed.map(|(id, _)| id))
-    }
-
-    fn restart(&mut self) -> Result<(), Error> {
-        self.tally.crashes += 1;
-        for (operation, _) in self.world.in_network() {
-            if self.dice.one_in(2) {
-                self.put_off(operation);
-            }
-        }
-        self.world.crash();
-        self.world.forget_operations();
-        if self.dice.one_in(2) {
-            self.world.lose_messages();
-        }
-        self.start()
-    }
-
-    /// The operation is carried out at some later time.
-    fn put_off(&mut self, operation: Operation) {
-        if self.may_go_unheard(&operation) {
-            self.late.push(operation);
-        }
-    }
-
-    /// Where a second session is refused, one that nobody has heard of would be in the way until it
-    /// expires; a script and the simulation have those.
-    fn may_go_unheard(&self, operation: &Operation) -> bool {
-        self.mode.overlap || !matches!(operation, Operation::CreateSession { .. })
-    }
-
-    fn step(&mut self) -> Result<(), Error> {
-        self.world.told.clear();
-        match self.dice.below(14) {
-            0 | 1 => self.read_row(),
-            2 if self.dice.one_in(self.rows_per_checkpoint) => self.begin_checkpoint(),
-            2 => self.read_row(),
-            3 | 4 => self.take_event()?,
-            5 if self.faults && self.dice.one_in(6) => self.world.lose_messages(),
-            5 if self.faults && self.dice.one_in(3) => self.world.repeat_request(),
-            5 | 6 => self.world.deliver()?,
-            7 | 8 => self.answer()?,
-            9 => self.end_checkpoint()?,
-            // Now and then without anything being due.
-            10 if self.dice.one_in(20) => self.world.commit(CommitterInput::TimerFired)?,
-            10 => self.world.pass(1_000 * (1 + self.dice.below(6) as u64))?,
-            _ if self.faults && self.dice.one_in(self.steps_per_crash) => self.restart()?,
-            // Late copies are in no hurry: newer packs overtake them.
-            _ if !self.faults || self.dice.one_in(8) => self.apply_late(),
-            _ => {}
-        }
-        self.note_snapshots()?;
-        if std::env::var_os("SEED").is_some() {
-            self.world.told.iter().for_each(|line| println!("{line}"));
-        }
-        Ok(())
-    }
-
-    fn read_row(&mut self) {
-        if self.read < self.history.len() {
-            let end = self.read + self.history.at_once(self.read);
-            let writer = writer_of(self.history.key(self.read));
-            self.queues[writer].push_back(Event::Rows(self.read..end));
-            self.read = end;
-        }
-    }
-
-    fn begin_checkpoint(&mut self) {
-        if self.open.len() < 2 {
-            self.checkpoint += 1;
-            self.open.insert(self.checkpoint, self.read);
-            for queue in &mut self.queues {
-                queue.push_back(Event::Barrier(self.checkpoint));
-            }
-        }
-    }
-
-    /// One writer takes the next of what is queued for it, if it accepts anything.
-    fn take_event(&mut self) -> Result<(), Error> {
-        let writer = self.dice.below(WRITERS as usize);
-        if !self.world.accepting(writer) {
-            return Ok(());
-        }
-        match self.queues[writer].pop_front() {
-            None => Ok(()),
-            Some(Event::Barrier(id)) => {
-                let kind = BarrierKind::Checkpoint;
-                self.world.writer(writer, WriterInput::BarrierArrived(CheckpointId(id), kind))
-            }
-            Some(Event::Rows(positions)) => {
-                let rows: Vec<String> = positions.map(|at| self.history.row(at)).collect();
-                let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-                self.world.write(writer, "", &rows)
-            }
-        }
-    }
-
-    fn note_snapshots(&mut self) -> Result<(), Error> {
-        let full = |id: &u64| self.world.answered(*id) == WRITERS as usize;
-        let done: Vec<u64> = self.open.keys().copied().filter(full).collect();
-        for id in done {
-            let position = self.open.remove(&id).unwrap();
-            self.prepared.insert(id, position);
-            self.world.prepared(id)?;
-        }
-        Ok(())
-    }
-
-    fn end_checkpoint(&mut self) -> Result<(), Error> {
-        let ids: Vec<u64> = self.prepared.keys().copied().collect();
-        if self.faults && self.dice.one_in(30) {
-            return self.give_up_checkpoint();
-        }
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let id = ids[self.dice.below(ids.len())];
-        let position = self.prepared.remove(&id).unwrap();
-        if self.faults && self.dice.one_in(4) {
-            return self.world.end(id, CheckpointOutcome::Aborted, true);
-        }
-        self.tally.completed += 1;
-        self.completed = self.completed.max(Some((id, position)));
-        self.prepared.retain(|other, _| *other > id);
-        if self.faults && self.dice.one_in(4) {
-            return Ok(()); // The notice is lost.
-        }
-        self.world.end(id, CheckpointOutcome::Completed, true)
-    }
-
-    /// A checkpoint takes too long: it is aborted before all writers have passed it.
-    fn give_up_checkpoint(&mut self) -> Result<(), Error> {
-        let Some((id, _)) = self.open.pop_first() else { return Ok(()) };
-        for queue in &mut self.queues {
-            queue.retain(|event| !matches!(event, Event::Barrier(barrier) if *barrier == id));
-        }
-        self.world.end(id, CheckpointOutcome::Aborted, true)
-    }
-
-    /// An operation is carried out and answered, or not, or neither yet.
-    fn answer(&mut self) -> Result<(), Error> {
-        let under_way = self.world.in_network();
-        if under_way.is_empty() {
-            return Ok(());
-        }
-        let (operation, at) = under_way[self.dice.below(under_way.len())].clone();
-        if self.faults && self.dice.one_in(self.operations_per_fault) {
-            return match self.dice.below(5) {
-                0 | 4 => {
-                    self.put_off(operation);
-                    self.world.complete(at.0, at.1, Outcome::InDoubt("no answer".into()))
-                }
-                1 => {
-                    if self.may_go_unheard(&operation) {
-                        self.world.apply_unheard(&operation);
-                    }
-                    self.world.complete(at.0, at.1, Outcome::InDoubt("the answer is lost".into()))
-                }
-                2 => {
-                    // Applied and answered, and once more later: of packs, no intermediary may do
-                    // that on its own (assumption e).
-                    if !matches!(operation, Operation::PutPack { .. }) {
-                        self.put_off(operation.clone());
-                    }
-                    let outcome = self.world.apply(&operation);
-                    self.world.complete(at.0, at.1, outcome.clone())?;
-                    self.world.complete(at.0, at.1, outcome)
-                }
-                _ => {
-                    let refusal = tunnel::refused(RefusalKind::SlowDown, "SlotExceeded");
-                    self.world.complete(at.0, at.1, refusal)
-                }
-            };
-        }
-        let outcome = self.world.apply(&operation);
-        self.world.complete(at.0, at.1, outcome)
-    }
-
-    fn apply_late(&mut self) {
-        if !self.late.is_empty() {
-            let operation = self.late.swap_remove(self.dice.below(self.late.len()));
-            self.world.apply_unheard(&operation);
-        }
-    }
-
-    fn check(&mut self) {
-        assert_eq!(self.world.tunnel.second_sessions, 0, "a second session was asked for");
-        if !self.mode.exactly_once {
-            return;
-        }
-        let table = self.world.tunnel.table();
-        self.check_rows(&table);
-        let completed = self.completed.map_or(0, |(_, position)| position);
-        if let Some((id, position)) = self.completed
-            && self.world.committed() == id
-        {
-            assert_eq!(table, self.history.fold(position), "after checkpoint {id}");
-            self.settled = position;
-        }
-        if self.mode.moves
-            && let Ok(absent) = self.history.absent(&table, self.settled, completed)
-        {
-            self.tally.moves_seen += 1;
-            assert_eq!(absent, None, "a moved key is nowhere: {table:?}");
-        }
-    }
-
-    /// Nothing visible beyond the last completed checkpoint, and no key goes back.
-    fn check_rows(&mut self, table: &[String]) {
-        let bound = self.completed.map_or(0, |(_, position)| position);
-        for line in table {
-            let (day, key, position) = history::parse(line);
-            let within = position < bound;
-            assert!(within, "{line} is visible before its checkpoint ({bound}) is complete");
-            let seen = self.seen.entry(format!("{day} {key}")).or_insert(position);
-            assert!(*seen <= position, "{line} went back from {seen}");
-            *seen = position;
-        }
-    }
-
-    /// Faults stop; the sink must reach the end of the log, and show exactly its fold.
-    fn finish(&mut self) -> Result<(), Error> {
-        self.faults = false;
-        if !self.mode.overlap {
-            // A notice that was lost is never made up for; an engine gives up at last.
-            self.restart()?;
-        }
-        while !self.late.is_empty() {
-            self.apply_late();
-        }
-        for _ in 0..20_000 {
-            let done = self.completed.is_some_and(|(_, position)| position == self.history.len());
-            if done && self.world.pending() == 0 {
-                return Ok(());
-            }
-            if !done && self.read == self.history.len() && self.open.is_empty() {
-                self.begin_checkpoint();
-            }
-            self.step()?;
-            self.check();
-        }
-        panic!("the sink did not reach the end: {}", self.world.status());
-    }
-}
-
-/// Runs one seed; a transient failure of an attempt is answered as an engine does, by another.
-fn run(seed: u64, mode: Mode) -> Tally {
-    let mut engine = Engine::new(seed, mode);
-    engine.start().unwrap();
-    for _ in 0..STEPS {
-        if let Err(error) = engine.step() {
-            assert_eq!(error.kind, ErrorKind::Retry, "{error}");
-            engine.restart().unwrap();
-        }
-        engine.check();
-    }
-    while let Err(error) = engine.finish() {
-        assert_eq!(error.kind, ErrorKind::Retry, "{error}");
-        engine.restart().unwrap();
-    }
-    assert_eq!(engine.world.tunnel.table(), engine.history.fold(engine.history.len()));
-    Tally { ignored: engine.world.ignored, ..engine.tally }
-}
 
 /// Runs all seeds, or the one that is asked for.
 fn run_all(mode: Mode, seeds: u64) -> Option<Tally> {
@@ -429,6 +34,7 @@ fn run_all(mode: Mode, seeds: u64) -> Option<Tally> {
         let tally = outcome.unwrap_or_else(|_| panic!("SEED={seed} fails"));
         all.crashes += tally.crashes;
         all.moves_seen += tally.moves_seen;
+        all.stops += tally.stops;
         all.completed += tally.completed;
         for (reason, count) in tally.ignored {
             *all.ignored.entry(reason).or_insert(0) += count;
@@ -466,4 +72,15 @@ fn a_moved_row_is_never_in_neither_partition() {
         assert!(all.moves_seen > 1_000, "only {} views with moves", all.moves_seen);
     }
     run_all(Mode { moves: true, exactly_once: false, ..EXACTLY_ONCE }, SEEDS_MORE);
+}
+
+#[test]
+fn exactly_once_holds_while_writers_come_and_go() {
+    run_all(Mode { rescales: true, ..EXACTLY_ONCE }, SEEDS_MORE);
+}
+
+#[test]
+fn a_session_too_old_stops_the_sink_and_nothing_wrong_is_ever_visible() {
+    let Some(all) = run_all(Mode { expires: true, ..EXACTLY_ONCE }, SEEDS_MORE) else { return };
+    assert!(all.stops > 10, "only {} stops", all.stops);
 }

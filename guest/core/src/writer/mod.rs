@@ -23,9 +23,12 @@ use crate::error::{Error, ErrorKind};
 use crate::flush::{ConcurrencyLimit, FlushQueue};
 use crate::id::{CheckpointId, Millis, WriterIndex};
 use crate::ignored::Ignored;
-use crate::io::{BarrierKind, Level, Snapshot, Task, Telemetry, WriterInput, WriterOutput};
+use crate::io::{
+    BarrierKind, CheckpointOutcome, Level, Snapshot, Task, Telemetry, WriterInput, WriterOutput,
+};
 use crate::open::Opened;
 use crate::operation::Operations;
+use crate::planted::{Bug, planted};
 use crate::session::{Committable, SessionName};
 use crate::state::{Kind, Opener, Sealer};
 use asking::Asking;
@@ -106,6 +109,14 @@ impl Writer {
                 self.checkpoint_event(CheckpointEvent::BarrierArrived(barrier))?;
             }
             WriterInput::CheckpointEnded(checkpoint, outcome) => {
+                let drops = match outcome {
+                    CheckpointOutcome::Aborted => planted(Bug::AbortedCheckpointDrops),
+                    CheckpointOutcome::Completed => planted(Bug::DroppedAtCompletion),
+                };
+                if drops {
+                    self.committables
+                        .retain(|name, _| (name.start, name.barrier) >= (self.start, checkpoint));
+                }
                 self.checkpoint_event(CheckpointEvent::Ended(checkpoint, outcome))?;
             }
             WriterInput::Completed(completion) => self.complete_pack(now, completion)?,
@@ -153,8 +164,10 @@ impl Writer {
             CheckpointEffect::Note => {}
             CheckpointEffect::Skip => self.pass_barrier(),
             CheckpointEffect::Snapshot(checkpoint) => {
-                self.pass_barrier();
-                self.forget_partitions();
+                if !planted(Bug::SessionOutlivesBarrier) {
+                    self.pass_barrier();
+                    self.forget_partitions();
+                }
                 self.take_snapshot(checkpoint);
             }
         }
@@ -171,7 +184,8 @@ impl Writer {
 
     fn snapshot_if_drained(&mut self) -> Result<(), Error> {
         let draining = matches!(self.checkpoint, CheckpointState::Draining { .. });
-        if draining && self.account.held() == 0 && self.packs.is_empty() {
+        let early = planted(Bug::SnapshotBeforeAcks) && self.account.buffered() == 0;
+        if draining && (early || self.account.held() == 0 && self.packs.is_empty()) {
             assert!(self.queue.is_empty(), "nothing is buffered, so nothing is due");
             self.checkpoint_event(CheckpointEvent::Drained)?;
         }
@@ -186,8 +200,11 @@ impl Writer {
     }
 
     fn take_snapshot(&mut self, checkpoint: CheckpointId) {
-        let committables: Vec<Vec<u8>> =
-            self.committables.values().map(Committable::to_bytes).collect();
+        let latest = self.committables.keys().map(|name| name.barrier).max();
+        let listed = self.committables.values().filter(|held| {
+            !planted(Bug::SnapshotForgetsEarlier) || Some(held.name.barrier) == latest
+        });
+        let committables: Vec<Vec<u8>> = listed.map(Committable::to_bytes).collect();
         let state = Sealer::new(Kind::Writer)
             .text(&self.identity)
             .list(&committables, |sealer, committable| {
@@ -199,7 +216,12 @@ impl Writer {
     }
 
     fn restore(&mut self, states: &[Vec<u8>]) -> Result<(), Error> {
-        for state in states {
+        let taken = match () {
+            () if planted(Bug::NoRecommitOnRestore) => 0,
+            () if planted(Bug::RescaleForgets) => 1,
+            () => states.len(),
+        };
+        for state in states.iter().take(taken) {
             let mut opener = Opener::open(Kind::Writer, state)?;
             let identity = opener.text()?;
             if identity != self.identity {
@@ -211,6 +233,9 @@ impl Writer {
                 return Err(Error::config("state", message));
             }
             for bytes in opener.list(Opener::bytes)? {
+                if planted(Bug::PartialRecommit) && !self.committables.is_empty() {
+                    continue;
+                }
                 let committable = Committable::from_bytes(bytes)?;
                 if committable.name.start >= self.start {
                     let message = format!(

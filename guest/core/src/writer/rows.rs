@@ -17,6 +17,7 @@ use crate::hash::{Hasher, KeyHasher, bucket_of};
 use crate::id::BucketId;
 use crate::io::WriterOutput;
 use crate::partition::{PartitionIndex, Partitioner};
+use crate::planted::{Bug, planted};
 use crate::record::{RecordBlock, RecordBytes, RecordEncoder};
 use crate::schema::{RowPlan, TableSchema};
 use crate::writer::Writer;
@@ -191,6 +192,9 @@ impl Writer {
             return Ok(());
         }
         let place = Place { partition, bucket: bucket_of(scratch.hashes[row], self.path.buckets) };
+        if planted(Bug::DeletesDropped) && batch.kind(row) == RowKind::Delete {
+            return Ok(());
+        }
         let moved_out = batch.kind(row) == RowKind::UpdateBefore;
         if moved_out && !self.leaves(batch, row, place, scratch) {
             return Ok(());
@@ -251,7 +255,7 @@ impl Writer {
             return true;
         }
         let target = scratch.partitions[row + 1];
-        if target == place.partition {
+        if target == place.partition || planted(Bug::MovedRowStays) {
             return false;
         }
         if !target.is_refused() {

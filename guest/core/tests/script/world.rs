@@ -96,6 +96,9 @@ fn task(world: &World, index: u32, parallelism: u32) -> Task {
     }
 }
 
+/// Messages that nothing but each other causes, at most.
+const MESSAGES_MOST: usize = 1_000;
+
 impl World {
     /// Starts the sink, from a checkpoint if one is given.
     pub(crate) fn open(&mut self, writers: u32, checkpoint: Option<u64>) -> Result<(), Error> {
@@ -214,18 +217,22 @@ impl World {
 
     /// Carries requests, replies and news of commits until there are none.
     pub(crate) fn deliver(&mut self) -> Result<(), Error> {
-        loop {
+        for _ in 0..MESSAGES_MOST {
             if let Some((writer, number, body)) = self.requests.pop_front() {
                 self.asked_by.insert(number, writer);
                 self.coordinate(CoordinatorInput::Requested(number, &body))?;
             } else if let Some((writer, body)) = self.replies.pop_front() {
-                self.writer(writer, WriterInput::Replied(&body))?;
+                // An earlier start may have had more writers.
+                if writer < self.sink.as_ref().expect("the sink is open").writers.len() {
+                    self.writer(writer, WriterInput::Replied(&body))?;
+                }
             } else if let Some(known) = self.known.pop_front() {
                 self.coordinate(CoordinatorInput::KnownCommits(&known))?;
             } else {
                 return Ok(());
             }
         }
+        panic!("messages beget messages without end");
     }
 
     /// A request on its way arrives once more, after all others.
@@ -322,6 +329,12 @@ impl World {
     pub(crate) fn in_network(&self) -> Vec<(Operation, (Owner, Ticket))> {
         let under_way = self.submitted.iter().filter(|(_, held)| held.under_way);
         under_way.map(|(at, held)| (held.operation.clone(), *at)).collect()
+    }
+
+    /// Sessions that the journal knows and that are open.
+    pub(crate) fn journalled_and_open(&self) -> Vec<&str> {
+        let open = self.tunnel.open_sessions().into_iter();
+        open.filter(|id| self.journal.contains_key(*id)).collect()
     }
 
     /// Nobody waits for them any more.

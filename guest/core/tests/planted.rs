@@ -1,0 +1,87 @@
+//! Each planted bug is found: the random schedules that the core passes fail with any one of them.
+//!
+//! Built with `--cfg planted` only (`tests/run planted`). Prints for each bug its source, after how
+//! many schedules it was found from each of five starting seeds, and by which check. Without a bug
+//! the same schedules pass, so that nothing is found that is not there.
+
+#![cfg(planted)]
+#![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
+
+#[path = "script/history.rs"]
+mod history;
+#[allow(dead_code, reason = "several suites share it, and each uses a part")]
+#[path = "script/schedule.rs"]
+mod schedule;
+#[allow(dead_code, reason = "several suites share it, and each uses a part")]
+#[path = "script/tunnel.rs"]
+mod tunnel;
+#[allow(dead_code, reason = "several suites share it, and each uses a part")]
+#[path = "script/world.rs"]
+mod world;
+
+use std::panic::catch_unwind;
+
+use schedule::{EXACTLY_ONCE, Mode, run};
+use upsert_sink_core::planted::{Bug, plant};
+
+/// Independent of each other: schedules of different starts are never the same.
+const STARTS: [u64; 5] = [1, 10_001, 20_001, 30_001, 40_001];
+/// A bug that so many schedules do not find is not found.
+const SCHEDULES_MOST: u64 = 1_000;
+/// Schedules from each start that pass without a bug.
+const SCHEDULES_SOUND: u64 = 100;
+
+/// Schedules take turns.
+const MODES: [Mode; 5] = [
+    EXACTLY_ONCE,
+    Mode { rescales: true, ..EXACTLY_ONCE },
+    Mode { moves: true, ..EXACTLY_ONCE },
+    Mode { overlap: false, ..EXACTLY_ONCE },
+    Mode { expires: true, ..EXACTLY_ONCE },
+];
+
+/// What a schedule finds.
+fn finding(number: u64) -> Option<String> {
+    let mode = MODES[(number % MODES.len() as u64) as usize];
+    let panic = catch_unwind(|| run(number, mode)).err()?;
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    let text = text.unwrap_or_else(|| "a panic".into()).replace("000", "");
+    let line: Vec<&str> = text.lines().map(str::trim).collect();
+    Some(line.join(" ").chars().take(90).collect())
+}
+
+/// After how many schedules the planted bug is found, and what finds it.
+fn schedules_to_detection(start: u64) -> Option<(u64, String)> {
+    (0..SCHEDULES_MOST).find_map(|at| finding(start + at).map(|found| (at + 1, found)))
+}
+
+#[test]
+fn every_planted_bug_is_found_from_each_starting_seed_and_nothing_without_one() {
+    std::panic::set_hook(Box::new(|_| {}));
+    plant(None);
+    for start in STARTS {
+        for number in start..start + SCHEDULES_SOUND {
+            assert_eq!(finding(number), None, "schedule {number}, and no bug is planted");
+        }
+    }
+    let mut missed = Vec::new();
+    println!("| planted bug | source | schedules to detection | found the first time by |");
+    println!("|---|---|---|---|");
+    for bug in Bug::ALL {
+        plant(Some(*bug));
+        let found: Vec<_> = STARTS.iter().map(|start| schedules_to_detection(*start)).collect();
+        let count = |found: &Option<(u64, String)>| {
+            found
+                .as_ref()
+                .map_or_else(|| "never".to_owned(), |(schedules, _)| schedules.to_string())
+        };
+        let counts = found.iter().map(count).collect::<Vec<_>>().join(", ");
+        let by = found.iter().flatten().next().map_or("", |(_, by)| by.as_str());
+        println!("| {bug:?} | {} | {counts} | {by} |", bug.source());
+        if found.iter().any(Option::is_none) {
+            missed.push(bug);
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
