@@ -120,14 +120,11 @@ impl Model {
                 }
             }
         }
-        let mut first_unprepared = true;
         for barrier in &engine.open {
             let prepared = barrier.is_prepared();
-            // An engine gives up the oldest of those that are on their way.
-            if world.left.aborted > 0 && (prepared || first_unprepared) {
+            if world.left.aborted > 0 {
                 actions.push(Action::GiveUp(barrier.id));
             }
-            first_unprepared &= prepared;
             // For a rule that is off: what was acknowledged too early has to come first.
             if !prepared || !world.loose.iter().all(|loose| !matches!(loose.op, Op::Put { .. })) {
                 continue;

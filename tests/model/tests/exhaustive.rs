@@ -48,6 +48,13 @@ fn exactly_once_with_two_checkpoints_under_way_and_a_lost_notice() {
 }
 
 #[test]
+fn exactly_once_with_three_checkpoints_under_way_of_which_any_is_aborted() {
+    let bounds = Bounds { aborted: 2, ..bounds(3, 1) };
+    let plan = Plan { bounds, in_flight: 3, ..Plan::exactly_once(&[0, 1]) };
+    holds(plan.clone(), Plan { log: &[0, 1, 0], ..plan });
+}
+
+#[test]
 fn exactly_once_where_the_service_orders_by_creation() {
     let bounds = Bounds { aborted: 1, ..late(2, 1) };
     let order = Order::Creation;
