@@ -54,6 +54,51 @@ pub enum Action {
     Drop(u8),
 }
 
+/// What kinds of action there are, in words.
+pub(crate) const KINDS: [&str; 15] = [
+    "a barrier begins, and is passed",
+    "a checkpoint completes",
+    "a notice is lost",
+    "a savepoint is taken",
+    "a checkpoint is aborted",
+    "a request is answered",
+    "a request gets no answer",
+    "a request comes late",
+    "a message arrives",
+    "a message is lost",
+    "a message is repeated",
+    "an attempt begins",
+    "an older checkpoint is restored",
+    "hours pass",
+    "a session is dropped",
+];
+
+impl Action {
+    /// Of which kind it is; none for what only happens while a rule is off.
+    pub(crate) fn kind(self) -> Option<usize> {
+        Some(match self {
+            Self::Begin(..) | Self::Barrier(_) | Self::Row(_) => 0,
+            Self::Complete(_) => 1,
+            Self::CompleteUnheard(_) => 2,
+            Self::Save(_) => 3,
+            Self::GiveUp(_) => 4,
+            Self::Answer(..) => 5,
+            Self::Doubt(..) => 6,
+            Self::Late(..) => 7,
+            Self::Letter(_) => 8,
+            Self::LoseLetter(_) => 9,
+            Self::RepeatLetter(_) => 10,
+            Self::Restart(_, From::Newest, _) => 11,
+            Self::Restart(_, From::Older | From::Savepoint, _) => 12,
+            Self::Wait(_) => 13,
+            Self::Drop(_) => 14,
+            Self::AnswerAndRepeat(..) | Self::Loose(..) | Self::RestartWriter(_) | Self::Turn => {
+                return None;
+            }
+        })
+    }
+}
+
 impl Model {
     /// All that may happen.
     pub(crate) fn list_actions(&self, world: &World, actions: &mut Vec<Action>) {
@@ -120,14 +165,11 @@ impl Model {
                 }
             }
         }
-        let mut first_unprepared = true;
         for barrier in &engine.open {
             let prepared = barrier.is_prepared();
-            // An engine gives up the oldest of those that are on their way.
-            if world.left.aborted > 0 && (prepared || first_unprepared) {
+            if world.left.aborted > 0 {
                 actions.push(Action::GiveUp(barrier.id));
             }
-            first_unprepared &= prepared;
             // For a rule that is off: what was acknowledged too early has to come first.
             if !prepared || !world.loose.iter().all(|loose| !matches!(loose.op, Op::Put { .. })) {
                 continue;

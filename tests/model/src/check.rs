@@ -5,9 +5,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use stateright::{Checker, HasDiscoveries, Model as _};
 
+use crate::action::KINDS;
 use crate::plan::Plan;
 use crate::promise::{PROMISES, Promise, REACHED};
 use crate::world::Model;
@@ -23,6 +25,8 @@ pub struct Report {
     pub machines: (usize, usize),
     /// Whether the end was reached at least once.
     pub ends: bool,
+    /// What kinds of things happened.
+    pub happened: Vec<&'static str>,
     /// Each promise that was broken, and the shortest way there.
     pub broken: Vec<(Promise, Vec<String>)>,
 }
@@ -76,6 +80,13 @@ pub fn check(plan: Plan, until: &[Promise]) -> Report {
         depth: checker.max_depth(),
         machines: checker.model().machines_met(),
         ends,
+        happened: happened(checker.model()),
         broken,
     }
+}
+
+fn happened(model: &Model) -> Vec<&'static str> {
+    let bits = model.happened.load(Ordering::Relaxed);
+    let kinds = KINDS.iter().enumerate().filter(|(kind, _)| bits >> kind & 1 == 1);
+    kinds.map(|(_, text)| *text).collect()
 }

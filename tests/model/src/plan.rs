@@ -55,6 +55,9 @@ pub enum Rule {
     IdentityOutsideState,
     /// Rule 6: known commits are journalled; without: they are not.
     KnownIsJournalled,
+    /// Rules 5 and 6: a commit that is known by evidence is journalled, too; without: only what the
+    /// service said.
+    EvidenceIsJournalled,
     /// Rule 6: a live lease stops the start; without: the attempt before lives on.
     LeaseStopsTheStart,
     /// Rule 7: writers restart together; without: one does.

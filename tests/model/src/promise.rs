@@ -189,14 +189,13 @@ impl Model {
                 let session = &world.tunnel.sessions[*number as usize];
                 let known = world.ghost.known >> number & 1 == 1;
                 let aborting = Journalled(*number, session.start, JournalledAs::Aborting);
+                // A start in between was about to abort it: nobody knows what became of that.
+                let in_doubt = world.ghost.went_back && world.journal.contains(&aborting);
                 let lost = match session.fate {
-                    // A later start may be about to abort it.
-                    Fate::Open | Fate::Half => {
-                        world.ghost.went_back && world.journal.contains(&aborting)
-                    }
+                    Fate::Open | Fate::Half => in_doubt,
                     Fate::Dropped => true,
                     // It may have been seen by nobody, and be forgotten.
-                    Fate::Committed => session.forgotten && !known,
+                    Fate::Committed => (session.forgotten && !known) || in_doubt,
                     Fate::Aborted => world.ghost.went_back,
                 };
                 if !lost || (world.engine.more && world.engine.retained.len() < 2) {

@@ -215,6 +215,13 @@ impl Model {
         }
     }
 
+    /// Rule 6: the committer calls a commit known, on whatever evidence.
+    pub(crate) fn journal_evidence(&self, world: &mut World, number: u8) {
+        if !self.plan.is_off(Rule::EvidenceIsJournalled) {
+            self.journal_known(world, number);
+        }
+    }
+
     /// Rule 6: a commit became known.
     pub(crate) fn journal_known(&self, world: &mut World, number: u8) {
         if !self.plan.is_off(Rule::KnownIsJournalled) {

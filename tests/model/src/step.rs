@@ -311,7 +311,7 @@ impl Model {
                         self.breaks(world, Promise::Guess);
                     }
                     world.ghost.known |= 1 << number;
-                    self.journal_known(world, *number);
+                    self.journal_evidence(world, *number);
                 }
                 self.send(world, Letter::Known(*body), queue);
             }

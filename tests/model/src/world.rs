@@ -2,7 +2,7 @@
 //!
 //! Invariant: equal worlds have equal futures. What only the promises look at is in `Ghost`.
 
-use std::sync::atomic::AtomicU16;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use stateright::Property;
 
@@ -180,6 +180,8 @@ impl World {
 pub struct Model {
     pub(crate) plan: Plan,
     pub(crate) machines: Machines,
+    /// Kinds of action that happened, as bits.
+    pub(crate) happened: AtomicU16,
     /// Promises whose breach was told, as bits.
     pub(crate) told: AtomicU16,
 }
@@ -188,7 +190,7 @@ impl Model {
     /// Everything that may happen under a plan.
     pub fn new(plan: Plan) -> Self {
         let machines = Machines::new(plan.clone());
-        Self { machines, plan, told: AtomicU16::new(0) }
+        Self { machines, plan, happened: AtomicU16::new(0), told: AtomicU16::new(0) }
     }
 
     /// How many states of the machines, and how many steps of them, were met so far.
@@ -245,6 +247,9 @@ impl stateright::Model for Model {
     }
 
     fn next_state(&self, world: &World, action: Action) -> Option<World> {
+        if let Some(kind) = action.kind() {
+            self.happened.fetch_or(1 << kind, Ordering::Relaxed);
+        }
         let mut next = world.clone();
         self.carry_out(&mut next, action);
         self.look(&mut next);

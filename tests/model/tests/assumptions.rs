@@ -100,3 +100,11 @@ fn at_least_once_converges_unless_doubts_are_passed_over() {
     let options = vec![("sink.doubt", "continue")];
     breaks(&Plan { options, ..plan }, &[Promise::End]);
 }
+
+#[test]
+fn skipping_a_lost_session_loses_its_rows_and_nothing_else() {
+    let bounds = Bounds { waits: 1, dropped: 1, ..bounds(2, 1) };
+    let options = vec![("sink.recover.lost-session", "skip")];
+    let plan = Plan { bounds, options, ..Plan::exactly_once(&[0, 1, 0]) };
+    breaks(&plan, &[Promise::Guess, Promise::Fold, Promise::End]);
+}

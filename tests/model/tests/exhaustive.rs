@@ -16,11 +16,35 @@ fn holds(plan: Plan, nightly: Plan) {
     } else {
         plan
     };
-    let bounds = plan.bounds;
+    let (bounds, letters) = (plan.bounds, plan.letters);
     let report = check(plan, &[]);
     println!("{bounds:?}: {report}");
+    for (kind, times) in allowed(&bounds, letters) {
+        let happened = report.happened.contains(&kind);
+        assert_eq!(happened, times > 0, "{kind}, of which the bounds have {times}");
+    }
     assert!(report.broken.is_empty(), "{report}");
     assert!(report.ends, "the end is never reached: the bounds are too narrow");
+}
+
+/// What may happen, and how often: all of it does, and nothing else.
+fn allowed(bounds: &Bounds, letters: bool) -> Vec<(&'static str, u8)> {
+    let late = bounds.late_packs + bounds.late_commits + bounds.late_others;
+    vec![
+        ("a checkpoint completes", bounds.checkpoints),
+        ("a notice is lost", bounds.lost_notices),
+        ("a savepoint is taken", bounds.savepoints),
+        ("a checkpoint is aborted", bounds.aborted),
+        ("a request gets no answer", late),
+        ("a request comes late", late),
+        ("a message arrives", u8::from(letters)),
+        ("a message is lost", bounds.lost_letters),
+        ("a message is repeated", bounds.repeated_letters),
+        ("an attempt begins", bounds.crashes),
+        ("an older checkpoint is restored", bounds.older),
+        ("hours pass", bounds.waits),
+        ("a session is dropped", bounds.dropped),
+    ]
 }
 
 fn bounds(checkpoints: u8, crashes: u8) -> Bounds {
@@ -40,11 +64,24 @@ fn exactly_once_through_two_crashes_with_late_packs_and_commits() {
 }
 
 #[test]
+fn exactly_once_over_a_longer_input() {
+    let plan = Plan { bounds: late(2, 1), ..Plan::exactly_once(&[0, 1, 0, 1]) };
+    holds(plan.clone(), Plan { log: &[0, 1, 0, 1, 0], ..plan });
+}
+
+#[test]
 fn exactly_once_with_two_checkpoints_under_way_and_a_lost_notice() {
     let bounds = Bounds { lost_notices: 1, ..late(3, 1) };
     let plan = Plan { bounds, in_flight: 2, ..Plan::exactly_once(&[0, 1, 0]) };
     let wider = Bounds { aborted: 1, ..bounds };
     holds(plan.clone(), Plan { bounds: wider, ..plan });
+}
+
+#[test]
+fn exactly_once_with_three_checkpoints_under_way_of_which_any_is_aborted() {
+    let bounds = Bounds { aborted: 2, ..bounds(3, 1) };
+    let plan = Plan { bounds, in_flight: 3, ..Plan::exactly_once(&[0, 1]) };
+    holds(plan.clone(), Plan { log: &[0, 1, 0], ..plan });
 }
 
 #[test]
@@ -92,6 +129,8 @@ fn exactly_once_when_messages_take_their_time() {
     let plan = Plan { bounds: bounds(2, 1), letters: true, ..Plan::exactly_once(&[0]) };
     let wider = Bounds { late_packs: 1, ..bounds(2, 1) };
     holds(plan.clone(), Plan { bounds: wider, ..plan });
+    let plan = Plan { bounds: bounds(1, 1), letters: true, ..Plan::exactly_once(&[0, 1]) };
+    holds(plan.clone(), Plan { bounds: bounds(2, 0), ..plan });
 }
 
 #[test]
@@ -120,8 +159,8 @@ fn exactly_once_with_two_keys_in_each_bucket() {
 
 #[test]
 fn at_least_once_converges() {
-    let plan = Plan { bounds: late(2, 1), ..Plan::at_least_once(&[0, 1, 0]) };
-    let wider = Bounds { crashes: 2, ..late(2, 1) };
+    let plan = Plan { bounds: late(2, 2), ..Plan::at_least_once(&[0, 1, 0]) };
+    let wider = Bounds { late_packs: 2, ..late(2, 2) };
     holds(plan.clone(), Plan { bounds: wider, ..plan });
 }
 

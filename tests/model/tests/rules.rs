@@ -122,19 +122,27 @@ fn an_abort_that_is_journalled_after_it_was_sent_is_taken_for_a_commit() {
 fn predecessors_that_are_not_aborted_are_left_open() {
     let plan = Plan { bounds: bounds(1, 1), ..Plan::exactly_once(&[0]) };
     needs(Rule::PredecessorsAreAborted, plan, &[Promise::LeftOpen]);
+    let bounds = Bounds { late_commits: 1, ..bounds(2, 1) };
+    let plan = Plan { bounds, ..Plan::at_least_once(&[0, 0]) };
+    needs(Rule::PredecessorsAreAborted, plan, &[Promise::End]);
 }
 
 #[test]
 fn an_abort_that_is_not_awaited_lets_a_late_commit_go_back() {
-    let bounds = Bounds { late_commits: 1, ..bounds(1, 1) };
+    let bounds = Bounds { late_commits: 1, ..bounds(2, 1) };
     let plan = Plan { bounds, ..Plan::at_least_once(&[0, 0]) };
-    needs(Rule::AbortsAreAwaited, plan, &[Promise::Fence, Promise::End]);
+    needs(Rule::AbortsAreAwaited, plan.clone(), &[Promise::Fence]);
+    let tolerated = vec![Promise::Fence];
+    needs(Rule::AbortsAreAwaited, Plan { tolerated, ..plan }, &[Promise::End]);
 }
 
 #[test]
 fn an_identity_that_only_the_state_holds_forgets_the_first_attempt() {
     let plan = Plan { bounds: bounds(1, 1), ..Plan::exactly_once(&[0]) };
     needs(Rule::IdentityOutsideState, plan, &[Promise::LeftOpen]);
+    let bounds = Bounds { late_commits: 1, ..bounds(2, 1) };
+    let plan = Plan { bounds, ..Plan::at_least_once(&[0, 0]) };
+    needs(Rule::IdentityOutsideState, plan, &[Promise::End]);
 }
 
 #[test]
@@ -142,6 +150,13 @@ fn a_known_commit_that_is_not_journalled_stops_the_sink_for_nothing() {
     let bounds = Bounds { waits: 1, ..bounds(1, 1) };
     let plan = Plan { bounds, forgets: true, ..Plan::exactly_once(&[0]) };
     needs(Rule::KnownIsJournalled, plan, &[Promise::Stop]);
+}
+
+#[test]
+fn a_commit_known_by_evidence_that_is_not_journalled_stops_the_sink_for_nothing() {
+    let bounds = Bounds { waits: 1, late_commits: 1, ..bounds(1, 1) };
+    let plan = Plan { bounds, forgets: true, ..Plan::exactly_once(&[0]) };
+    needs(Rule::EvidenceIsJournalled, plan, &[Promise::Stop]);
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl Writer {
             queue: FlushQueue::default(),
             limit: ConcurrencyLimit::default(),
             packs: Operations::new(task.nonce ^ u64::from(task.index.0)),
-            checkpoint: CheckpointState::Running { passed: CheckpointId(0) },
+            checkpoint: CheckpointState::first(),
             committables: BTreeMap::new(),
             asking: Asking::new(task),
             batches: 0,
@@ -156,7 +156,7 @@ impl Writer {
     }
 
     fn checkpoint_event(&mut self, event: CheckpointEvent) -> Result<(), Error> {
-        let (next, effect) = self.checkpoint.next(event)?;
+        let (next, effect) = self.checkpoint.clone().next(event)?;
         self.checkpoint = next;
         match effect {
             CheckpointEffect::Flush => self.queue_all(),
