@@ -36,19 +36,6 @@ pub enum SyncSite {
     Data,
 }
 
-impl SyncSite {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::JournalAppend,
-        Self::JournalReplace,
-        Self::Log,
-        Self::LogAtStart,
-        Self::Spool,
-        Self::SpoolAtStart,
-        Self::Data,
-    ];
-}
-
 impl sink::Entropy for Chance {
     fn fill(&self, bytes: &mut [u8]) {
         for byte in bytes {

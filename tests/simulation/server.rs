@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use http::{Request, Response};
-use upsert_sink_server::components::simulated::{self, SimulatedDisk, Unsynced};
+use upsert_sink_server::components::simulated::{self, LastSync, SimulatedDisk, Unsynced};
 use upsert_sink_server::{Auth, Components, FaultRules, Keys, ServerSettings, Service, Severed};
 
 use super::checker::Checker;
@@ -24,6 +24,8 @@ struct Alive {
     disk: Arc<SimulatedDisk>,
     /// How many servers there were before it.
     life: u64,
+    /// It has died, and the next one is not there yet.
+    is_down: bool,
 }
 
 /// Where the server keeps its tables.
@@ -57,13 +59,16 @@ impl Lives {
         let beginning_ms = clock.now_ms();
         let disk = with_table(plan, clock).await?.crash(Unsynced::Lost).await;
         let service = open(plan, clock, &disk, 0, beginning_ms).await?;
+        if let Some(sync) = plan.server_dies_at_sync {
+            disk.fail_at(LastSync { number: disk.syncs() + sync, effective: false });
+        }
         Ok(Arc::new(Self {
             plan: plan.clone(),
             clock: Arc::clone(clock),
             trace: trace.clone(),
             chance: Chance::new(plan.seed, 5),
             beginning_ms,
-            alive: Mutex::new(Alive { service, disk, life: 0 }),
+            alive: Mutex::new(Alive { service, disk, life: 0, is_down: false }),
             starting: tokio::sync::Mutex::default(),
             checker: Arc::new(tokio::sync::Mutex::new(checker)),
             calm: Mutex::new(false),
@@ -118,27 +123,42 @@ impl Lives {
         if self.life() != dead {
             return Ok(());
         }
-        let unsynced = match self.plan.ignored_sync {
-            // Both ways to lose it: at once, or after a start that took it for durable.
-            Some(_) => self.chance.one_of(&[Unsynced::Kept, Unsynced::Lost]),
-            None => self.chance.one_of(&[Unsynced::Kept, Unsynced::Lost, Unsynced::Torn]),
+        let kinds: &[Unsynced] = match (self.plan.server_dies_at_sync, self.plan.ignored_sync) {
+            // First the process, then the machine: so a start that takes for durable what it finds
+            // is found.
+            (Some(_), _) if dead == 0 => &[Unsynced::Kept],
+            (Some(_), _) => &[Unsynced::Lost],
+            (None, Some(_)) => &[Unsynced::Kept, Unsynced::Lost],
+            (None, None) => &[Unsynced::Kept, Unsynced::Lost, Unsynced::Torn],
         };
+        let unsynced = self.chance.one_of(kinds);
         self.add_fired();
-        let disk = Arc::clone(&self.alive.lock().expect("no holder panics").disk);
+        let life = dead + 1;
+        let disk = {
+            // What it still does is done for nobody: from here on nothing of it is answered.
+            let mut alive = self.alive.lock().expect("no holder panics");
+            (alive.life, alive.is_down) = (life, true);
+            Arc::clone(&alive.disk)
+        };
         self.trace.note(self.clock.now_ms(), &format!("server dies, {unsynced:?}"));
         let disk = disk.crash(unsynced).await;
-        let life = dead + 1;
         let service = open(&self.plan, &self.clock, &disk, life, self.beginning_ms).await?;
         if *self.calm.lock().expect("no holder panics") {
             service.faults().clear();
         }
-        *self.alive.lock().expect("no holder panics") = Alive { service, disk, life };
-        self.look().await;
+        *self.alive.lock().expect("no holder panics") =
+            Alive { service, disk, life, is_down: false };
+        self.look_now().await;
         Ok(())
     }
 
-    /// The table is looked at.
+    /// The table is looked at, as soon as there is a server.
     pub(crate) async fn look(&self) {
+        let _up = self.starting.lock().await;
+        self.look_now().await;
+    }
+
+    async fn look_now(&self) {
         let mut checker = self.checker.lock().await;
         let service = self.service();
         checker.look(&service).await;
@@ -146,9 +166,12 @@ impl Lives {
 
     /// Carries a request out; none if nobody gets an answer.
     pub(crate) async fn carry_out(&self, request: Request<Bytes>) -> Option<Response<Bytes>> {
-        let (service, life) = {
+        let (service, disk, life) = {
             let alive = self.alive.lock().expect("no holder panics");
-            (Arc::clone(&alive.service), alive.life)
+            if alive.is_down {
+                return None;
+            }
+            (Arc::clone(&alive.service), Arc::clone(&alive.disk), alive.life)
         };
         let may_commit = request.method() == http::Method::POST;
         let response = service.respond(request).await;
@@ -159,7 +182,7 @@ impl Lives {
             self.look().await;
         }
         let severed = response.extensions().get::<Severed>().is_some();
-        if severed && is_over(&service).await {
+        if disk.has_failed() || (severed && is_over(&service).await) {
             if let Err(error) = self.restart(life).await {
                 self.checker.lock().await.broken(format!("{error:#}"));
             }

@@ -205,30 +205,49 @@ fn is_found(site: SyncSite) -> Result<()> {
     Ok(())
 }
 
+/// Wherever the server dies, and if the machine dies after it; whatever the next start takes for
+/// durable. With the sync of a start left out, some death is one too many.
+fn is_found_after_a_start(site: SyncSite) -> Result<()> {
+    let mut found = None;
+    for (seed, sync) in (1..=3).flat_map(|seed| (0..250).map(move |sync| (seed, sync))) {
+        let mut plan = Plan { server_dies_at_sync: Some(sync), ..quiet(seed, 900) };
+        for fault in [Fault::ServerKilled, Fault::Killed] {
+            plan.faults.set(fault, 900);
+        }
+        plan.ignored_sync = Some(site);
+        let broken = run(&plan, subjects(), &Trace::new(false)).err();
+        plan.ignored_sync = None;
+        let kept = run(&plan, subjects(), &Trace::new(false));
+        kept.with_context(|| format!("seed {seed}, death at sync {sync}"))?;
+        if let Some(broken) = broken {
+            found = Some((seed, sync, broken));
+            break;
+        }
+    }
+    let found = found.with_context(|| format!("{site:?} is left out: nobody noticed"))?;
+    let (seed, sync, broken) = found;
+    println!("{site:?} is left out: found at seed {seed}, death at sync {sync}, {broken:#}");
+    Ok(())
+}
+
 /// One test a site.
 macro_rules! left_out {
-    ($($name:ident $site:ident;)+) => {
+    ($($name:ident $check:ident $site:ident;)+) => {
         $(
             #[test]
             fn $name() -> Result<()> {
-                is_found(SyncSite::$site)
+                $check(SyncSite::$site)
             }
         )+
     };
 }
 
 left_out! {
-    a_journal_that_is_appended_without_a_sync_is_found JournalAppend;
-    a_journal_that_is_begun_without_a_sync_is_found JournalReplace;
-    a_log_record_without_a_sync_is_found Log;
-    a_last_log_record_without_a_sync_at_a_start_is_found LogAtStart;
-    a_pack_without_a_sync_is_found Spool;
-    a_last_segment_without_a_sync_at_a_start_is_found SpoolAtStart;
-    a_file_of_a_commit_without_a_sync_is_found Data;
-}
-
-/// So that no site is forgotten.
-#[test]
-fn every_sync_site_has_its_test() {
-    assert_eq!(SyncSite::ALL.len(), 7);
+    a_journal_that_is_appended_without_a_sync_is_found is_found JournalAppend;
+    a_journal_that_is_begun_without_a_sync_is_found is_found JournalReplace;
+    a_log_record_without_a_sync_is_found is_found Log;
+    a_last_log_record_without_a_sync_at_a_start_is_found is_found_after_a_start LogAtStart;
+    a_pack_without_a_sync_is_found is_found Spool;
+    a_last_segment_without_a_sync_at_a_start_is_found is_found_after_a_start SpoolAtStart;
+    a_file_of_a_commit_without_a_sync_is_found is_found Data;
 }

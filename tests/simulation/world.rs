@@ -99,6 +99,9 @@ pub struct Plan {
     pub faults: Faults,
     /// A sync that does nothing: a bug that must be found.
     pub ignored_sync: Option<SyncSite>,
+    /// The sync at which the first server dies: what it should make durable is written, and is
+    /// there when the next one starts.
+    pub server_dies_at_sync: Option<u64>,
     /// How the first attempt dies, if not by chance.
     pub first_death: Option<Death>,
     /// Changes in the input.
@@ -133,6 +136,7 @@ impl Plan {
             promise,
             faults,
             ignored_sync: None,
+            server_dies_at_sync: None,
             first_death: None,
             changes: 5_000 + chance.below(6_000),
             keys: 20 + chance.below(180),
