@@ -36,7 +36,8 @@ pub(crate) fn print(bench: &mut Bench) -> Result<()> {
         bench.run(*kind, *order, 0, true)?;
     }
     let mut runs = vec![Runs::default(); orders.len()];
-    for _ in 0..rounds(ROUNDS) {
+    for round in 1..=rounds(ROUNDS) {
+        eprintln!("cost: round {round} of {}", rounds(ROUNDS));
         for ((kind, _, order), runs) in orders.iter().zip(&mut runs) {
             runs.add(bench.run(*kind, *order, 0, false)?);
         }

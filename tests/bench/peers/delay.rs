@@ -67,7 +67,8 @@ pub(crate) fn print(bench: &mut Bench) -> Result<()> {
         let (kind, order) = line.order();
         bench.run(kind, Order { rows: order.rows / 10, ..order }, 0, false)?;
     }
-    for _ in 0..rounds(ROUNDS) {
+    for round in 1..=rounds(ROUNDS) {
+        eprintln!("delay: round {round} of {}", rounds(ROUNDS));
         for line in &mut lines {
             let (kind, order) = line.order();
             if line.runs.count() == 0 || line.runs.wall_s() < LONG_S {
