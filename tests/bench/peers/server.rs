@@ -222,8 +222,8 @@ impl Parameters {
     }
 
     fn text(&self, name: &str) -> Option<String> {
-        let pairs = self.0.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+        let mut pairs = self.0.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
     }
 }
 
