@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::fs::TryLockError;
+use std::io;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
@@ -99,14 +100,22 @@ impl StateDirectory {
     /// Stores a checkpoint durably, and forgets those beyond the retained ones.
     pub(crate) fn save(&self, stored: &Stored) -> anyhow::Result<()> {
         let path = self.path_of(stored.job.checkpoint);
-        let at = || format!("state file {}", path.display());
+        self.write(&path, stored).map_err(|error| {
+            let is_full = error.kind() == io::ErrorKind::StorageFull;
+            let remedy = if is_full { "free some space" } else { "make the directory writable" };
+            let context = format!("state file {}: {remedy}, then run again", path.display());
+            anyhow::Error::new(error).context(context)
+        })?;
+        self.forget_old().with_context(|| format!("state file {}", path.display()))
+    }
+
+    fn write(&self, path: &Path, stored: &Stored) -> io::Result<()> {
         let new = path.with_extension("new");
-        let mut file = File::create(&new).with_context(at)?;
-        file.write_all(&encode(stored)).with_context(at)?;
-        file.sync_all().with_context(at)?;
-        std::fs::rename(&new, &path).with_context(at)?;
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).with_context(at)?;
-        self.forget_old().with_context(at)
+        let mut file = File::create(&new)?;
+        file.write_all(&encode(stored))?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)?;
+        File::open(&self.dir)?.sync_all()
     }
 
     /// The newest checkpoint, or the one asked for; none if the job never completed one.

@@ -126,4 +126,11 @@ pub trait Directory: Send + Sync {
 
     /// Deletes a file; one that is not there is no error.
     fn remove(&self, name: &str) -> BoxFuture<'_, io::Result<()>>;
+
+    /// Deletes what a process that died had begun below a folder as a file that appears whole.
+    /// [`Directory::objects`] shows no such file; where none is ever left behind, there is nothing
+    /// to do.
+    fn discard_unfinished(&self, _folder: &str) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
 }

@@ -562,8 +562,10 @@ async fn recover(
     Ok((spool, sessions))
 }
 
-/// Deletes the files of commits that never reached the log, and of dropped tables.
+/// Deletes the files of commits that never reached the log, whole or not, and of dropped tables.
 async fn delete_orphans(directory: &Arc<dyn Directory>, log: &Log) -> Result<(), Error> {
+    let discarded = directory.discard_unfinished(DATA).await;
+    discarded.map_err(|error| Error::disk(DATA, error))?;
     let known: std::collections::HashSet<String> = {
         let catalog = log.catalog();
         let files = catalog.tables.values().flat_map(|table| table.partitions.values());

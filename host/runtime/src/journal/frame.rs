@@ -26,16 +26,14 @@ pub(crate) fn encode(payload: &[u8]) -> Vec<u8> {
 /// torn.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Split<'_>>, Damage> {
     let Some((header, rest)) = bytes.split_at_checked(HEADER_BYTES) else { return Ok(None) };
-    // Space that a file system had reserved, but not yet written when it lost power.
-    if bytes.iter().all(|byte| *byte == 0) {
-        return Ok(None);
-    }
     let word = |index: usize| {
         let bytes = header[index * 4..index * 4 + 4].try_into().expect("four bytes");
         u32::from_le_bytes(bytes)
     };
     if crc32c::crc32c(&header[..4]) != word(1) {
-        return Err("a header does not match its checksum");
+        let damage = "a header does not match its checksum";
+        // The zeros may begin within the header.
+        return if is_unwritten(rest) { Ok(None) } else { Err(damage) };
     }
     let length = usize::try_from(word(0)).expect("a host has at least 32 bits");
     if length > PAYLOAD_BYTES_MAX {
@@ -45,7 +43,12 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Split<'_>>, Damage> {
     if crc32c::crc32c(payload) == word(2) {
         return Ok(Some((payload, after)));
     }
-    if after.is_empty() { Ok(None) } else { Err("a record does not match its checksum") }
+    if is_unwritten(after) { Ok(None) } else { Err("a record does not match its checksum") }
+}
+
+/// Space that a file system had reserved, but not yet written when it lost power.
+fn is_unwritten(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 const HEADER_BYTES: usize = 12;
@@ -74,5 +77,18 @@ mod tests {
             assert_eq!(decode(&whole[..cut]), Ok(None), "cut at {cut}");
         }
         assert_eq!(decode(&[0; 100]), Ok(None));
+    }
+
+    /// A file system writes a file's blocks after its length, so a torn frame may be filled up.
+    #[test]
+    fn a_last_frame_that_goes_over_into_zeros_is_the_end() {
+        let whole = encode(b"one");
+        for cut in 0..whole.len() {
+            for length in [whole.len(), whole.len() + 1, 3 * whole.len()] {
+                let mut torn = whole[..cut].to_vec();
+                torn.resize(length, 0);
+                assert_eq!(decode(&torn), Ok(None), "cut at {cut} of {length}");
+            }
+        }
     }
 }

@@ -320,7 +320,12 @@ fn fold(bytes: &[u8], path: &Path) -> Result<(Contents, usize)> {
     };
     while let Some((payload, after)) = frame::decode(rest).map_err(|damage| {
         let offset = bytes.len() - rest.len();
-        Error::corrupt(&at, format!("{damage} at byte {offset}; restore the file from a copy"))
+        let message = format!(
+            "{damage} at byte {offset}; if the machine lost power while it wrote the file, \
+             cut it to its first {offset} bytes, for nobody was told of what came later; else \
+             restore it from a copy"
+        );
+        Error::corrupt(&at, message)
     })? {
         let record = Record::from_bytes(payload).map_err(|error| {
             let offset = bytes.len() - rest.len();

@@ -174,6 +174,32 @@ impl Directory for SystemDirectory {
             }
         })
     }
+
+    fn discard_unfinished(&self, folder: &str) -> BoxFuture<'_, io::Result<()>> {
+        self.blocking(folder, |files, folder| discard_unfinished(&files.root.join(folder)))
+    }
+}
+
+fn discard_unfinished(folder: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            discard_unfinished(&entry.path())?;
+        } else if entry.file_name().to_str().is_some_and(is_unfinished) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// `object_store` writes a file under its name, `#` and a number, and renames it when it is whole.
+fn is_unfinished(name: &str) -> bool {
+    let number = name.rsplit_once('#').map(|(_, number)| number);
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// The files that are being appended to, each with its length.
@@ -258,4 +284,26 @@ pub(crate) fn run_apart<T: Send + 'static>(
         Ok(runtime.block_on(future))
     });
     thread.join().map_err(|_| io::Error::other("the reading thread panicked"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_only_begun_is_discarded_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let folder = dir.path().join("data/t/day=a");
+        std::fs::create_dir_all(&folder).expect("created");
+        for name in ["s.parquet", "s.parquet#1", "s#", "s#x", "t.parquet#23"] {
+            std::fs::write(folder.join(name), "x").expect("written");
+        }
+        std::fs::write(dir.path().join("notes#1"), "x").expect("written");
+        let directory = SystemDisk.open(dir.path(), Access::Serve).expect("opened");
+        directory.discard_unfinished("data").await.expect("discarded");
+        directory.discard_unfinished("nothing").await.expect("there is none");
+        let left = directory.list("data/t/day=a").await.expect("listed");
+        assert_eq!(left, ["s#", "s#x", "s.parquet"]);
+        assert!(dir.path().join("notes#1").exists(), "it is of another folder");
+    }
 }

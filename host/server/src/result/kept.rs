@@ -60,6 +60,8 @@ pub(crate) struct KeptRows {
 impl Results {
     /// Forgets what the last start kept.
     pub(crate) async fn open(directory: Arc<dyn Directory>) -> Result<Self, Error> {
+        let discarded = directory.discard_unfinished(FOLDER).await;
+        discarded.map_err(|error| Error::disk(FOLDER, error))?;
         let objects = directory.objects();
         let listed = objects.list(Some(&Path::from(FOLDER))).try_collect::<Vec<_>>().await;
         for meta in listed.map_err(|error| Error::disk(FOLDER, error))? {

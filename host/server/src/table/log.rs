@@ -48,6 +48,8 @@ impl Log {
         clock: Arc<dyn Clock>,
         identity: impl FnOnce() -> String,
     ) -> Result<Self, Error> {
+        let discarded = directory.discard_unfinished(FOLDER).await;
+        discarded.map_err(|error| Error::disk(FOLDER, error))?;
         let Folded { catalog, torn } = fold(&*directory).await?;
         if let Some(name) = torn {
             directory.remove(&name).await.map_err(|e| Error::disk(&name, e))?;
