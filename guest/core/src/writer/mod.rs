@@ -26,6 +26,7 @@ use crate::ignored::Ignored;
 use crate::io::{BarrierKind, Level, Snapshot, Task, Telemetry, WriterInput, WriterOutput};
 use crate::open::Opened;
 use crate::operation::Operations;
+use crate::record::PartialRows;
 use crate::session::{Committable, SessionName};
 use crate::state::{Kind, Opener, Sealer};
 use asking::Asking;
@@ -39,6 +40,8 @@ pub struct Writer {
     start: u64,
     config: SinkConfig,
     path: RowPath,
+    /// None if every row is whole.
+    partial: Option<PartialRows>,
     partitions: Vec<Partition>,
     pool: BufferPool,
     account: BufferAccount,
@@ -61,12 +64,14 @@ impl Writer {
     /// damaged state.
     pub fn open(now: Millis, task: &Task, states: &[Vec<u8>]) -> Result<Self, Error> {
         let Opened { schema, config, plan, warnings } = Opened::of(task)?;
+        let partial = PartialRows::of(&schema, &plan, config.written);
         let mut writer = Self {
             identity: task.identity.clone(),
             start: task.start,
-            path: RowPath::new(&schema, plan, &config)?,
+            path: RowPath::new(&schema, plan, &config, partial.clone())?,
             partitions: Vec::new(),
-            pool: BufferPool::new(),
+            pool: BufferPool::new().partial(partial.clone()),
+            partial,
             account: BufferAccount::new(config.memory_budget),
             queue: FlushQueue::default(),
             limit: ConcurrencyLimit::default(),

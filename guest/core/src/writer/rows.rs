@@ -16,7 +16,7 @@ use crate::hash::{Hasher, KeyHasher, bucket_of};
 use crate::id::BucketId;
 use crate::io::WriterOutput;
 use crate::partition::{PartitionIndex, Partitioner};
-use crate::record::{RecordBlock, RecordBytes, RecordEncoder};
+use crate::record::{PartialRows, RecordBlock, RecordBytes, RecordEncoder};
 use crate::schema::{RowPlan, TableSchema};
 use crate::writer::Writer;
 use crate::writer::packs::Partition;
@@ -69,12 +69,13 @@ impl RowPath {
         schema: &TableSchema,
         plan: RowPlan,
         config: &SinkConfig,
+        partial: Option<PartialRows>,
     ) -> Result<Self, Error> {
         let columns = schema.columns.iter();
         Ok(Self {
             partitioner: Partitioner::new(schema, &plan, config),
             hasher: KeyHasher::new(config.hasher, schema, &plan)?,
-            encoder: RecordEncoder::new(schema, &plan),
+            encoder: RecordEncoder::new(schema, &plan).partial(partial),
             key: schema.key.iter().filter_map(|column| plan.columns[*column]).collect(),
             plan,
             merge_per_key: config.merge_per_key,
