@@ -11,11 +11,13 @@ use proptest::prelude::*;
 use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, RowBatch, RowKind};
 use upsert_sink_core::buffer::{BucketBuffer, BufferPool};
 use upsert_sink_core::config::WrittenColumns;
-use upsert_sink_core::io::{ColumnDescription, TableDescription};
+use upsert_sink_core::id::{CheckpointId, Millis, WriterIndex};
+use upsert_sink_core::io::{BarrierKind, ColumnDescription, TableDescription, Task, WriterInput};
 use upsert_sink_core::record::{
     Op, PartialRows, RecordBytes, RecordEncoder, Value, decode_pack, pack_trailer,
 };
 use upsert_sink_core::schema::{RowPlan, TableSchema};
+use upsert_sink_core::writer::Writer;
 
 /// The table of the recorded packs.
 fn table() -> TableSchema {
@@ -251,6 +253,83 @@ proptest! {
         }
         prop_assert_eq!(sink.pool.lent_bytes(), 0);
     }
+}
+
+/// One batch of a writer: kinds, keys and values of a table of a key and two columns.
+fn batch(rows: &[(RowKind, i64, Option<&str>)]) -> Vec<u8> {
+    let kinds: Vec<_> = rows.iter().map(|(kind, ..)| *kind).collect();
+    let texts = ColumnBuilder::utf8(rows.iter().map(|(.., text)| *text));
+    BatchBuilder::new(rows.len())
+        .kinds(&kinds)
+        .column(ColumnBuilder::int64(rows.iter().map(|(_, key, _)| Some(*key))))
+        .column(texts)
+        .build()
+}
+
+fn writer(partial: bool) -> Writer {
+    let column = |name: &str, column_type: &str| ColumnDescription {
+        name: name.into(),
+        column_type: column_type.into(),
+        nullable: name != "id",
+    };
+    let text = |text: &str| String::from(text);
+    let task = Task {
+        identity: text("sink"),
+        start: 1,
+        nonce: 7,
+        parallelism: 1,
+        index: WriterIndex(0),
+        options: vec![(text("upsert.partial-column.enable"), partial.to_string())],
+        columns: vec![(text("id"), text("BIGINT")), (text("a"), text("STRING"))],
+        table: TableDescription {
+            name: text("t"),
+            columns: vec![column("id", "bigint"), column("a", "string"), column("b", "string")],
+            partition_columns: vec![],
+            primary_key: vec![text("id")],
+            buckets: 1,
+        },
+        local: true,
+        checkpoint_interval: Millis(0),
+        before_images: false,
+    };
+    Writer::open(Millis(0), &task, &[]).expect("a writer")
+}
+
+/// The bytes that a writer holds after each of these inputs.
+fn held(partial: bool, inputs: &[Result<Vec<u8>, CheckpointId>]) -> Vec<u64> {
+    let mut writer = writer(partial);
+    let held = inputs.iter().map(|input| {
+        let input = match input {
+            Ok(batch) => WriterInput::RowsArrived(batch),
+            Err(barrier) => WriterInput::BarrierArrived(*barrier, BarrierKind::Checkpoint),
+        };
+        writer.handle_input(Millis(0), input).expect("a good input");
+        while writer.poll_output().is_some() {}
+        writer.held_bytes()
+    });
+    held.collect()
+}
+
+#[test]
+fn a_batch_may_end_between_a_before_image_and_its_after_image() {
+    use RowKind::{Insert, UpdateAfter, UpdateBefore};
+    let rows = |rows: &[(RowKind, i64, Option<&str>)]| Ok(batch(rows));
+    let (before, after) = ((UpdateBefore, 1, Some("x")), (UpdateAfter, 1, Some("y")));
+    let alone = held(true, &[rows(&[after])])[0];
+    let delete = held(true, &[rows(&[(RowKind::Delete, 1, None)])])[0];
+    assert_eq!(held(true, &[rows(&[before, after])]), [alone], "in one batch");
+    assert_eq!(held(true, &[rows(&[before]), rows(&[after])]), [0, alone], "in two");
+    assert_eq!(held(true, &[rows(&[before]), rows(&[]), rows(&[after])]), [0, 0, alone]);
+    for other in [(UpdateAfter, 2, Some("y")), (Insert, 1, Some("y")), before] {
+        let found = held(true, &[rows(&[before]), rows(&[other])]);
+        let of_other = if other.0 == UpdateBefore { 0 } else { alone };
+        assert_eq!(found, [0, delete + of_other], "{other:?} is not its after-image");
+    }
+    let barrier = [rows(&[before]), Err(CheckpointId(1))];
+    let found = held(true, &barrier);
+    assert!(found[0] == 0 && found[1] > 0, "it does not wait for what is behind a barrier");
+    // A whole row replaces what was deleted: nothing has to wait.
+    assert_eq!(held(false, &[rows(&[before])]), [delete]);
 }
 
 fn row(key: i64, a: Option<&str>, b: Option<&str>, c: Option<i64>) -> Row {

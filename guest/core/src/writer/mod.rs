@@ -3,11 +3,12 @@
 //! A row's way inside the core begins in `rows` (batch → partition → hash → bucket → record →
 //! buffer) and goes on in `packs` (flush → submit → acknowledgement); `asking` keeps the
 //! coordinator told. Invariant: a row that was taken is buffered, in a pack that is not
-//! acknowledged, or in a committable; a snapshot holds every committable whose commit is not known.
+//! acknowledged, or in a committable, but for a before-image that may be absorbed (`held`); a snapshot holds every committable whose commit is not known.
 //!
 //! Order of calls: one `handle_input`, then `poll_output` until it is empty, then `deadline`.
 
 mod asking;
+mod held;
 mod packs;
 mod rows;
 
@@ -30,6 +31,7 @@ use crate::record::PartialRows;
 use crate::session::{Committable, SessionName};
 use crate::state::{Kind, Opener, Sealer};
 use asking::Asking;
+use held::HeldBefore;
 use packs::{PackUnderWay, Partition};
 use rows::RowPath;
 
@@ -42,6 +44,7 @@ pub struct Writer {
     path: RowPath,
     /// None if every row is whole.
     partial: Option<PartialRows>,
+    held: Option<HeldBefore>,
     partitions: Vec<Partition>,
     pool: BufferPool,
     account: BufferAccount,
@@ -72,6 +75,7 @@ impl Writer {
             partitions: Vec::new(),
             pool: BufferPool::new().partial(partial.clone()),
             partial,
+            held: None,
             account: BufferAccount::new(config.memory_budget),
             queue: FlushQueue::default(),
             limit: ConcurrencyLimit::default(),
@@ -108,6 +112,7 @@ impl Writer {
         match input {
             WriterInput::BarrierArrived(barrier, kind) => {
                 self.check_barrier(barrier, kind)?;
+                self.release_held();
                 self.checkpoint_event(CheckpointEvent::BarrierArrived(barrier))?;
             }
             WriterInput::CheckpointEnded(checkpoint, outcome) => {

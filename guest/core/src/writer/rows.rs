@@ -27,7 +27,7 @@ pub(crate) struct RowPath {
     plan: RowPlan,
     partitioner: Partitioner,
     hasher: KeyHasher,
-    encoder: RecordEncoder,
+    pub(crate) encoder: RecordEncoder,
     /// The batch's columns of the primary key.
     key: Vec<usize>,
     merge_per_key: bool,
@@ -40,14 +40,14 @@ pub(crate) struct RowPath {
 
 /// Memory that is reused from batch to batch.
 #[derive(Debug, Default)]
-struct Scratch {
-    partitions: Vec<PartitionIndex>,
+pub(crate) struct Scratch {
+    pub(crate) partitions: Vec<PartitionIndex>,
     faults: Vec<(usize, RowFault)>,
     hashes: Vec<i32>,
     block: RecordBlock,
     /// A record that its block left out.
     plain: Vec<u8>,
-    key: RecordBytes,
+    pub(crate) key: RecordBytes,
     /// The key of a before-image, held against that of the next row.
     before_key: Vec<u8>,
     /// By partition, the bytes buffered of this batch that the account does not know yet.
@@ -55,10 +55,10 @@ struct Scratch {
 }
 
 /// Where a row belongs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Place {
-    partition: PartitionIndex,
-    bucket: BucketId,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) partition: PartitionIndex,
+    pub(crate) bucket: BucketId,
 }
 
 impl RowPath {
@@ -89,6 +89,11 @@ impl RowPath {
     /// Nothing is held of any partition: each begins anew.
     pub(crate) fn forget_partitions(&mut self) {
         self.partitioner.forget();
+    }
+
+    /// A null key is no key: its row is refused where it is encoded.
+    pub(crate) fn has_null_key(&self, batch: &RowBatch<'_>, row: usize) -> bool {
+        self.key.iter().any(|at| batch.column(*at).is_null(row))
     }
 
     /// Shows what rows are encoded and routed for, to be held against a session.
@@ -135,6 +140,7 @@ impl Writer {
         self.meet_partitions();
         scratch.unaccounted.resize(self.partitions.len(), 0);
         self.path.hasher.hash_batch(batch, &mut scratch.hashes);
+        self.settle_held(batch, scratch);
         let mut first = 0;
         while first < batch.rows() {
             let rows = self.path.encoder.encode_block(batch, first, &mut scratch.block);
@@ -241,7 +247,7 @@ impl Writer {
         scratch: &mut Scratch,
     ) -> bool {
         if !self.has_after_image(batch, row, scratch) {
-            return true;
+            return !self.hold(batch, row, place, scratch);
         }
         let target = scratch.partitions[row + 1];
         if target == place.partition {
@@ -259,9 +265,7 @@ impl Writer {
         let may_be = next < batch.rows()
             && batch.kind(next) == RowKind::UpdateAfter
             && scratch.hashes[next] == scratch.hashes[row];
-        // A null key is no key: its row is refused where it is encoded.
-        let is_null = |row| self.path.key.iter().any(|at| batch.column(*at).is_null(row));
-        if !may_be || is_null(row) || is_null(next) {
+        if !may_be || self.path.has_null_key(batch, row) || self.path.has_null_key(batch, next) {
             return false;
         }
         self.path.encoder.key(batch, row, &mut scratch.key);
