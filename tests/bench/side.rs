@@ -140,6 +140,8 @@ impl<S: Side> Bench<S> {
             hasher: "default".into(),
             hash_key: task.table.primary_key.clone(),
             columns: task.table.columns.clone(),
+            column_ids: Vec::new(),
+            partial_update: false,
         };
         let coordinator = Coordinator::open(task, &config, Vec::new());
         Ok(Self { side, coordinator, info, packs: 0 })

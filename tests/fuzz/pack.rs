@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use anyhow::{Result, ensure};
 use fastrand::Rng;
 use upsert_sink_core::error::{Error, ErrorKind};
-use upsert_sink_core::record::{DecodedRecord, decode_pack, encode_values, pack_trailer};
+use upsert_sink_core::record::{DecodedRecord, decode_pack, encode_partial, pack_trailer};
 use upsert_sink_core::schema::ColumnType;
 use upsert_sink_tests::fuzz::shape;
 
@@ -52,7 +52,9 @@ pub(crate) fn body(input: &[u8]) -> Result<String> {
             let again = read(&written, columns)?;
             let same = write(&again, columns) == written && text(&again) == text(&records);
             ensure!(same, "read {records:?}, but written and read again {again:?}");
-            Ok(format!("{table} {}", records.len().min(3)))
+            let partial = records.iter().any(DecodedRecord::is_partial);
+            let partial = if partial { " partial" } else { "" };
+            Ok(format!("{table} {}{partial}", records.len().min(3)))
         }
         Err(error) => {
             ensure!(error.kind == ErrorKind::Corrupt, "a pack is refused as {:?}", error.kind);
@@ -86,11 +88,12 @@ fn read(pack: &[u8], columns: &[ColumnType]) -> Result<Vec<DecodedRecord>, Error
     Ok(records)
 }
 
-/// The plain form; the ids of a partial update have no place in it.
+/// The plain form.
 fn write(records: &[DecodedRecord], columns: &[ColumnType]) -> Vec<u8> {
     let (mut pack, mut crcs) = (Vec::new(), Vec::new());
     for record in records {
-        crcs.push(encode_values(columns, &record.values, record.op, &mut pack));
+        let DecodedRecord { op, values, value_columns } = record;
+        crcs.push(encode_partial(columns, values, *op, value_columns, &mut pack));
     }
     let count = u32::try_from(crcs.len()).expect("an input has few records");
     pack_trailer(crcs.into_iter(), count, &mut pack);
@@ -99,7 +102,7 @@ fn write(records: &[DecodedRecord], columns: &[ColumnType]) -> Vec<u8> {
 
 /// Tells apart what equality does not: two zeros, and a NaN from itself.
 fn text(records: &[DecodedRecord]) -> String {
-    let values = records.iter().map(|record| (record.op, &record.values));
+    let values = records.iter().map(|record| (record.op, &record.values, &record.value_columns));
     format!("{:?}", values.collect::<Vec<_>>())
 }
 

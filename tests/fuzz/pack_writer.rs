@@ -17,7 +17,7 @@ pub(crate) fn records(rng: &mut Rng, columns: &[ColumnType]) -> Vec<DecodedRecor
     let record = |rng: &mut Rng| DecodedRecord {
         op: if rng.u8(..4) == 0 { Op::Delete } else { Op::Upsert },
         values: columns.iter().map(|column| nullable(rng, column)).collect(),
-        value_columns: Vec::new(),
+        value_columns: (0..rng.usize(..4).saturating_sub(1)).map(|_| number(rng)).collect(),
     };
     (0..rng.usize(..4)).map(|_| record(rng)).collect()
 }
@@ -80,7 +80,7 @@ pub(crate) fn write(rng: &mut Rng, records: &[DecodedRecord], columns: &[ColumnT
             fields.begin(index + 1, wire_type(column));
             fields.value(rng, column, value);
         }
-        fields.meta(rng, columns.len(), record.op);
+        fields.meta(rng, columns.len(), record);
         pack.extend(fields.bytes);
         let checksum = crc32c::crc32c(&fields.checked);
         tag(&mut pack, (1 << 25) - 1024, 0);
@@ -108,7 +108,7 @@ impl Fields {
         self.checked.extend(number.to_le_bytes());
     }
 
-    fn meta(&mut self, rng: &mut Rng, columns: usize, op: Op) {
+    fn meta(&mut self, rng: &mut Rng, columns: usize, record: &DecodedRecord) {
         for unneeded in [1, 2] {
             if rng.u8(..4) == 0 {
                 self.begin(columns + unneeded, 0);
@@ -116,17 +116,22 @@ impl Fields {
             }
         }
         self.begin(columns + 3, 0);
-        self.integer(i64::from(if op == Op::Delete { b'D' } else { b'U' }));
-        for list in [4, 5] {
-            if rng.bool() {
-                self.begin(columns + list, 2);
-                let ids = rng.usize(..3);
-                varint(&mut self.bytes, ids as u64);
-                for _ in 0..ids {
-                    self.bytes.push(0);
-                    self.integer(rng.i64(..));
-                }
-            }
+        self.integer(i64::from(if record.op == Op::Delete { b'D' } else { b'U' }));
+        if rng.bool() {
+            let unneeded: Vec<i64> = (0..rng.usize(..3)).map(|_| rng.i64(..)).collect();
+            self.ids(columns + 4, &unneeded);
+        }
+        if rng.bool() || !record.value_columns.is_empty() {
+            self.ids(columns + 5, &record.value_columns);
+        }
+    }
+
+    fn ids(&mut self, number: usize, ids: &[i64]) {
+        self.begin(number, 2);
+        varint(&mut self.bytes, ids.len() as u64);
+        for id in ids {
+            self.bytes.push(0);
+            self.integer(*id);
         }
     }
 

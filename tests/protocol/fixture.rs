@@ -184,9 +184,13 @@ impl Described {
             true => String::new(),
             false => format!(" PARTITIONED BY ({})", partitions.join(", ")),
         };
+        let partial = match self.session["enable_partial_update"].as_bool() {
+            Some(true) => ", 'acid.partial.fields.update.enable'='true'",
+            _ => "",
+        };
         format!(
             "CREATE TABLE IF NOT EXISTS {} ({}, PRIMARY KEY ({})){partitioned} \
-             TBLPROPERTIES ('transactional'='true', 'write.bucket.num'='4')",
+             TBLPROPERTIES ('transactional'='true', 'write.bucket.num'='4'{partial})",
             self.table,
             columns.join(", "),
             self.key().join(", ")

@@ -72,6 +72,8 @@ fn session(session: tunnel::Session) -> io::SessionInfo {
         hasher: session.hasher,
         hash_key: session.hash_key,
         columns: session.columns.into_iter().map(column).collect(),
+        column_ids: session.column_ids,
+        partial_update: session.partial_update,
     }
 }
 

@@ -141,6 +141,10 @@ fn write_grant(sealer: &mut Sealer, grant: &Grant) {
     sealer.list(&grant.info.columns, |sealer, column| {
         sealer.text(&column.name).text(&column.column_type).u32(u32::from(column.nullable));
     });
+    sealer.list(&grant.info.column_ids, |sealer, id| {
+        sealer.u64(id.cast_unsigned());
+    });
+    sealer.u32(u32::from(grant.info.partial_update));
 }
 
 /// A session is granted while it is open, so its status is not part of the message.
@@ -155,8 +159,11 @@ fn read_grant(opener: &mut Opener<'_>) -> Result<Grant, Error> {
         let (name, column_type) = (opener.text()?, opener.text()?);
         Ok(ColumnDescription { name, column_type, nullable: opener.u32()? != 0 })
     })?;
+    let column_ids = opener.list(|opener| Ok(opener.u64()?.cast_signed()))?;
+    let partial_update = opener.u32()? != 0;
     let status = SessionStatus::Normal;
-    let info = SessionInfo { id, status, buckets, hasher, hash_key, columns };
+    let info =
+        SessionInfo { id, status, buckets, hasher, hash_key, columns, column_ids, partial_update };
     Ok(Grant { name, created_at, info })
 }
 
@@ -193,6 +200,8 @@ mod tests {
                 column_type: "bigint".into(),
                 nullable: false,
             }],
+            column_ids: alloc::vec![-7],
+            partial_update: true,
         };
         let grant = Grant { name, created_at: Millis(9), info };
         let known = alloc::vec![SessionId("a".into())];

@@ -147,6 +147,10 @@ pub struct SessionInfo {
     pub hash_key: Vec<String>,
     /// The columns of its records, in order, as the service writes them.
     pub columns: Vec<ColumnDescription>,
+    /// The ids by which a partial row names these columns; empty if the service does not tell.
+    pub column_ids: Vec<i64>,
+    /// Whether it takes partial rows.
+    pub partial_update: bool,
 }
 
 /// What the service answered, if it answered well.

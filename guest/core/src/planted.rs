@@ -12,6 +12,10 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 macro_rules! bugs {
     ($($(#[doc = $what:literal])+ $name:ident: $source:literal,)+) => {
         /// A bug that can be planted.
+        #[cfg_attr(
+            not(planted),
+            expect(unreachable_pub, reason = "it is named from outside where it is planted")
+        )]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Bug {
             $($(#[doc = $what])+ $name,)+

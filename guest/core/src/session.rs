@@ -161,6 +161,8 @@ pub struct OpenSession {
     pub id: SessionId,
     /// A time at which it was certainly not older than this.
     pub created_at: Millis,
+    /// The ids by which a partial row names columns.
+    pub column_ids: Vec<i64>,
 }
 
 /// A session as the coordinator hands it out.
@@ -220,6 +222,7 @@ impl PartitionSession {
                     name: grant.name.clone(),
                     id: grant.info.id.clone(),
                     created_at: grant.created_at,
+                    column_ids: grant.info.column_ids.clone(),
                 });
                 true
             }
@@ -289,6 +292,36 @@ pub fn check_fit(
     Ok(())
 }
 
+/// Refuses a session that does not take partial rows, or does not say how to name their columns.
+///
+/// Errors: `InvalidConfig` naming the option, the table's property and what to do.
+pub fn check_partial(info: &SessionInfo, table: &str) -> Result<(), Error> {
+    let at = "option `upsert.partial-column.enable`";
+    let remedy = "or set the option to `false` and write whole rows";
+    if !info.partial_update {
+        let message = format!(
+            "`true`, but session {} of table {table} takes whole rows only, because the table's \
+             property `acid.partial.fields.update.enable` is not `true`: create the table with \
+             TBLPROPERTIES ('acid.partial.fields.update.enable'='true'), {remedy}",
+            info.id
+        );
+        return Err(Error::config(at, message));
+    }
+    let ids = &info.column_ids;
+    let unique = ids.iter().enumerate().all(|(at, id)| !ids[..at].contains(id));
+    if ids.len() != info.columns.len() || !unique {
+        let message = format!(
+            "`true`, but session {} of table {table} does not give each of its {} columns an id \
+             of its own (`column_id`), so that none can be named: ask the service's operator, \
+             {remedy}",
+            info.id,
+            info.columns.len()
+        );
+        return Err(Error::config(at, message));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,6 +338,8 @@ mod tests {
                 hasher: "default".into(),
                 hash_key: Vec::new(),
                 columns: Vec::new(),
+                column_ids: Vec::new(),
+                partial_update: false,
             },
         }
     }
@@ -400,5 +435,31 @@ mod tests {
         assert!(error.message.contains("sink.hasher = default"), "{error}");
         let columns = [("id".into(), "bigint".into())];
         assert!(check_fit(&info, 8, "default", &columns).is_err());
+    }
+
+    #[test]
+    fn partial_rows_need_a_session_that_takes_them_and_names_its_columns() {
+        let mut info = grant(&name(1, 0, 0), "a").info;
+        let column = |name: &str| crate::io::ColumnDescription {
+            name: name.into(),
+            column_type: "bigint".into(),
+            nullable: true,
+        };
+        info.columns = alloc::vec![column("id"), column("v")];
+        let error =
+            alloc::string::ToString::to_string(&check_partial(&info, "shop.orders").unwrap_err());
+        for part in
+            ["`upsert.partial-column.enable`", "shop.orders", "'acid.partial.fields.update.enable'"]
+        {
+            assert!(error.contains(part), "{error} does not say {part}");
+        }
+        info.partial_update = true;
+        for ids in [&[][..], &[1], &[4, 4], &[1, 2, 3]] {
+            info.column_ids = ids.to_vec();
+            let error = check_partial(&info, "shop.orders").unwrap_err();
+            assert!(error.message.contains("`column_id`"), "{error}");
+        }
+        info.column_ids = alloc::vec![9, 4];
+        assert!(check_partial(&info, "shop.orders").is_ok());
     }
 }

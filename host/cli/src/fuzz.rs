@@ -23,6 +23,7 @@ use upsert_sink_tests::fuzz::shape;
 
 use crate::failure::exit_code;
 use crate::job::Job;
+use crate::job::RowForm;
 use crate::source::Source;
 use crate::source::columns::build_column;
 use crate::source::csv::CsvLayout;
@@ -223,7 +224,8 @@ fn spelled(value: &Json<'_>) -> String {
 fn job(text: &str) -> Result<String> {
     match Job::parse("job", text, &|name| (name == "FEED").then(|| String::from("/feed"))) {
         Ok(job) => {
-            let statement = job.table.as_ref().map(|table| table.create_statement());
+            let rows = RowForm::of(&job.options);
+            let statement = job.table.as_ref().map(|table| table.create_statement(rows));
             Ok(format!("a job {}", shape(&statement.unwrap_or_default())))
         }
         Err(error) => {

@@ -85,6 +85,26 @@ pub(crate) struct TableDefinition {
     pub(crate) buckets: u32,
 }
 
+/// What rows are to a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowForm {
+    /// Each replaces the one before.
+    Whole,
+    /// Each may set some columns only, which the table must allow.
+    Partial,
+}
+
+impl RowForm {
+    /// What the options of the sink say of its rows.
+    pub(crate) fn of(options: &BTreeMap<String, String>) -> Self {
+        let partial = options.get("upsert.partial-column.enable");
+        match partial.is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
+            true => Self::Partial,
+            false => Self::Whole,
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct JobFile {
@@ -318,7 +338,7 @@ impl TableDefinition {
     }
 
     /// The statement that creates the table if it is not there.
-    pub(crate) fn create_statement(&self) -> String {
+    pub(crate) fn create_statement(&self, rows: RowForm) -> String {
         let mut columns: Vec<String> =
             self.columns.iter().map(|column| self.column(column)).collect();
         columns.push(format!("PRIMARY KEY ({})", self.primary_key.join(", ")));
@@ -329,10 +349,14 @@ impl TableDefinition {
         format!(
             "CREATE TABLE IF NOT EXISTS {} ({}){partitioned} TBLPROPERTIES \
             ('transactional'='true', \
-             'write.bucket.num'='{}')",
+             'write.bucket.num'='{}'{})",
             self.name,
             columns.join(", "),
-            self.buckets
+            self.buckets,
+            match rows {
+                RowForm::Whole => "",
+                RowForm::Partial => ", 'acid.partial.fields.update.enable'='true'",
+            }
         )
     }
 
@@ -448,11 +472,13 @@ mod tests {
         assert_eq!(job.options["upsert.writer.buffer-size"], "8mb");
         let table = job.table.expect("described");
         assert_eq!(
-            table.create_statement(),
+            table.create_statement(RowForm::Whole),
             "CREATE TABLE IF NOT EXISTS t (id BIGINT NOT NULL, v STRING, PRIMARY KEY (id)) \
              PARTITIONED BY (day STRING) TBLPROPERTIES ('transactional'='true', \
              'write.bucket.num'='4')"
         );
+        let partial = table.create_statement(RowForm::Partial);
+        assert!(partial.ends_with("'4', 'acid.partial.fields.update.enable'='true')"), "{partial}");
         let Format::Json { schema, op } = job.format else { panic!("it is JSON") };
         assert!(schema.field(0).is_nullable() && op.is_some());
     }

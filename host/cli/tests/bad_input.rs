@@ -212,3 +212,42 @@ fn a_server_is_not_opened_to_others_and_keys_have_one_place() {
     let strict = serve(&["--auth", "strict", "--keys", "k.json"]);
     assert_refused(&strict, 2, &["AccessKeySecret", "column"]);
 }
+
+/// A job of partial rows whose table was made by a job of whole rows.
+#[test]
+fn partial_rows_are_refused_where_table_or_options_do_not_allow_them() {
+    let place = Place::new();
+    place.write("rows.json", row(GOOD));
+    place.write("job.toml", format!("{JSON}{TABLE}"));
+    place.job();
+    let partial = format!("{JSON}{TABLE}\"upsert.partial-column.enable\" = true\n");
+    place.write("partial.toml", &partial);
+    let words = [
+        "`upsert.partial-column.enable`",
+        "people",
+        "'acid.partial.fields.update.enable'='true'",
+        "write whole rows",
+    ];
+    assert_refused(&place.run(&["run", "partial.toml"]), 2, &words);
+    let options = [
+        ("\"sink.partial-column.mode\" = \"static\"\n", "`upsert.partial-column.enable` is false"),
+        ("\"sink.partial-column.mode\" = \"some\"\n", "`dynamic`, `static`"),
+        ("\"upsert.partial-column.enable\" = \"some\"\n", "`some` is not a boolean"),
+    ];
+    for (option, words) in options {
+        assert_refused(&run(JSON, &format!("{TABLE}{option}"), &row(GOOD)), 2, &[words]);
+    }
+    let on = format!("{TABLE}\"upsert.partial-column.enable\" = true\n");
+    let unknown = JSON.replace("\"name STRING\"", "\"nome STRING\"");
+    assert_refused(&run(&unknown, &on, &row(GOOD)), 2, &["nome", "did you mean name?"]);
+    let keyless = JSON.replace("\"id BIGINT\", ", "");
+    assert_refused(&run(&keyless, &on, &row(GOOD)), 2, &["id", "primary key"]);
+    let needed = on.replace("name VARCHAR(5)", "name VARCHAR(5) NOT NULL");
+    let null = row("\"id\":1,\"paid\":1,\"day\":\"mon\"");
+    assert_refused(&run(JSON, &needed, &null), 2, &["name", "it is null"]);
+    let without = JSON.replace("\"name STRING\", ", "");
+    assert_refused(&run(&without, &needed, &null), 2, &["name", "make it nullable"]);
+    let source = "[source]\nformat = \"parquet\"\npath = \"${ROWS}\"\n";
+    place.write("verify.toml", format!("{source}{on}"));
+    assert_refused(&place.run(&["run", "verify.toml", "--verify"]), 2, &["--verify", "partial"]);
+}

@@ -174,6 +174,115 @@ fn files_that_come_later_are_read_by_the_next_run() {
     assert_eq!(place.query("SELECT name FROM people"), json!([["new"]]));
 }
 
+/// A table of people whose columns come from two jobs, for partial rows.
+const PARTIAL: &str = "[table]\nname = \"people\"\n\
+    columns = [\"id BIGINT\", \"name STRING\", \"city STRING\", \"paid BIGINT\"]\n\
+    primary-key = [\"id\"]\nbuckets = 4\n\
+    [sink]\n\"sink.parallelism\" = 2\n\"upsert.partial-column.enable\" = true\n";
+
+/// A job over `file`, whose rows have these columns beside the key.
+fn partial_job(place: &Place, file: &str, columns: &str, more: &str) {
+    let path = place.path(file).display().to_string();
+    let source = format!(
+        "[source]\nformat = \"json\"\npath = {path:?}\nop-column = \"op\"\n\
+         columns = [\"id BIGINT\", {columns}]\n"
+    );
+    place.write(&format!("{file}.toml"), format!("{source}{PARTIAL}{more}"));
+}
+
+#[test]
+fn two_jobs_fill_the_columns_of_one_table() {
+    let place = Place::new();
+    place.write(
+        "names.json",
+        "{\"op\":\"I\",\"id\":1,\"name\":\"ann\"}\n{\"op\":\"I\",\"id\":2,\"name\":\"bob\"}\n\
+         {\"op\":\"I\",\"id\":3,\"name\":\"cid\"}\n{\"op\":\"U\",\"id\":2,\"name\":\"ben\"}\n",
+    );
+    place.write(
+        "cities.json",
+        "{\"op\":\"I\",\"id\":1,\"city\":\"oslo\",\"paid\":5}\n\
+         {\"op\":\"U\",\"id\":1,\"city\":null,\"paid\":6}\n\
+         {\"op\":\"D\",\"id\":3}\n{\"op\":\"I\",\"id\":3,\"city\":\"rome\"}\n\
+         {\"op\":\"I\",\"id\":4,\"city\":\"bonn\"}\n",
+    );
+    let run = |job: &str| report(&place.run(&["run", job, "--report", "json"]));
+    let cities = "\"city STRING\", \"paid BIGINT\"";
+    partial_job(&place, "names.json", "\"name STRING\"", "");
+    partial_job(&place, "cities.json", cities, "");
+    run("names.json.toml");
+    run("cities.json.toml");
+    let all = "SELECT id, name, city, paid FROM people ORDER BY id";
+    let expected = json!([
+        [1, "ann", "oslo", 6],
+        [2, "ben", null, null],
+        [3, null, "rome", null],
+        [4, null, "bonn", null]
+    ]);
+    assert_eq!(place.query(all), expected);
+    // A null of a static row is written.
+    place.write("more.json", "{\"op\":\"U\",\"id\":1,\"city\":null,\"paid\":7}\n");
+    partial_job(&place, "more.json", cities, "\"sink.partial-column.mode\" = \"static\"\n");
+    run("more.json.toml");
+    assert_eq!(
+        place.query(&all.replace("ORDER", "WHERE id = 1 ORDER")),
+        json!([[1, "ann", null, 7]])
+    );
+}
+
+/// Each key gets one column after another, over and over, while the job is killed and goes on.
+#[test]
+fn a_killed_job_of_partial_rows_goes_on_exactly_once() {
+    let place = Place::new();
+    let mut rows = String::new();
+    for n in 0..40_000 {
+        let id = n % 997;
+        let field = match n % 3 {
+            0 => format!("\"name\":\"n{n}\""),
+            1 => format!("\"city\":\"c{n}\""),
+            _ => format!("\"paid\":{n}"),
+        };
+        rows += &format!("{{\"op\":\"I\",\"id\":{id},{field}}}\n");
+        if n % 4_001 == 0 {
+            rows += &format!("{{\"op\":\"D\",\"id\":{id}}}\n");
+        }
+    }
+    place.write("rows.json", &rows);
+    let columns = "\"name STRING\", \"city STRING\", \"paid BIGINT\"";
+    partial_job(&place, "rows.json", columns, "");
+    let run = ["run", "rows.json.toml", "--rate", "20000/s", "--checkpoint-interval", "100ms"];
+    let mut child = place.command(&run).stderr(Stdio::piped()).spawn().expect("it starts");
+    let stderr = BufReader::new(child.stderr.take().expect("piped"));
+    let mut lines = stderr.lines().map_while(Result::ok);
+    lines.find(|line| line.starts_with("checkpoint 2: stored")).expect("a second checkpoint");
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    let output = place.run(&["run", "rows.json.toml", "--report", "json"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("restored checkpoint "));
+    let expected = fold_of(&rows);
+    let found = place.query("SELECT id, name, city, paid FROM people ORDER BY id");
+    assert_eq!(found, serde_json::Value::Array(expected));
+}
+
+/// The rows of JSON lines, column by column.
+fn fold_of(lines: &str) -> Vec<serde_json::Value> {
+    let mut table = std::collections::BTreeMap::<u64, [serde_json::Value; 3]>::new();
+    for line in lines.lines() {
+        let row: serde_json::Value = serde_json::from_str(line).expect("an object");
+        let id = row["id"].as_u64().expect("a key");
+        if row["op"] == "D" {
+            table.remove(&id);
+            continue;
+        }
+        let stored = table.entry(id).or_default();
+        for (stored, name) in stored.iter_mut().zip(["name", "city", "paid"]) {
+            if !row[name].is_null() {
+                *stored = row[name].clone();
+            }
+        }
+    }
+    table.into_iter().map(|(id, [name, city, paid])| json!([id, name, city, paid])).collect()
+}
+
 /// Starts the flights slowly, and waits until a checkpoint is stored.
 fn start_slowly(place: &Place) -> (std::process::Child, impl Iterator<Item = String> + use<>) {
     flights(place);

@@ -182,6 +182,8 @@ impl From<io::SessionInfo> for tunnel::Session {
             hasher: session.hasher,
             hash_key: session.hash_key,
             columns: columns(&session.columns),
+            column_ids: session.column_ids,
+            partial_update: session.partial_update,
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod commit;
 pub(crate) mod delta;
 pub(crate) mod log;
 pub(crate) mod merge;
+mod overlay;
 pub(crate) mod partition;
 pub(crate) mod provider;
 pub(crate) mod prune;

@@ -71,6 +71,8 @@ pub(crate) fn session_info(number: u8, status: SessionStatus) -> SessionInfo {
         hasher: "default".into(),
         hash_key: vec!["id".into()],
         columns: vec![column("id", "bigint", false), column("v", "string", true)],
+        column_ids: vec![0, 1],
+        partial_update: false,
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! After `record` in a row's way, before `flush`. Invariant: what is taken out as a pack are the
 //! records that `push` put in, in their order, without those that a later record of the same key
-//! replaced; `held` is what they take, to the byte.
+//! replaced, and with partial records of one key merged; `held` is what they take, to the byte.
 
 mod account;
+mod columns;
 mod merge;
 mod pool;
 #[cfg(test)]
@@ -121,7 +122,10 @@ impl BucketBuffer {
     /// Panics if the buffer is empty: an empty pack is never sent.
     pub fn seal(&mut self, pool: &mut BufferPool) -> SealedPack {
         let live = self.merge(pool);
-        self.take(pool, live)
+        match self.merged(pool, live) {
+            Some(merged) => self.take_merged(pool, merged),
+            None => self.take(pool, live),
+        }
     }
 
     /// What to do when `bytes` has reached a limit: if replaced records take a quarter of it, they
@@ -131,11 +135,16 @@ impl BucketBuffer {
     /// A pass over the buffer is paid for by a quarter of the limit in new records.
     pub fn relieve(&mut self, pool: &mut BufferPool, limit: usize) -> Option<i64> {
         let live = self.merge(pool);
-        if !self.keyed || live.bytes >= limit / 4 * 3 {
+        let merged = self.merged(pool, live);
+        let bytes = merged.as_ref().map_or(live.bytes, |merged| merged.bytes.len());
+        if !self.keyed || bytes >= limit / 4 * 3 {
             return None;
         }
         let before = self.held();
-        self.drop_replaced(pool);
+        match merged {
+            Some(merged) => self.keep_merged(pool, &merged),
+            None => self.drop_replaced(pool),
+        }
         Some(difference(before, self.held()))
     }
 

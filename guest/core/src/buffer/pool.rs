@@ -12,6 +12,7 @@ use core::ops::Range;
 
 use super::merge::MergeScratch;
 use super::words;
+use crate::record::PartialRows;
 
 /// Bytes of one chunk.
 ///
@@ -32,6 +33,8 @@ pub struct BufferPool {
     allocated: usize,
     /// One for all buffers, so that it stays in the cache.
     pub(super) scratch: MergeScratch,
+    /// How records of one key are merged, if they may be partial.
+    pub(super) partial: Option<PartialRows>,
 }
 
 /// Bytes of free chunks, and of the memory that merging works in, mean nothing.
@@ -47,6 +50,11 @@ impl BufferPool {
     /// A pool without memory.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same for buffers of partial rows, if rows are partial.
+    pub fn partial(self, partial: Option<PartialRows>) -> Self {
+        Self { partial, ..self }
     }
 
     /// Bytes of all chunks that were ever allocated, lent or free.

@@ -102,6 +102,19 @@ pub enum KeyScope {
     Table,
 }
 
+/// Which of the table's columns a row writes (`upsert.partial-column.enable` and
+/// `sink.partial-column.mode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WrittenColumns {
+    /// All; those that the rows do not have become null.
+    #[default]
+    All,
+    /// Those that the rows have, null or not: static mode.
+    Declared,
+    /// Those of them that are not null in the row: dynamic mode.
+    NonNull,
+}
+
 /// What a start knows beside its options and its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskFacts {
@@ -141,6 +154,8 @@ pub struct SinkConfig {
     pub memory_budget: ByteCount,
     /// `sink.merge.enable`.
     pub merge_per_key: bool,
+    /// `upsert.partial-column.enable` and `sink.partial-column.mode`.
+    pub written: WrittenColumns,
     /// `sink.hasher`.
     pub hasher: Hasher,
     /// `sink.group-partition.enable`.
@@ -202,6 +217,10 @@ struct Draft {
     bucket_number: Option<u32>,
     /// `sink.file-cached.writer.num`.
     file_cache_writers: u32,
+    /// `upsert.partial-column.enable`.
+    partial: bool,
+    /// `sink.partial-column.mode`.
+    partial_mode: WrittenColumns,
 }
 
 impl Draft {
@@ -224,6 +243,9 @@ impl Draft {
         if !draft.config.session_overlap && options.iter().all(|(name, _)| name != "sink.doubt") {
             draft.config.doubt = DoubtPolicy::Fail;
         }
+        if draft.partial {
+            draft.config.written = draft.partial_mode;
+        }
         Ok(draft)
     }
 
@@ -241,6 +263,7 @@ impl Draft {
             key_scope: KeyScope::default(),
             memory_budget: ByteCount(0),
             merge_per_key: false,
+            written: WrittenColumns::default(),
             hasher: Hasher::Default,
             grouping: Grouping::default(),
             dynamic_partition_limit: NonZeroU32::MIN,
@@ -255,7 +278,13 @@ impl Draft {
             commit_timeout: Millis(0),
             flush_concurrent: NonZeroU32::MIN,
         };
-        Self { config, bucket_number: None, file_cache_writers: 0 }
+        Self {
+            config,
+            bucket_number: None,
+            file_cache_writers: 0,
+            partial: false,
+            partial_mode: WrittenColumns::NonNull,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::table::{Entry, Kind, Set};
 use super::text::{self, Bare, HOUR, MINUTE, SECOND};
 use super::{
     ByteCount, DeliveryGuarantee, DoubtPolicy, Draft, Grouping, Hours, InvalidRow, KeyScope,
-    LostSession, partition_option,
+    LostSession, WrittenColumns, partition_option,
 };
 use crate::hash::Hasher;
 use crate::id::Millis;
@@ -270,6 +270,23 @@ pub(super) static OPTIONS: &[Entry] = &[
               writer per bucket is fastest. No default: the engine's.",
     },
     Entry {
+        name: "sink.partial-column.mode",
+        default: "dynamic",
+        kind: Kind::Words(&[
+            ("dynamic", |d| {
+                d.partial_mode = WrittenColumns::NonNull;
+                Ok(())
+            }),
+            ("static", |d| {
+                d.partial_mode = WrittenColumns::Declared;
+                Ok(())
+            }),
+        ]),
+        doc: "Which columns a row writes under `upsert.partial-column.enable`: dynamic writes \
+              those that are not null in it, so that no row can set one to null; static writes \
+              every column that the rows have, nulls too. Default dynamic, as the vendor has it.",
+    },
+    Entry {
         name: "sink.partition.default-value",
         default: "__DEFAULT_PARTITION__",
         kind: Kind::Text(
@@ -395,10 +412,15 @@ pub(super) static OPTIONS: &[Entry] = &[
     Entry {
         name: "upsert.partial-column.enable",
         default: "false",
-        kind: Kind::Flag(|_, on| {
-            not_yet(on, "partial update", "set it to `false`, and write whole rows")
+        kind: Kind::Flag(|d, on| {
+            d.partial = on;
+            Ok(())
         }),
-        doc: "Writes only the columns that have a value. Not supported yet.",
+        doc: "Partial update: a row writes some columns of its key and leaves the others as they \
+              are, or null if the key is new; `sink.partial-column.mode` says which. The table \
+              needs the property `acid.partial.fields.update.enable` = `true`: without it the \
+              sink stops and says so. A delete removes the whole row. Default false: a row is \
+              whole, and replaces the one before.",
     },
     Entry {
         name: "upsert.write.bucket.num",

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::{
     ByteCount, DeliveryGuarantee, DoubtPolicy, Draft, Grouping, KeyScope, SinkConfig, TaskFacts,
-    text,
+    WrittenColumns, text,
 };
 use crate::error::Error;
 use crate::id::Millis;
@@ -22,6 +22,7 @@ pub(super) fn check(draft: &Draft, schema: &TableSchema, facts: &TaskFacts) -> R
     check_key_scope(config, schema, facts)?;
     check_sizes(config)?;
     check_spans(config)?;
+    check_partial(draft, schema)?;
     check_buckets(draft.bucket_number, schema)?;
     check_parallelism(config, schema, facts)
 }
@@ -103,6 +104,28 @@ fn check_spans(config: &SinkConfig) -> Result<(), Error> {
     ))
 }
 
+/// A row that moves to another partition would leave the columns behind that it does not write.
+fn check_partial(draft: &Draft, schema: &TableSchema) -> Result<(), Error> {
+    if draft.partial_mode == WrittenColumns::Declared && !draft.partial {
+        return Err(Error::config(
+            "option `sink.partial-column.mode`",
+            "`static` says which columns a partial row writes, but `upsert.partial-column.enable` \
+             is false: set that to true, or leave this out",
+        ));
+    }
+    if draft.partial && draft.config.key_scope == KeyScope::Table {
+        return Err(Error::config(
+            "option `upsert.partial-column.enable`",
+            format!(
+                "`true` with `sink.key.scope` = table: a row of {} that changes its partition \
+                 would lose the columns that it does not write; set one of the two back",
+                schema.name
+            ),
+        ));
+    }
+    Ok(())
+}
+
 fn check_buckets(stated: Option<u32>, schema: &TableSchema) -> Result<(), Error> {
     match stated {
         Some(stated) if stated != schema.buckets => Err(Error::config(
@@ -176,6 +199,7 @@ pub(super) fn warnings(
     lines.extend(too_many("sink.file-cached.writer.num", writers, "the network congests"));
     lines.extend(short_interval(facts));
     lines.extend(wide_groups(config, schema));
+    lines.extend(whole_rows(config, schema, row_columns));
     let shifted = row_columns.iter().filter(|column| is_shifted(column, schema));
     lines.extend(shifted.map(|(name, row_type)| eight_hours(name, row_type)));
     lines
@@ -240,6 +264,22 @@ fn wide_groups(config: &SinkConfig, schema: &TableSchema) -> Option<String> {
             "`sink.group-partition.enable` = true is for tables with fewer than \
              {GROUPED_BUCKETS_MAX} buckets, and {} has {}: set it to false",
             schema.name, schema.buckets
+        )
+    })
+}
+
+fn whole_rows(
+    config: &SinkConfig,
+    schema: &TableSchema,
+    row_columns: &[(String, String)],
+) -> Option<String> {
+    let has = |name: &str| row_columns.iter().any(|(row, _)| row.eq_ignore_ascii_case(name));
+    let all = schema.columns.iter().all(|column| has(&column.name));
+    (all && config.written == WrittenColumns::Declared).then(|| {
+        format!(
+            "`sink.partial-column.mode` = static, and the rows have every column of {}: each \
+             replaces its whole row; leave out of the rows what they are not to write",
+            schema.name
         )
     })
 }

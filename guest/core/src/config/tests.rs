@@ -192,10 +192,6 @@ fn what_is_not_supported_yet_is_refused_by_name() {
         &[("sink.file-cached.enable", "true")],
         &["`sink.file-cached.enable`", "not supported yet"],
     );
-    refused(
-        &[("upsert.partial-column.enable", "true")],
-        &["`upsert.partial-column.enable`", "yet"],
-    );
     refused(&[("upsert.major-compact.enable", "true")], &["`upsert.major-compact.enable`", "yet"]);
     refused(&[("upsert.major-compact.min-commits", "50")], &["min-commits`", "`100`"]);
     refused(&[("sink.operation", "insert")], &["`sink.operation`", "insert", "`upsert`"]);
@@ -252,6 +248,25 @@ fn a_key_of_the_whole_table_needs_before_images_where_rows_may_move() {
     assert_eq!(with.key_scope, KeyScope::Table);
     assert!(parse(&[scope, ("partition", "day=1,hour=2")], false).is_ok(), "no row can move");
     assert_eq!(accepted(&[]).key_scope, KeyScope::Partition);
+}
+
+#[test]
+fn a_row_writes_all_columns_unless_partial_update_is_on() {
+    let (enable, mode) = ("upsert.partial-column.enable", "sink.partial-column.mode");
+    assert_eq!(accepted(&[]).written, WrittenColumns::All);
+    assert_eq!(accepted(&[(mode, "dynamic")]).written, WrittenColumns::All);
+    assert_eq!(accepted(&[(enable, "true")]).written, WrittenColumns::NonNull);
+    let declared = [(mode, "static"), (enable, "true")];
+    assert_eq!(accepted(&declared).written, WrittenColumns::Declared);
+    refused(&[(mode, "static")], &["`sink.partial-column.mode`", "`static`", enable]);
+    refused(&[(mode, "some")], &["`some`", "`dynamic`, `static`"]);
+    let facts = TaskFacts { before_images: true, ..facts(4) };
+    let options = pairs(&[(enable, "true"), ("sink.key.scope", "table")]);
+    let message = SinkConfig::parse(&options, &schema(8), &[], &facts).expect_err("rows may move");
+    let message = message.to_string();
+    for word in [enable, "`sink.key.scope` = table", "shop.orders"] {
+        assert!(message.contains(word), "`{message}` does not say `{word}`");
+    }
 }
 
 #[test]

@@ -73,6 +73,18 @@ pub fn decode_pack(
     }
 }
 
+/// Reads one record that stands alone.
+///
+/// Errors: as of `decode_pack`.
+pub(super) fn decode_record(bytes: &[u8], columns: &[ColumnType]) -> Result<DecodedRecord, Error> {
+    let mut source = Source { bytes, at: 0, crc: Crc::START, record: 0 };
+    let (record, _) = source.record(columns)?;
+    match source.at == bytes.len() {
+        true => Ok(record),
+        false => Err(source.refuse("bytes follow the record")),
+    }
+}
+
 /// A place in a pack, and the checksum of the record that it is in.
 struct Source<'a> {
     bytes: &'a [u8],

@@ -14,6 +14,7 @@ use super::Op;
 use super::block::{BLOCK_ROWS, Fate, RecordBlock};
 use super::bytes::{OVERRUN_BYTES, RECORD_BYTES_MAX, RecordBytes};
 use super::crc::Crc;
+use super::partial::PartialRows;
 use super::step::{Ending, Room, Step};
 use super::table_value;
 use super::value_encode::{encode_values, push_value};
@@ -33,6 +34,7 @@ pub struct RecordEncoder {
     types: Vec<ColumnType>,
     /// What a record takes at most beside the bytes of its texts and nested values.
     fixed_bytes: usize,
+    partial: Option<PartialRows>,
 }
 
 impl RecordEncoder {
@@ -54,7 +56,17 @@ impl RecordEncoder {
             delete: Ending::new(after, Op::Delete),
             types: schema.column_types(),
             fixed_bytes: values + Ending::BYTES_MAX + OVERRUN_BYTES,
+            partial: None,
         }
+    }
+
+    /// The same for rows that write some columns only, if they do: all of them the plain way.
+    pub fn partial(mut self, partial: Option<PartialRows>) -> Self {
+        if partial.is_some() {
+            // A block has no room for a row.
+            self.fixed_bytes = RECORD_BYTES_MAX;
+        }
+        Self { partial, ..self }
     }
 
     /// Writes the records of the rows from `first` to the end of the batch, or as many as a block
@@ -128,7 +140,10 @@ impl RecordEncoder {
                 .map_err(|rule| RowFault::new(&step.name, rule))?;
             values[step.index()] = value;
         }
-        Ok(encode_values(&self.types, &values, op, out))
+        match &self.partial {
+            Some(partial) => Ok(partial.encode(&values, op, out)),
+            None => Ok(encode_values(&self.types, &values, op, out)),
+        }
     }
 
     /// Writes, in place of what `out` held, bytes that are equal for two rows if and only if their

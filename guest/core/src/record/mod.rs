@@ -11,6 +11,7 @@ pub mod crc;
 mod decimal;
 mod decode;
 mod encode;
+mod partial;
 mod step;
 mod value;
 mod value_encode;
@@ -22,8 +23,9 @@ pub use bytes::RecordBytes;
 pub use decimal::{decimal_text, parse_decimal};
 pub use decode::{DecodedRecord, decode_pack};
 pub use encode::RecordEncoder;
+pub use partial::PartialRows;
 pub use value::Value;
-pub use value_encode::{encode_row, encode_values, pack_trailer, stream_trailer};
+pub use value_encode::{encode_partial, encode_row, encode_values, pack_trailer, stream_trailer};
 
 pub(crate) use convert::table_value;
 

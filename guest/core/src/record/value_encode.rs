@@ -22,14 +22,33 @@ pub fn encode_values(
     op: Op,
     out: &mut Vec<u8>,
 ) -> u32 {
+    encode_partial(columns, values, op, &[], out)
+}
+
+/// The same of a record that may set only some columns, named by `value_columns`; none is all.
+///
+/// Panics as `encode_values` does.
+pub fn encode_partial(
+    columns: &[ColumnType],
+    values: &[Option<Value>],
+    op: Op,
+    value_columns: &[i64],
+    out: &mut Vec<u8>,
+) -> u32 {
     let mut crc = push_fields(columns, values, out);
     let after = columns.len() as u32;
     push_varint(out, u64::from(wire::tag(after + wire::OPERATION, wire::VARINT)));
     push_varint(out, zigzag(i64::from(op.letter())));
     crc = crc.tagged(after + wire::OPERATION, u64::from(op.letter()));
     push_varint(out, u64::from(wire::tag(after + wire::VALUE_COLUMNS, wire::DELIMITED)));
-    push_varint(out, 0);
-    end_record(crc.word(after + wire::VALUE_COLUMNS), out)
+    push_varint(out, value_columns.len() as u64);
+    crc = crc.word(after + wire::VALUE_COLUMNS);
+    for id in value_columns {
+        // Elements of an array: each begins with its null flag.
+        out.push(0);
+        crc = push_integer(crc, *id, out);
+    }
+    end_record(crc, out)
 }
 
 /// Appends one row as a download has it: a record that does not say what it does to its key.

@@ -13,7 +13,7 @@ use crate::id::{Millis, WriterIndex};
 use crate::ignored::Ignored;
 use crate::io::{Task, WriterOutput};
 use crate::planted::{Bug, planted};
-use crate::session::{SessionName, check_fit};
+use crate::session::{SessionName, check_fit, check_partial};
 use crate::writer::Writer;
 
 /// After this long without a reply the writer asks again. The coordinator holds a request until it
@@ -106,6 +106,9 @@ impl Writer {
             self.path.check_session(|buckets, hasher, columns| {
                 check_fit(&grant.info, buckets, hasher, columns)
             })?;
+            if let Some(rows) = &self.partial {
+                check_partial(&grant.info, rows.table())?;
+            }
             let mut partitions = self.partitions.iter_mut();
             if !partitions.any(|partition| partition.session.grant(grant)) {
                 let message = format!("session {} was granted unasked", grant.info.id);

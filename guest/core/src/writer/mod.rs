@@ -3,11 +3,12 @@
 //! A row's way inside the core begins in `rows` (batch → partition → hash → bucket → record →
 //! buffer) and goes on in `packs` (flush → submit → acknowledgement); `asking` keeps the
 //! coordinator told. Invariant: a row that was taken is buffered, in a pack that is not
-//! acknowledged, or in a committable; a snapshot holds every committable whose commit is not known.
+//! acknowledged, or in a committable, but for a before-image that may be absorbed (`held`); a snapshot holds every committable whose commit is not known.
 //!
 //! Order of calls: one `handle_input`, then `poll_output` until it is empty, then `deadline`.
 
 mod asking;
+mod held;
 mod packs;
 mod rows;
 
@@ -29,9 +30,11 @@ use crate::io::{
 use crate::open::Opened;
 use crate::operation::Operations;
 use crate::planted::{Bug, planted};
+use crate::record::PartialRows;
 use crate::session::{Committable, SessionName};
 use crate::state::{Kind, Opener, Sealer};
 use asking::Asking;
+use held::HeldBefore;
 use packs::{PackUnderWay, Partition};
 use rows::RowPath;
 
@@ -42,6 +45,9 @@ pub struct Writer {
     start: u64,
     config: SinkConfig,
     path: RowPath,
+    /// None if every row is whole.
+    partial: Option<PartialRows>,
+    held: Option<HeldBefore>,
     partitions: Vec<Partition>,
     pool: BufferPool,
     account: BufferAccount,
@@ -64,12 +70,15 @@ impl Writer {
     /// damaged state.
     pub fn open(now: Millis, task: &Task, states: &[Vec<u8>]) -> Result<Self, Error> {
         let Opened { schema, config, plan, warnings } = Opened::of(task)?;
+        let partial = PartialRows::of(&schema, &plan, config.written);
         let mut writer = Self {
             identity: task.identity.clone(),
             start: task.start,
-            path: RowPath::new(&schema, plan, &config)?,
+            path: RowPath::new(&schema, plan, &config, partial.clone())?,
             partitions: Vec::new(),
-            pool: BufferPool::new(),
+            pool: BufferPool::new().partial(partial.clone()),
+            partial,
+            held: None,
             account: BufferAccount::new(config.memory_budget),
             queue: FlushQueue::default(),
             limit: ConcurrencyLimit::default(),
@@ -106,6 +115,7 @@ impl Writer {
         match input {
             WriterInput::BarrierArrived(barrier, kind) => {
                 self.check_barrier(barrier, kind)?;
+                self.release_held();
                 self.checkpoint_event(CheckpointEvent::BarrierArrived(barrier))?;
             }
             WriterInput::CheckpointEnded(checkpoint, outcome) => {

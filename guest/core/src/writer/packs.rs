@@ -217,6 +217,11 @@ impl Writer {
             self.queue_bucket(index, bucket);
         }
         let SealedPack { body, records, .. } = pack;
+        let sealed = body.len();
+        let body = match &self.partial {
+            Some(rows) => rows.pack_for(body, &session.column_ids),
+            None => body,
+        };
         let under_way = PackUnderWay {
             partition: index,
             bucket,
@@ -227,7 +232,7 @@ impl Writer {
         };
         self.hold_committable(now, &session);
         let ticket = self.packs.begin(now, under_way);
-        self.account.submit(index, body.len(), ticket, body.len());
+        self.account.submit(index, sealed, ticket, body.len());
         let session = SessionRef { id: session.id, partition: spec };
         let operation = Operation::PutPack { session, bucket, records, body };
         self.tunnel(TunnelCommand::Submit(ticket, operation));

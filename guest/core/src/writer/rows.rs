@@ -18,7 +18,7 @@ use crate::id::BucketId;
 use crate::io::WriterOutput;
 use crate::partition::{PartitionIndex, Partitioner};
 use crate::planted::{Bug, planted};
-use crate::record::{RecordBlock, RecordBytes, RecordEncoder};
+use crate::record::{PartialRows, RecordBlock, RecordBytes, RecordEncoder};
 use crate::schema::{RowPlan, TableSchema};
 use crate::writer::Writer;
 use crate::writer::packs::Partition;
@@ -29,7 +29,7 @@ pub(crate) struct RowPath {
     plan: RowPlan,
     partitioner: Partitioner,
     hasher: KeyHasher,
-    encoder: RecordEncoder,
+    pub(crate) encoder: RecordEncoder,
     /// The batch's columns of the primary key.
     key: Vec<usize>,
     merge_per_key: bool,
@@ -42,14 +42,14 @@ pub(crate) struct RowPath {
 
 /// Memory that is reused from batch to batch.
 #[derive(Clone, Default)]
-struct Scratch {
-    partitions: Vec<PartitionIndex>,
+pub(crate) struct Scratch {
+    pub(crate) partitions: Vec<PartitionIndex>,
     faults: Vec<(usize, RowFault)>,
     hashes: Vec<i32>,
     block: RecordBlock,
     /// A record that its block left out.
     plain: Vec<u8>,
-    key: RecordBytes,
+    pub(crate) key: RecordBytes,
     /// The key of a before-image, held against that of the next row.
     before_key: Vec<u8>,
     /// By partition, the bytes buffered of this batch that the account does not know yet.
@@ -64,10 +64,10 @@ impl fmt::Debug for Scratch {
 }
 
 /// Where a row belongs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Place {
-    partition: PartitionIndex,
-    bucket: BucketId,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) partition: PartitionIndex,
+    pub(crate) bucket: BucketId,
 }
 
 impl RowPath {
@@ -78,12 +78,13 @@ impl RowPath {
         schema: &TableSchema,
         plan: RowPlan,
         config: &SinkConfig,
+        partial: Option<PartialRows>,
     ) -> Result<Self, Error> {
         let columns = schema.columns.iter();
         Ok(Self {
             partitioner: Partitioner::new(schema, &plan, config),
             hasher: KeyHasher::new(config.hasher, schema, &plan)?,
-            encoder: RecordEncoder::new(schema, &plan),
+            encoder: RecordEncoder::new(schema, &plan).partial(partial),
             key: schema.key.iter().filter_map(|column| plan.columns[*column]).collect(),
             plan,
             merge_per_key: config.merge_per_key,
@@ -97,6 +98,11 @@ impl RowPath {
     /// Nothing is held of any partition: each begins anew.
     pub(crate) fn forget_partitions(&mut self) {
         self.partitioner.forget();
+    }
+
+    /// A null key is no key: its row is refused where it is encoded.
+    pub(crate) fn has_null_key(&self, batch: &RowBatch<'_>, row: usize) -> bool {
+        self.key.iter().any(|at| batch.column(*at).is_null(row))
     }
 
     /// Shows what rows are encoded and routed for, to be held against a session.
@@ -143,6 +149,7 @@ impl Writer {
         self.meet_partitions();
         scratch.unaccounted.resize(self.partitions.len(), 0);
         self.path.hasher.hash_batch(batch, &mut scratch.hashes);
+        self.settle_held(batch, scratch);
         let mut first = 0;
         while first < batch.rows() {
             let rows = self.path.encoder.encode_block(batch, first, &mut scratch.block);
@@ -252,7 +259,7 @@ impl Writer {
         scratch: &mut Scratch,
     ) -> bool {
         if !self.has_after_image(batch, row, scratch) {
-            return true;
+            return !self.hold(batch, row, place, scratch);
         }
         let target = scratch.partitions[row + 1];
         if target == place.partition || planted(Bug::MovedRowStays) {
@@ -270,9 +277,7 @@ impl Writer {
         let may_be = next < batch.rows()
             && batch.kind(next) == RowKind::UpdateAfter
             && scratch.hashes[next] == scratch.hashes[row];
-        // A null key is no key: its row is refused where it is encoded.
-        let is_null = |row| self.path.key.iter().any(|at| batch.column(*at).is_null(row));
-        if !may_be || is_null(row) || is_null(next) {
+        if !may_be || self.path.has_null_key(batch, row) || self.path.has_null_key(batch, next) {
             return false;
         }
         self.path.encoder.key(batch, row, &mut scratch.key);

@@ -169,6 +169,8 @@ impl Tunnel {
             hasher: "default".into(),
             hash_key: vec!["id".into()],
             columns: vec![column("id", "bigint", false), column("v", "string", true)],
+            column_ids: vec![0, 1],
+            partial_update: false,
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::failure::Differs;
 use crate::fold::Comparison;
 use crate::fold::Fold;
 use crate::fold::FoldColumns;
+use crate::job::RowForm;
 use crate::job::TableDefinition;
 use crate::local;
 use crate::progress::Progress;
@@ -111,7 +112,7 @@ async fn ingest(server: &Server, dir: &Path, interval: Duration) -> anyhow::Resu
     local::point_at(server, &mut options);
     let settings = sink::settings(options, &states.journal_dir(), interval)?;
     let catalog = sink::catalog(&settings, &components).await?;
-    catalog.execute(&table.create_statement()).await?;
+    catalog.execute(&table.create_statement(RowForm::Whole)).await?;
     let plugin = Plugin::embedded()?;
     let opened = sink::open(&plugin, settings, (source.schema(), false), &components, None).await?;
     let state = JobState {

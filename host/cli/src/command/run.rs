@@ -29,6 +29,7 @@ use crate::fold::Fold;
 use crate::fold::FoldColumns;
 use crate::job::Format;
 use crate::job::Job;
+use crate::job::RowForm;
 use crate::local;
 use crate::progress::Progress;
 use crate::report;
@@ -160,6 +161,12 @@ fn check(arguments: &Arguments, job: &Job) -> anyhow::Result<()> {
     if arguments.verify && !matches!(job.format, Format::Parquet { .. }) {
         return Err(bad_input("--verify folds Parquet feeds only; leave it out for this job"));
     }
+    if arguments.verify && RowForm::of(&job.options) == RowForm::Partial {
+        return Err(bad_input(
+            "--verify folds whole rows, and with \"upsert.partial-column.enable\" = true rows are \
+            partial; leave it out for this job",
+        ));
+    }
     let is_remote = sink::is_set(&job.options, sink::ENDPOINT);
     if arguments.verify && (job.table.is_none() || is_remote) {
         return Err(bad_input(
@@ -190,11 +197,12 @@ async fn open(
         local::point_at(&started, &mut options);
         server = Some(started);
     }
+    let rows = RowForm::of(&options);
     let settings = sink::settings(options, &states.journal_dir(), arguments.checkpoint_interval)?;
     let components = Components::system();
     let catalog = sink::catalog(&settings, &components).await?;
     if let (Some(_), Some(table)) = (&server, &job.table) {
-        catalog.execute(&table.create_statement()).await?;
+        catalog.execute(&table.create_statement(rows)).await?;
     }
     let table = settings.table_name();
     if stored.is_some() && state.table != table {

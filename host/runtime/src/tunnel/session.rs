@@ -128,6 +128,8 @@ struct SessionJson {
     hasher: String,
     slots: Vec<SlotJson>,
     status: String,
+    #[serde(default)]
+    enable_partial_update: Value,
 }
 
 #[derive(Deserialize)]
@@ -142,6 +144,8 @@ struct ColumnJson {
     column_type: String,
     #[serde(default)]
     nullable: Value,
+    #[serde(default)]
+    column_id: Value,
 }
 
 #[derive(Deserialize)]
@@ -159,6 +163,8 @@ pub(crate) fn parse(body: &[u8]) -> Result<(SessionInfo, SlotMap), String> {
         return Err(String::from("the id of the session has characters that no id has"));
     }
     let slots = slot_map(&json.slots)?;
+    let ids = json.schema.columns.iter().map(|column| whole_number(&column.column_id));
+    let column_ids = ids.collect::<Option<Vec<i64>>>().unwrap_or_default();
     let column = |column: ColumnJson| ColumnDescription {
         nullable: nullable(&column.nullable),
         name: column.name,
@@ -171,6 +177,8 @@ pub(crate) fn parse(body: &[u8]) -> Result<(SessionInfo, SlotMap), String> {
         hasher: json.hasher,
         hash_key: json.hash_key,
         columns: json.schema.columns.into_iter().map(column).collect(),
+        column_ids,
+        partial_update: is_true(&json.enable_partial_update),
     };
     Ok((info, slots))
 }
@@ -200,6 +208,22 @@ fn nullable(value: &Value) -> bool {
         Value::Bool(nullable) => *nullable,
         Value::String(text) => !text.eq_ignore_ascii_case("false"),
         _ => true,
+    }
+}
+
+/// The service writes `"2"`; a plain `2` is understood, too.
+fn whole_number(value: &Value) -> Option<i64> {
+    match value {
+        Value::String(text) => text.parse().ok(),
+        number => number.as_i64(),
+    }
+}
+
+/// The service writes `true`; `"true"` is understood, too.
+fn is_true(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.eq_ignore_ascii_case("true"),
+        value => value.as_bool().unwrap_or_default(),
     }
 }
 
@@ -258,6 +282,27 @@ mod tests {
         sessions.moved("2026-1", "0", "c:3");
         assert_eq!(sessions.route("2026-1", 2).map(|route| route.worker), Some("c:3".into()));
         assert_eq!(sessions.route("2026-1", 3), None);
+    }
+
+    #[test]
+    fn ids_and_partial_rows_are_known_only_where_the_session_tells() {
+        let slots = r#"[{"slot_id":"0","buckets":[0],"worker_addr":"a:1"}]"#;
+        let told = |id: &str, partial: &str| {
+            let text = session(slots).replace("\"nullable\"", &format!("{id}\"nullable\""));
+            let text = text.replacen('{', &format!("{{{partial}"), 1);
+            let (info, _) = parse(text.as_bytes()).expect("complete");
+            (info.column_ids, info.partial_update)
+        };
+        assert_eq!(told("", ""), (vec![], false));
+        for (id, ids) in [
+            (r#""column_id":"7","#, vec![7]),
+            (r#""column_id":7,"#, vec![7]),
+            (r#""column_id":"x","#, vec![]),
+            (r#""column_id":7.5,"#, vec![]),
+        ] {
+            assert_eq!(told(id, r#""enable_partial_update":true,"#), (ids.clone(), true));
+            assert_eq!(told(id, r#""enable_partial_update":"False","#), (ids, false));
+        }
     }
 
     #[test]

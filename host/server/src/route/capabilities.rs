@@ -29,7 +29,7 @@ pub(crate) fn describe(settings: &ServerSettings) -> Answer {
             "download_format": ["records"],
             "result_text_rows_max": 10_000,
             "clients": ["PyODPS 0.13.2", "odps-sdk-core 0.57.1-public", "odps-jdbc 3.4.2"],
-            "partial_update": false,
+            "partial_update": true,
             "compaction": false,
             "time_travel": false,
             "interactive_sessions": false,

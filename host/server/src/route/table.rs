@@ -189,7 +189,7 @@ fn schema_json(table: &Table, extended: bool) -> Value {
 fn reserved(table: &Table) -> Value {
     let definition = &table.definition;
     let sorted = |name: &String| json!({ "col": name, "order": "asc" });
-    json!({
+    let mut reserved = json!({
         "Transactional": "true",
         "PrimaryKey": definition.primary_key,
         "ClusterType": "hash",
@@ -197,7 +197,11 @@ fn reserved(table: &Table) -> Value {
         "ClusterCols": definition.primary_key,
         "SortCols": definition.primary_key.iter().map(sorted).collect::<Vec<_>>(),
         "schema_version": table.schema_version.to_string(),
-    })
+    });
+    if definition.partial_update {
+        reserved["acid.partial.fields.update.enable"] = json!("true");
+    }
+    reserved
 }
 
 const MANAGED: &str = "MANAGED_TABLE";

@@ -359,7 +359,7 @@ fn session_answer(
         "hasher": "default",
         "slots": (0..slots).map(slot).collect::<Vec<_>>(),
         "status": status.word(),
-        "enable_partial_update": false,
+        "enable_partial_update": definition.partial_update,
     });
     Answer::json(body.to_string())
 }

@@ -119,6 +119,7 @@ fn create_table(tokens: &mut Tokens) -> Result<Statement, String> {
         primary_key,
         buckets: BUCKETS_DEFAULT,
         comment: String::new(),
+        partial_update: false,
     };
     let mut transactional = false;
     while !tokens.is_at_end() {
@@ -211,7 +212,12 @@ fn properties(
             }
             // Nothing is ever compacted away, so any retention is kept.
             ("acid.data.retain.hours", hours) if is_retention(hours) => {}
-            ("acid.partial.fields.update.enable", "false") => {}
+            ("acid.partial.fields.update.enable", _) => {
+                definition.partial_update = value
+                    .to_ascii_lowercase()
+                    .parse()
+                    .map_err(|_| format!("'{name}'='{value}': it must be 'true' or 'false'"))?;
+            }
             _ => return Err(format!("the property '{name}'='{value}' is not supported")),
         }
         if !tokens.take_mark(&Token::Comma) {
@@ -389,6 +395,18 @@ mod tests {
     }
 
     #[test]
+    fn partial_update_is_a_property_of_the_table() {
+        let with = |property: &str| {
+            let table =
+                "CREATE TABLE t (a BIGINT PRIMARY KEY) TBLPROPERTIES('transactional'='true'";
+            created(&format!("{table}{property})")).partial_update
+        };
+        assert!(with(", \"acid.partial.fields.update.enable\"=\"true\""));
+        assert!(!with(", 'acid.partial.fields.update.enable'='FALSE'"));
+        assert!(!with(""));
+    }
+
+    #[test]
     fn what_is_not_supported_is_refused_by_name() {
         let table = "TBLPROPERTIES('transactional'='true')";
         for (text, named) in [
@@ -398,6 +416,12 @@ mod tests {
             (format!("CREATE TABLE t (a BLOB PRIMARY KEY) {table}"), "blob"),
             (format!("CREATE TABLE t (a BIGINT) {table}"), "only Delta tables"),
             ("CREATE TABLE t (a BIGINT PRIMARY KEY)".to_owned(), "only Delta tables"),
+            (
+                "CREATE TABLE t (a BIGINT PRIMARY KEY) TBLPROPERTIES('transactional'='true', \
+                 'acid.partial.fields.update.enable'='yes')"
+                    .to_owned(),
+                "'true' or 'false'",
+            ),
             ("ALTER TABLE t COMPACT MAJOR".to_owned(), "COMPACT MAJOR"),
             ("ALTER TABLE t ADD COLUMNS (b INT NOT NULL)".to_owned(), "column b is NOT NULL"),
             ("ALTER TABLE t ADD COLUMNS (b INT PRIMARY KEY)".to_owned(), "primary key"),

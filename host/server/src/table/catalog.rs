@@ -41,6 +41,9 @@ pub(crate) struct TableDefinition {
     pub(crate) buckets: u32,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) comment: String,
+    /// `acid.partial.fields.update.enable`: whether rows may set some columns only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) partial_update: bool,
 }
 
 impl TableDefinition {

@@ -132,7 +132,8 @@ impl GroupCommit {
         let folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let path = format!("{DATA}/{}/{folder}{}.parquet", session.table_id, session.id);
         let types = session.column_types(&table.schema);
-        delta::write(&*self.directory, &self.spool, &table.schema, &types, packs, path).await
+        let of_table = (&*table.schema, table.definition.partial_update);
+        delta::write(&*self.directory, &self.spool, of_table, &types, packs, path).await
     }
 
     async fn lead_or_follow(&self, mut told: oneshot::Receiver<Outcome>) -> Outcome {

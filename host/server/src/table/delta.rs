@@ -29,11 +29,11 @@ use crate::session::PacksByBucket;
 use crate::spool::Spool;
 
 /// Writes the packs of a session to `path`, one at a time. `types` are those of the packs' columns,
-/// the first ones of the table.
+/// the first ones of the table; `partial` tells whether rows may set some of them only.
 pub(crate) async fn write(
     directory: &dyn Directory,
     spool: &Spool,
-    table: &TableSchema,
+    (table, partial): (&TableSchema, bool),
     types: &[ColumnType],
     packs: &PacksByBucket,
     path: String,
@@ -43,8 +43,9 @@ pub(crate) async fn write(
     let sink = BufWriter::with_capacity(Arc::clone(&objects), location.clone(), UPLOAD_BYTES);
     let mut file = File {
         path: &path,
-        writer: AsyncArrowWriter::try_new(sink, file_schema(table), Some(properties()))
+        writer: AsyncArrowWriter::try_new(sink, file_schema(table, partial), Some(properties()))
             .map_err(|error| Error::disk(&path, error))?,
+        partial,
         rows: 0,
     };
     let mut runs = Vec::with_capacity(packs.len());
@@ -61,6 +62,7 @@ pub(crate) async fn write(
 struct File<'a> {
     path: &'a str,
     writer: AsyncArrowWriter<BufWriter>,
+    partial: bool,
     rows: u64,
 }
 
@@ -74,7 +76,7 @@ impl File<'_> {
     ) -> Result<BucketRun, Error> {
         let first = self.writer.flushed_row_groups().len();
         let rows_before = self.rows;
-        let mut rows = Rows::new(table);
+        let mut rows = Rows::new(table, self.partial);
         for pack in packs {
             let body = spool.read(pack).await?;
             for batch in decode(&body, types, &mut rows, self.path)? {

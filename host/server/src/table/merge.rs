@@ -2,8 +2,9 @@
 //!
 //! Between the delta files and `table/provider.rs`. Works bucket by bucket, in two passes: the
 //! first reads keys only and finds the winning rows, the second reads the wanted columns of those.
-//! Invariant: memory is bounded by one bucket's keys, and those by [`KEY_BYTES_MAX`]: a bucket with
-//! more is merged in several passes over its keys.
+//! A table whose rows may set some columns only goes through `overlay`. Invariant: memory is bounded
+//! by one bucket's keys, and those by [`KEY_BYTES_MAX`]: a bucket with more is merged in several
+//! passes over its keys.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ use upsert_sink_core::schema::TableSchema;
 
 use super::catalog::BucketRun;
 use super::catalog::DeltaFile;
+use super::overlay::Overlay;
 use super::reader::BATCH_ROWS;
 use super::reader::OpenFile;
 use super::rows::DELETE;
@@ -75,8 +77,14 @@ impl Scan {
                 .flat_map(|file| file.file.runs.iter().map(move |run| (file, *run)))
                 .filter(|(_, run)| run.bucket == bucket)
                 .collect();
-            let winners = self.winners(&runs).await?;
-            if !self.send_winners(&runs, &winners, &constants, rows).await? {
+            let wanted = match files.iter().any(OpenFile::may_be_partial) {
+                true => Overlay::new(self, &runs, &constants).send(rows).await?,
+                false => {
+                    let winners = self.winners(&runs).await?;
+                    self.send_winners(&runs, &winners, &constants, rows).await?
+                }
+            };
+            if !wanted {
                 return Ok(false);
             }
         }
@@ -197,7 +205,7 @@ impl Scan {
 
     /// Puts the columns of a file and the partition's values into the wanted order, and nulls in
     /// the place of columns that the file does not have.
-    fn assemble(
+    pub(super) fn assemble(
         &self,
         in_file: &[usize],
         from_file: &[ArrayRef],
@@ -259,16 +267,16 @@ impl Keys {
     }
 }
 
-fn malformed(file: &DeltaFile) -> DataFusionError {
+pub(super) fn malformed(file: &DeltaFile) -> DataFusionError {
     DataFusionError::Execution(format!("{}: it is no delta file of this version", file.path))
 }
 
 /// Bytes of keys in memory, at most, while a bucket is merged.
 pub(crate) const KEY_BYTES_MAX: usize = 48 << 20;
 /// What a key costs besides its bytes, about.
-const ENTRY_BYTES: usize = 56;
+pub(super) const ENTRY_BYTES: usize = 56;
 /// Classes of keys, at most; beyond that a single key would be too large.
-const CLASSES_MAX: u32 = 1 << 16;
+pub(super) const CLASSES_MAX: u32 = 1 << 16;
 
 #[cfg(test)]
 mod tests {
@@ -325,7 +333,7 @@ mod tests {
         let packs = [(0, vec![pack])].into();
         let path = format!("data/{round}.parquet");
         let types = table.column_types();
-        let file = delta::write(directory, spool, table, &types, &packs, path).await;
+        let file = delta::write(directory, spool, (table, false), &types, &packs, path).await;
         Arc::new(file.expect("written"))
     }
 

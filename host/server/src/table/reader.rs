@@ -29,6 +29,7 @@ use parquet::file::metadata::ParquetMetaDataReader;
 use super::catalog::BucketRun;
 use super::catalog::DeltaFile;
 use super::rows::META_COLUMNS;
+use super::rows::SET_COLUMN;
 
 /// A delta file with its footer read.
 pub(crate) struct OpenFile {
@@ -48,8 +49,20 @@ impl OpenFile {
     }
 
     /// How many of its table's columns the file has: those that the table had when it was written.
+    /// What a row does stands after them.
     pub(crate) fn columns(&self) -> usize {
-        self.metadata.schema().fields().len().saturating_sub(META_COLUMNS)
+        let meta = META_COLUMNS + usize::from(self.may_be_partial());
+        self.metadata.schema().fields().len().saturating_sub(meta)
+    }
+
+    /// Whether its rows may set some columns only; which ones stands in its last column.
+    pub(crate) fn may_be_partial(&self) -> bool {
+        self.metadata.schema().fields().last().is_some_and(|last| last.name() == SET_COLUMN)
+    }
+
+    /// Where that column is.
+    pub(crate) fn set_column(&self) -> usize {
+        self.columns() + META_COLUMNS
     }
 
     /// Streams columns, by their index in the file, of a bucket's rows.

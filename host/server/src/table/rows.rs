@@ -48,6 +48,9 @@ pub(crate) const OP_COLUMN: &str = "__operation";
 pub(crate) const SEQUENCE_COLUMN: &str = "__sequence";
 /// The columns of a delta file that are none of its table's: the two above, at its end.
 pub(crate) const META_COLUMNS: usize = 2;
+/// One more, the last, in the files of tables whose rows may set some columns only: a bit for each
+/// column that the row sets, lowest first; null if the row is whole.
+pub(crate) const SET_COLUMN: &str = "__value_cols";
 /// Where a field of a query's schema tells its column's own type.
 pub(crate) const TYPE_KEY: &str = "maxcompute.type";
 /// The value of [`OP_COLUMN`] for a row that deletes its key.
@@ -89,8 +92,9 @@ pub(crate) fn data_type(column: &ColumnType) -> DataType {
     }
 }
 
-/// The schema of a table's delta files. A delete has values in its key's columns only.
-pub(crate) fn file_schema(table: &TableSchema) -> SchemaRef {
+/// The schema of a table's delta files. A delete has values in its key's columns only, a partial
+/// row in those that it sets, too.
+pub(crate) fn file_schema(table: &TableSchema, partial: bool) -> SchemaRef {
     let mut fields: Vec<Field> = table
         .columns
         .iter()
@@ -99,6 +103,7 @@ pub(crate) fn file_schema(table: &TableSchema) -> SchemaRef {
         .collect();
     fields.push(Field::new(OP_COLUMN, DataType::Int8, false));
     fields.push(Field::new(SEQUENCE_COLUMN, DataType::Int64, false));
+    fields.extend(partial.then(|| Field::new(SET_COLUMN, DataType::Binary, true)));
     Arc::new(Schema::new(fields))
 }
 
@@ -120,29 +125,37 @@ pub(crate) struct Rows<'a> {
     schema: SchemaRef,
     columns: Vec<Vec<Option<Value>>>,
     operations: Vec<i8>,
+    /// The columns that each row sets, if rows may set some only.
+    set: Option<Vec<Option<Vec<u8>>>>,
     sequence: i64,
 }
 
 impl<'a> Rows<'a> {
-    /// No rows yet.
-    pub(crate) fn new(table: &'a TableSchema) -> Self {
+    /// No rows yet. Whether they may set some columns only is the table's property.
+    pub(crate) fn new(table: &'a TableSchema, partial: bool) -> Self {
         Self {
             table,
-            schema: file_schema(table),
+            schema: file_schema(table, partial),
             columns: vec![Vec::new(); table.columns.len()],
             operations: Vec::new(),
+            set: partial.then(Vec::new),
             sequence: 0,
         }
     }
 
     /// Adds a record; answers a batch when there are enough. A record of a session that is older
-    /// than the last columns has null in them.
+    /// than the last columns has null in them. A column that a partial row does not set is null.
     ///
     /// Errors, in words: a value that its column cannot hold, or a null where none may be.
     pub(crate) fn push(&mut self, record: DecodedRecord) -> Result<Option<RecordBatch>, String> {
         let deletes = record.op == Op::Delete;
+        let set = self.set_by(&record);
         let mut values = record.values;
         values.resize(self.table.columns.len(), None);
+        for (at, value) in values.iter_mut().enumerate() {
+            let kept = |bits: &Vec<u8>| is_set(bits, at) || self.table.key.contains(&at);
+            value.take_if(|_| !set.as_ref().is_none_or(kept));
+        }
         for (at, value) in values.into_iter().enumerate() {
             let column = &self.table.columns[at];
             if value.is_none() && !column.nullable && (!deletes || self.table.key.contains(&at)) {
@@ -151,10 +164,27 @@ impl<'a> Rows<'a> {
             self.columns[at].push(value);
         }
         self.operations.push(if deletes { DELETE } else { UPSERT });
+        if let Some(sets) = &mut self.set {
+            sets.push(set);
+        }
         match self.operations.len() >= BATCH_ROWS_MAX {
             true => self.take(),
             false => Ok(None),
         }
+    }
+
+    /// The bits of the columns that a partial record sets.
+    fn set_by(&self, record: &DecodedRecord) -> Option<Vec<u8>> {
+        if !record.is_partial() {
+            return None;
+        }
+        let mut bits = vec![0; self.table.columns.len().div_ceil(8)];
+        for at in record.value_columns.iter().filter_map(|id| usize::try_from(*id).ok()) {
+            if let Some(byte) = bits.get_mut(at / 8) {
+                *byte |= 1 << (at % 8);
+            }
+        }
+        Some(bits)
     }
 
     /// The rows that no batch has yet.
@@ -163,7 +193,7 @@ impl<'a> Rows<'a> {
         if rows == 0 {
             return Ok(None);
         }
-        let mut arrays = Vec::with_capacity(self.columns.len() + 2);
+        let mut arrays = Vec::with_capacity(self.schema.fields().len());
         for (column, values) in self.table.columns.iter().zip(&mut self.columns) {
             let taken: Vec<Option<&Value>> = values.iter().map(Option::as_ref).collect();
             let array = array(&column.column_type, &taken)
@@ -174,10 +204,18 @@ impl<'a> Rows<'a> {
         let next = self.sequence + i64::try_from(rows).expect("a batch is small");
         arrays.push(Arc::new(Int8Array::from(std::mem::take(&mut self.operations))));
         arrays.push(Arc::new(Int64Array::from_iter_values(self.sequence..next)));
+        if let Some(sets) = &mut self.set {
+            arrays.push(Arc::new(BinaryArray::from_iter(sets.drain(..))));
+        }
         self.sequence = next;
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), arrays);
         batch.map(Some).map_err(|error| error.to_string())
     }
+}
+
+/// Whether a column is among those of the bits.
+pub(crate) fn is_set(bits: &[u8], column: usize) -> bool {
+    bits.get(column / 8).is_some_and(|byte| byte >> (column % 8) & 1 == 1)
 }
 
 /// Values of one type as an Arrow array. Nesting is bounded by the type's parser.

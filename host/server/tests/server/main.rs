@@ -13,6 +13,7 @@ mod instances;
 mod long_queries;
 mod network;
 mod packs;
+mod partial;
 mod queries;
 mod quotas;
 mod recovery;

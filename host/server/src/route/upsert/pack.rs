@@ -8,6 +8,7 @@ use upsert_sink_core::hash::Hasher;
 use upsert_sink_core::hash::bucket_of;
 use upsert_sink_core::hash::hash_values;
 use upsert_sink_core::record::DecodedRecord;
+use upsert_sink_core::record::Op;
 use upsert_sink_core::record::decode_pack;
 use upsert_sink_core::schema::ColumnType;
 use upsert_sink_core::schema::TableSchema;
@@ -39,7 +40,7 @@ pub(super) fn verify(
 ) -> Result<Verified, Refusal> {
     let bucket = bucket(request, table, session)?;
     let types = session.column_types(&table.schema);
-    let records = check_records(body, &table.schema, &types, bucket)?;
+    let records = check_records(body, table, &types, bucket)?;
     match request.number("record_count")? {
         Some(counted) if counted != records => Err(Refusal::corrupted(format!(
             "record_count={counted}, but the pack has {records} records; send it again"
@@ -68,16 +69,17 @@ fn bucket(request: &Request, table: &Table, session: &SessionFacts) -> Result<u3
 
 fn check_records(
     body: &[u8],
-    table: &TableSchema,
+    table: &Table,
     types: &[ColumnType],
     bucket: u32,
 ) -> Result<u32, Refusal> {
-    let mut rows = Rows::new(table);
+    let mut rows = Rows::new(&table.schema, table.definition.partial_update);
     let mut refused = None;
     let mut number = 0_u32;
     let decoded = decode_pack(body, types, &mut |record| {
         number += 1;
-        let checked = check_row(&record, table, bucket);
+        let checked = check_columns(&record, table, types.len())
+            .and_then(|()| check_row(&record, &table.schema, bucket));
         let kept = checked.and_then(|()| rows.push(record).map(drop));
         kept.map_err(|message| {
             refused = Some(Refusal::invalid(format!("record {number}: {message}")));
@@ -96,10 +98,33 @@ fn check_records(
     }
 }
 
-fn check_row(record: &DecodedRecord, table: &TableSchema, bucket: u32) -> Result<(), String> {
-    if !record.value_columns.is_empty() {
-        return Err("it updates some columns only, which this server does not support".to_owned());
+/// A record that sets some columns only needs a table that lets it, and names columns by their ids,
+/// which are their places here.
+fn check_columns(record: &DecodedRecord, table: &Table, columns: usize) -> Result<(), String> {
+    if !record.is_partial() {
+        return Ok(());
     }
+    let name = &table.definition.name;
+    if !table.definition.partial_update {
+        return Err(format!(
+            "it sets some columns only, but table {name} takes whole rows: create it with \
+             TBLPROPERTIES ('acid.partial.fields.update.enable'='true')"
+        ));
+    }
+    if record.op == Op::Delete {
+        return Err(String::from("it deletes its row, but names columns to set"));
+    }
+    let known = |id: &&i64| usize::try_from(**id).is_ok_and(|at| at < columns);
+    match record.value_columns.iter().find(|id| !known(id)) {
+        Some(id) => Err(format!(
+            "it sets the column of id {id}, but the columns of table {name} have the ids 0 to {}",
+            columns - 1
+        )),
+        None => Ok(()),
+    }
+}
+
+fn check_row(record: &DecodedRecord, table: &TableSchema, bucket: u32) -> Result<(), String> {
     let key: Vec<_> = table
         .key
         .iter()
