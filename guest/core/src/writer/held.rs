@@ -12,7 +12,7 @@ use crate::writer::Writer;
 use crate::writer::rows::{Place, Scratch};
 
 /// A before-image that is not buffered yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct HeldBefore {
     place: Place,
     /// Its record, a delete, and the record's checksum.
