@@ -4,11 +4,10 @@
 
 use std::cell::RefCell;
 
-use upsert_sink_core::bucket::Router;
-use upsert_sink_core::committer::Committer;
 use upsert_sink_core::coordinator::Coordinator;
 use upsert_sink_core::error::Error;
 use upsert_sink_core::writer::Writer;
+use upsert_sink_core::{bucket::Router, committer::Committer};
 
 pub(crate) enum Role {
     Committer(Box<Committer>),

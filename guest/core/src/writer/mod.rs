@@ -3,7 +3,8 @@
 //! A row's way inside the core begins in `rows` (batch → partition → hash → bucket → record →
 //! buffer) and goes on in `packs` (flush → submit → acknowledgement); `asking` keeps the
 //! coordinator told. Invariant: a row that was taken is buffered, in a pack that is not
-//! acknowledged, or in a committable, but for a before-image that may be absorbed (`held`); a snapshot holds every committable whose commit is not known.
+//! acknowledged, or in a committable, but for a before-image that may be absorbed (`held`); a
+//! snapshot holds every committable whose commit is not known.
 //!
 //! Order of calls: one `handle_input`, then `poll_output` until it is empty, then `deadline`.
 

@@ -72,7 +72,8 @@ Job file (TOML):
     delimiter    one ASCII character (default \",\")
     quote        around text with delimiters or line ends, doubled within (default '\"'); \"\": none
     null-text    an unquoted field that is this text is null (default \"\"); a quoted one never is
-  [table]        name, columns, primary-key, partitioned-by, buckets: created if it is not there
+  [table]        name, columns, primary-key, partitioned-by, buckets: created if it is not there,
+                 for partial rows if \"upsert.partial-column.enable\" = true
   [sink]         options of the sink by their names; `upsert-sink options` lists them";
 /// With a rate, so many batches a second at least.
 const BATCHES_PER_SECOND: u64 = 100;

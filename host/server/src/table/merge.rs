@@ -2,9 +2,9 @@
 //!
 //! Between the delta files and `table/provider.rs`. Works bucket by bucket, in two passes: the
 //! first reads keys only and finds the winning rows, the second reads the wanted columns of those.
-//! A table whose rows may set some columns only goes through `overlay`. Invariant: memory is bounded
-//! by one bucket's keys, and those by [`KEY_BYTES_MAX`]: a bucket with more is merged in several
-//! passes over its keys.
+//! A table whose rows may set some columns only goes through `overlay`. Invariant: memory is
+//! bounded by one bucket's keys, and those by [`KEY_BYTES_MAX`]: a bucket with more is merged in
+//! several passes over its keys.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;

@@ -3,9 +3,9 @@
 //!
 //! Beside `merge.rs`, for tables with that property. Two passes: the first reads keys and finds the
 //! row of each cell, the second gathers the wanted columns, some keys at a time. Invariant: memory
-//! is bounded by [`KEY_BYTES_MAX`](super::merge::KEY_BYTES_MAX) for keys and [`GROUP_BYTES_MAX`] for
-//! values; keys that do not fit are split into classes, groups that do not fit are halved. Rows
-//! come in the same order whenever they are read.
+//! is bounded, for keys as in `merge.rs` and for values by [`GROUP_BYTES_MAX`]: keys that do not
+//! fit are split into classes, groups that do not fit are halved. Rows come in the same order
+//! whenever they are read.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
