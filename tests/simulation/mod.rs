@@ -31,7 +31,7 @@ pub use components::SyncSite;
 pub use engine::Outcome;
 pub use faults::{Fault, Faults};
 pub use shrink::shrink;
-pub use subject::{Subject, Subjects};
+pub use subject::{Subject, Subjects, native};
 pub use tally::{Sometimes, Tally};
 pub use world::{Death, Plan, Promise, Trace};
 

@@ -38,7 +38,7 @@ impl Subjects {
     /// The component is compiled when it is first needed, once for all worlds.
     #[allow(clippy::new_without_default, reason = "there is nothing usual about them")]
     pub fn new() -> Self {
-        let native = Plugin::twin(Arc::new(|| Box::new(Native::default())));
+        let native = Plugin::twin(Arc::new(native));
         Self { component: OnceLock::new(), native }
     }
 
@@ -49,6 +49,11 @@ impl Subjects {
             Subject::Native => self.native.clone(),
         }
     }
+}
+
+/// The native core of one instance.
+pub fn native() -> Box<dyn Twin> {
+    Box::new(Native::default())
 }
 
 /// The one machine of an instance.

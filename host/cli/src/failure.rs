@@ -21,7 +21,7 @@ impl fmt::Display for BadInput {
 
 impl std::error::Error for BadInput {}
 
-/// The table is not what the feed says.
+/// The table is not what the feed says, or a replay not what was recorded.
 #[derive(Debug)]
 pub(crate) struct Differs(pub(crate) String);
 
@@ -83,8 +83,8 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 pub(crate) const EXIT_CODES: &str = "Exit codes:
   0  done
   1  failed while running: a directory, an address, the service (run again to continue)
-  2  wrong arguments, job file, option or input row
-  3  the table differs from the independent fold of the feed
+  2  wrong arguments, job file, option, input row or recording
+  3  the table differs from the independent fold of the feed; replay: a call from the recorded one
   4  doctor: the service does not keep what the sink relies on";
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ enum Command {
     Options(command::options::Arguments),
     /// Tells what the plugin is: its hash, size, imports and exports
     Inspect(command::inspect::Arguments),
+    /// Runs a recorded sink again, offline, and compares what every call comes to
+    Replay(command::replay::Arguments),
     /// Looks whether a service is what the sink takes it for, on a table of its own
     Doctor(command::doctor::Arguments),
 }
@@ -84,6 +86,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Sessions(arguments) => command::sessions::run(arguments).await,
         Command::Options(arguments) => command::options::run(&arguments),
         Command::Inspect(arguments) => command::inspect::run(&arguments),
+        Command::Replay(arguments) => command::replay::run(&arguments),
         Command::Doctor(arguments) => command::doctor::run(arguments).await,
     }
 }

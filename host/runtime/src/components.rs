@@ -78,12 +78,30 @@ pub trait Disk: Send + Sync {
     /// Locks the file, creating it and its directory, until what is returned is dropped. None:
     /// another process, or another sink of this one, holds the lock.
     fn lock(&self, path: &Path) -> BoxFuture<'_, io::Result<Option<Box<dyn Send + Sync>>>>;
+
+    /// The names and sizes of the files in a directory; none if there is no such directory. Only
+    /// recordings need it: a disk without it keeps none.
+    fn list(&self, directory: &Path) -> BoxFuture<'_, io::Result<Vec<(String, u64)>>> {
+        let _ = directory;
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
+    /// Removes the file. As of [`Disk::list`].
+    fn remove(&self, path: &Path) -> BoxFuture<'_, io::Result<()>> {
+        let _ = path;
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
 }
 
 /// A file that only grows.
 pub trait AppendFile: Send {
     /// Appends; durable when it returns.
     fn append(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>>;
+
+    /// Appends what need not survive a loss of power, only the end of the process.
+    fn append_unsynced(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
+        self.append(bytes)
+    }
 }
 
 /// Draws random numbers: identities and the nonces of starts.
@@ -221,6 +239,16 @@ impl Disk for SystemDisk {
             }
         })
     }
+
+    fn list(&self, directory: &Path) -> BoxFuture<'_, io::Result<Vec<(String, u64)>>> {
+        let directory = directory.to_path_buf();
+        blocking(move || list(&directory))
+    }
+
+    fn remove(&self, path: &Path) -> BoxFuture<'_, io::Result<()>> {
+        let path = path.to_path_buf();
+        blocking(move || std::fs::remove_file(path))
+    }
 }
 
 struct SystemFile {
@@ -234,6 +262,11 @@ impl AppendFile for SystemFile {
             (&*file).write_all(&bytes)?;
             file.sync_data()
         })
+    }
+
+    fn append_unsynced(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
+        let file = Arc::clone(&self.file);
+        blocking(move || (&*file).write_all(&bytes))
     }
 }
 
@@ -258,6 +291,22 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&new, path)?;
     sync_directory_of(path)
+}
+
+fn list(directory: &Path) -> io::Result<Vec<(String, u64)>> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
+            files.push((name, metadata.len()));
+        }
+    }
+    Ok(files)
 }
 
 fn create_directory_of(path: &Path) -> io::Result<()> {

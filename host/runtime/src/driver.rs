@@ -25,6 +25,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::metrics::Meter;
+use crate::recording::Recorder;
 use crate::tunnel::Operation;
 use crate::tunnel::upsert::Tunnel;
 
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) tunnel: Tunnel,
     pub(crate) meter: Arc<Meter>,
     pub(crate) ending: Ending,
+    pub(crate) recorder: Recorder,
 }
 
 /// What can happen to an instance.
@@ -93,6 +95,8 @@ impl<R: Role> Driver<R> {
     /// Drives until the sink ends. An error ends all of it.
     pub(crate) async fn run(mut self) {
         if let Err(error) = self.drive().await {
+            // Who learns of it may end the process: what led to it is written before.
+            self.shared.recorder.flush().await;
             self.shared.ending.fail(error);
         }
         // Attempts hold the journal: when this returns, none is left.
@@ -103,6 +107,7 @@ impl<R: Role> Driver<R> {
         loop {
             self.carry_out();
             let Some(event) = self.next().await? else { return Ok(()) };
+            self.shared.recorder.room().await;
             let now_ms = self.shared.clock.now_ms();
             self.role.handle(&mut self.instance, now_ms, event).await?;
         }

@@ -1,7 +1,7 @@
 //! One instance of the plugin in its own sandbox, with the calls that each role has.
 //!
-//! Between `driver.rs` and the guest. Invariant: after a trap or an error the instance is not
-//! called again.
+//! Between `driver.rs` and the guest, noted by `recording/` if the sink is recorded. Invariant:
+//! after a trap or an error the instance is not called again.
 
 use upsert_sink_core::id::CheckpointId;
 use upsert_sink_core::id::Millis;
@@ -27,6 +27,9 @@ use crate::error::Result;
 use crate::error::trapped;
 use crate::plugin::Code;
 use crate::plugin::Plugin;
+use crate::recording::Input;
+use crate::recording::InstanceRecorder;
+use crate::recording::Outputs;
 use crate::sandbox;
 use crate::sandbox::Limits;
 use crate::twin;
@@ -39,6 +42,7 @@ pub(crate) struct Instance {
     name: String,
     guest: Guest,
     watch: Watch,
+    recorder: Option<InstanceRecorder>,
     /// What its last call left it in, for whoever watches.
     state: &'static str,
     ended: bool,
@@ -65,7 +69,25 @@ impl Instance {
             }
             Code::Twin(make) => Guest::Twin(Box::new(capabilities), make()),
         };
-        Ok(Self { name, guest, watch, state: "new", ended: false })
+        Ok(Self { name, guest, watch, recorder: None, state: "new", ended: false })
+    }
+
+    /// The same, with its calls recorded if there is a recorder.
+    pub(crate) fn recorded(mut self, recorder: Option<InstanceRecorder>) -> Self {
+        if recorder.is_some() {
+            self.keep_outputs();
+        }
+        Self { recorder, ..self }
+    }
+
+    /// From now on what a call comes to is kept until it is taken.
+    pub(crate) fn keep_outputs(&mut self) {
+        self.capabilities().outputs = Some(Outputs::default());
+    }
+
+    /// What the last call came to.
+    pub(crate) fn take_outputs(&mut self) -> Outputs {
+        self.capabilities().outputs.replace(Outputs::default()).unwrap_or_default()
     }
 
     /// What the host keeps for it.
@@ -103,6 +125,35 @@ impl Instance {
     }
 }
 
+/// What is noted of its calls.
+impl Instance {
+    /// It is about to be called. Nothing is made of the input if nobody records it.
+    fn begin<'a>(&mut self, now_ms: u64, input: impl FnOnce() -> Input<'a>) {
+        let Some(recorder) = &mut self.recorder else { return };
+        if recorder.is_on() && !self.ended {
+            recorder.begin(now_ms, &input());
+        } else {
+            self.recorder = None;
+            self.capabilities().outputs = None;
+        }
+    }
+
+    /// A call is over.
+    fn end<T>(&mut self, progress: &Result<T>, returned: impl FnOnce(&mut Outputs, &T)) {
+        self.capabilities().note(|outputs| match progress {
+            Ok(progress) => returned(outputs, progress),
+            Err(error) => outputs.failed(error),
+        });
+        if self.recorder.is_none() {
+            return;
+        }
+        let outputs = self.take_outputs();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end(outputs);
+        }
+    }
+}
+
 /// The calls of a writer.
 impl Instance {
     pub(crate) fn writer_open(
@@ -111,6 +162,7 @@ impl Instance {
         task: &io::Task,
         state: &[Vec<u8>],
     ) -> Result<writer::Progress> {
+        self.begin(now_ms, || Input::WriterOpened(task.clone(), state.to_vec()));
         let component = |sink: &Sink, store: &mut Store<Capabilities>| {
             let task = types::Task::from(task);
             sink.upsert_sink_plugin_writer().call_open(store, now_ms, &task, state)
@@ -126,6 +178,7 @@ impl Instance {
         now_ms: u64,
         input: WriterInput<'_>,
     ) -> Result<writer::Progress> {
+        self.begin(now_ms, || Input::Writer(input.clone()));
         let event = match &input {
             WriterInput::BarrierArrived(_, io::BarrierKind::Checkpoint) => ("barrier", ""),
             WriterInput::BarrierArrived(_, io::BarrierKind::Savepoint) => ("savepoint", ""),
@@ -162,6 +215,7 @@ impl Instance {
     }
 
     fn left_writer(&mut self, progress: Result<writer::Progress>) -> Result<writer::Progress> {
+        self.end(&progress, Outputs::writer);
         let progress = progress?;
         self.state = if progress.accepting { "accepting" } else { "full" };
         Ok(progress)
@@ -176,6 +230,7 @@ impl Instance {
         task: &io::Task,
         journal: &[io::JournalSession],
     ) -> Result<coordinator::Progress> {
+        self.begin(now_ms, || Input::CoordinatorOpened(task.clone(), journal.to_vec()));
         let component = |sink: &Sink, store: &mut Store<Capabilities>| {
             let (task, journal) = (types::Task::from(task), sessions(journal));
             sink.upsert_sink_plugin_coordinator().call_open(store, now_ms, &task, &journal)
@@ -191,6 +246,7 @@ impl Instance {
         now_ms: u64,
         input: CoordinatorInput<'_>,
     ) -> Result<coordinator::Progress> {
+        self.begin(now_ms, || Input::Coordinator(input.clone()));
         let event = match &input {
             CoordinatorInput::Completed(completion) => self.completed(completion),
             CoordinatorInput::KnownCommits(_) => ("known", ""),
@@ -223,6 +279,7 @@ impl Instance {
         &mut self,
         progress: Result<coordinator::Progress>,
     ) -> Result<coordinator::Progress> {
+        self.end(&progress, Outputs::coordinator);
         let progress = progress?;
         self.state = if progress.serving { "serving" } else { "waiting" };
         Ok(progress)
@@ -237,6 +294,7 @@ impl Instance {
         task: &io::Task,
         journal: &[io::JournalSession],
     ) -> Result<committer::Progress> {
+        self.begin(now_ms, || Input::CommitterOpened(task.clone(), journal.to_vec()));
         let component = |sink: &Sink, store: &mut Store<Capabilities>| {
             let (task, journal) = (types::Task::from(task), sessions(journal));
             sink.upsert_sink_plugin_committer().call_open(store, now_ms, &task, &journal)
@@ -252,6 +310,7 @@ impl Instance {
         now_ms: u64,
         input: CommitterInput,
     ) -> Result<committer::Progress> {
+        self.begin(now_ms, || Input::Committer(input.clone()));
         let event = match &input {
             CommitterInput::CheckpointEnded(_, outcome) => (ended(*outcome), ""),
             CommitterInput::Completed(completion) => self.completed(completion),
@@ -286,6 +345,7 @@ impl Instance {
         &mut self,
         progress: Result<committer::Progress>,
     ) -> Result<committer::Progress> {
+        self.end(&progress, Outputs::committer);
         let progress = progress?;
         self.state = if progress.pending > 0 { "committing" } else { "idle" };
         Ok(progress)

@@ -15,7 +15,8 @@
 //!
 //! There is one way back: the outcome of an attempt, through `driver.rs`, as a call of the guest. A
 //! checkpoint goes the same way as rows, behind them, and comes back as snapshots; `committer.rs`
-//! then commits what it holds, `coordinator.rs` hands out sessions.
+//! then commits what it holds, `coordinator.rs` hands out sessions. If it is asked to, `recording/`
+//! writes down every call of an instance, from which it can be replayed.
 //!
 //! ```
 //! use upsert_sink::{Catalog, Components, Plugin, Settings, Sink};
@@ -69,6 +70,7 @@ mod open;
 mod plugin;
 #[doc(hidden)]
 pub mod readers;
+pub mod recording;
 mod sandbox;
 mod settings;
 mod shuffle;

@@ -38,6 +38,9 @@ use crate::instance::Instance;
 use crate::journal::Journal;
 use crate::metrics::Meter;
 use crate::plugin::Plugin;
+use crate::recording::Head;
+use crate::recording::Recorder;
+use crate::recording::Role;
 use crate::settings::Settings;
 use crate::sink::Sink;
 use crate::sink::WriterQueues;
@@ -132,14 +135,21 @@ impl SinkBuilder {
                 ),
                 before_images,
             };
+            let head = Head::of(&plugin, &settings, &task, components.clock.now_ms());
             let shared = Arc::new(Shared {
                 clock: Arc::clone(&components.clock),
                 tunnel: Tunnel::new(endpoint, Arc::clone(&journal)),
                 meter,
                 ending: Ending::new(),
+                recorder: Recorder::start(&settings, &components, head).await,
             });
+            let recorded = Arc::clone(&shared);
             let opening = Opening { plugin, settings, components, journal, task, shared };
-            opening.finish(schema, restore).await
+            let opened = opening.finish(schema, restore).await;
+            if opened.is_err() {
+                recorded.recorder.flush().await;
+            }
+            opened
         })
     }
 }
@@ -172,7 +182,7 @@ impl Opening {
             let states =
                 restore.as_ref().map(|checkpoint| checkpoint.states_for(index, parallelism));
             let task = Task { index: WriterIndex(index), ..self.task.clone() };
-            let mut instance = self.instance(format!("writer {index}"), Grant::WRITER)?;
+            let mut instance = self.instance(Role::Writer(index))?;
             let parts =
                 (coordinator.clone(), Arc::clone(&dead_letters), Arc::clone(&self.shared.meter));
             let states = states.unwrap_or_default();
@@ -211,7 +221,7 @@ impl Opening {
         coordinator: mpsc::Sender<ToCoordinator>,
         committed: watch::Sender<u64>,
     ) -> Result<mpsc::Sender<ToCommitter>> {
-        let mut instance = self.instance(String::from("committer"), Grant::COMMITTER)?;
+        let mut instance = self.instance(Role::Committer)?;
         let (now_ms, journal) = (self.now_ms(), self.journal.for_committer());
         let task = &self.task;
         let role =
@@ -230,7 +240,7 @@ impl Opening {
         inbox: mpsc::Receiver<ToCoordinator>,
         writers: Vec<mpsc::Sender<crate::writer::ToWriter>>,
     ) -> Result<()> {
-        let mut instance = self.instance(String::from("coordinator"), Grant::COORDINATOR)?;
+        let mut instance = self.instance(Role::Coordinator)?;
         let (now_ms, journal) = (self.now_ms(), self.journal.for_coordinator());
         let role = Coordinator::open(&mut instance, now_ms, &self.task, &journal, writers)?;
         let (_, no_data) = mpsc::channel(1);
@@ -244,13 +254,16 @@ impl Opening {
         if self.task.parallelism == 1 {
             return Ok(None);
         }
-        let mut instance = self.instance(String::from("router"), Grant::NONE)?;
+        let (name, limits) = (String::from("router"), self.settings.limits.clone());
+        let mut instance = Instance::new(&self.plugin, name, limits, Grant::NONE)?;
         instance.route_open(&self.task)?;
         Ok(Some(Mutex::new(instance)))
     }
 
-    fn instance(&self, name: String, grant: Grant) -> Result<Instance> {
-        Instance::new(&self.plugin, name, self.settings.limits.clone(), grant)
+    fn instance(&self, role: Role) -> Result<Instance> {
+        let limits = self.settings.limits.clone();
+        let instance = Instance::new(&self.plugin, role.to_string(), limits, role.grant())?;
+        Ok(instance.recorded(self.shared.recorder.of(role)))
     }
 
     fn dead_letters(&self) -> DeadLetters {

@@ -83,6 +83,11 @@ impl Plugin {
         Self::load(EMBEDDED)
     }
 
+    /// The bytes of that plugin: to keep with recordings, or to load elsewhere.
+    pub fn embedded_bytes() -> &'static [u8] {
+        EMBEDDED
+    }
+
     /// Loads a component.
     ///
     /// # Errors

@@ -199,6 +199,7 @@ impl Sink {
             let failed = self.shared.ending.check();
             self.shared.ending.close();
             while self.tasks.join_next().await.is_some() {}
+            self.shared.recorder.finish().await;
             failed
         })
     }

@@ -3,8 +3,10 @@
 //! Invariant: what is told is read from the component itself; a component that imports more than it
 //! may is refused.
 
+use std::path::Path;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use serde_json::json;
 use upsert_sink::Plugin;
 
@@ -17,6 +19,9 @@ use crate::report::ReportForm;
 pub(crate) struct Arguments {
     /// A component; without it, the one inside this program
     component: Option<PathBuf>,
+    /// Write the one inside this program to a file, to keep it beside recordings
+    #[arg(long, value_name = "FILE", conflicts_with = "component")]
+    write: Option<PathBuf>,
     /// How to print what it is
     #[arg(long, value_enum, default_value_t)]
     report: ReportForm,
@@ -24,15 +29,11 @@ pub(crate) struct Arguments {
 
 /// Loads the component and tells about it.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let plugin = match &arguments.component {
-        None => Plugin::embedded()?,
-        Some(path) => {
-            let bytes = std::fs::read(path).map_err(|error| {
-                bad_input(format!("component {}: {error}; name a component", path.display()))
-            })?;
-            Plugin::load(&bytes)?
-        }
-    };
+    let plugin = load(arguments.component.as_deref())?;
+    if let Some(path) = &arguments.write {
+        std::fs::write(path, Plugin::embedded_bytes())
+            .with_context(|| format!("component {}", path.display()))?;
+    }
     let inspection = plugin.inspect();
     match arguments.report {
         ReportForm::Json => report::print_json(&json!({
@@ -49,4 +50,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// The component of a file, or the one inside this program.
+pub(crate) fn load(component: Option<&Path>) -> anyhow::Result<Plugin> {
+    let Some(path) = component else { return Ok(Plugin::embedded()?) };
+    let bytes = std::fs::read(path).map_err(|error| {
+        bad_input(format!("component {}: {error}; name a component", path.display()))
+    })?;
+    Ok(Plugin::load(&bytes)?)
 }

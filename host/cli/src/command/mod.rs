@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod inspect;
 pub(crate) mod options;
 pub(crate) mod query;
+pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod sessions;

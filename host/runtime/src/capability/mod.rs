@@ -16,6 +16,7 @@ use crate::capability::grant::Grant;
 use crate::capability::telemetry::Telemetry;
 use crate::capability::timers::Timer;
 use crate::capability::tunnel::Tickets;
+use crate::recording::Outputs;
 use crate::sandbox;
 use crate::sandbox::Limited;
 use crate::sandbox::Limits;
@@ -30,6 +31,8 @@ pub(crate) struct Capabilities {
     pub(crate) tickets: Tickets,
     pub(crate) timer: Timer,
     pub(crate) telemetry: Telemetry,
+    /// What the call under way has come to, if somebody records or replays it.
+    pub(crate) outputs: Option<Outputs>,
 }
 
 impl Capabilities {
@@ -43,12 +46,20 @@ impl Capabilities {
             telemetry: Telemetry::new(name, &limits),
             limits,
             watch,
+            outputs: None,
         }
     }
 
     /// The guest calls an import. A simulation may break it.
     pub(crate) fn imported(&self, import: &'static str) -> wasmtime::Result<()> {
         self.watch.imported(&self.name, import)
+    }
+
+    /// Notes what the guest does, if somebody records or replays it.
+    pub(crate) fn note(&mut self, what: impl FnOnce(&mut Outputs)) {
+        if let Some(outputs) = &mut self.outputs {
+            what(outputs);
+        }
     }
 
     /// Brings the time of the call that follows.

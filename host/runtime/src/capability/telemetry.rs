@@ -78,6 +78,7 @@ impl Telemetry {
 impl telemetry::Host for Capabilities {
     fn log(&mut self, level: telemetry::Level, message: String) -> wasmtime::Result<()> {
         self.imported("log")?;
+        self.note(|outputs| outputs.logged(level, &message));
         let Some(line) = self.telemetry.admit(&message) else { return Ok(()) };
         let guest = self.telemetry.name.as_str();
         match level {
@@ -91,6 +92,7 @@ impl telemetry::Host for Capabilities {
 
     fn count(&mut self, name: String, value: u64) -> wasmtime::Result<()> {
         self.imported("count")?;
+        self.note(|outputs| outputs.counted(&name, value));
         self.telemetry.count(&name, value);
         Ok(())
     }

@@ -27,6 +27,7 @@ impl Timer {
 impl timers::Host for Capabilities {
     fn set(&mut self, deadline: Option<u64>) -> wasmtime::Result<()> {
         self.imported("set")?;
+        self.note(|outputs| outputs.timer_set(deadline));
         self.timer.deadline_ms = deadline;
         Ok(())
     }

@@ -166,16 +166,20 @@ impl bindings::tunnel::Host for Capabilities {
         operation: bindings::tunnel::Operation,
     ) -> wasmtime::Result<()> {
         self.imported("submit")?;
-        self.tickets.submit(ticket, operation.into()).map_err(wasmtime::Error::msg)
+        let operation = Operation::from(operation);
+        self.note(|outputs| outputs.submitted(ticket, &operation));
+        self.tickets.submit(ticket, operation).map_err(wasmtime::Error::msg)
     }
 
     fn repeat(&mut self, ticket: u64) -> wasmtime::Result<()> {
         self.imported("repeat")?;
+        self.note(|outputs| outputs.repeated(ticket));
         self.tickets.repeat(ticket).map_err(wasmtime::Error::msg)
     }
 
     fn release(&mut self, ticket: u64) -> wasmtime::Result<()> {
         self.imported("release")?;
+        self.note(|outputs| outputs.released(ticket));
         self.tickets.release(ticket);
         Ok(())
     }

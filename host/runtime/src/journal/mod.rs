@@ -5,7 +5,7 @@
 //! known. Invariant: what `record` has returned from survives a crash; a torn tail is cut off, any
 //! other damage is an error and never repaired silently.
 
-mod frame;
+pub(crate) mod frame;
 mod record;
 #[cfg(test)]
 mod tests;

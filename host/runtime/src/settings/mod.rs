@@ -58,6 +58,10 @@ pub struct Settings {
     pub journal_dir: PathBuf,
     /// Where refused rows go, as lines of JSON, if `sink.invalid-row = dead-letter`.
     pub dead_letter_file: Option<PathBuf>,
+    /// Where every call of the sink's instances is recorded; nothing is recorded without it.
+    pub record_dir: Option<PathBuf>,
+    /// What all recordings of that directory may take.
+    pub record_bytes_max: u64,
     /// The engine's checkpoint interval, as far as it is known; zero if it is not. Told by the
     /// engine, not by an option.
     pub checkpoint_interval: Duration,
@@ -103,6 +107,8 @@ impl Settings {
             parallelism: options.parallelism()?,
             journal_dir: options.path("sink.journal-dir")?,
             dead_letter_file: options.optional("sink.dead-letter-file").map(PathBuf::from),
+            record_dir: options.optional("record.dir").map(PathBuf::from),
+            record_bytes_max: options.bytes("record.bytes-max", 1 << 20, 1 << 40)? as u64,
             checkpoint_interval: Duration::ZERO,
             connect_timeout: options.duration("connect.timeout")?,
             request_timeout: options.duration("request.timeout")?,
@@ -295,6 +301,7 @@ mod tests {
         assert!(error(&[("tableName", "t; drop")]).contains("tableName"));
         assert!(error(&[("sink.parallelism", "5000")]).contains("sink.parallelism = 5000"));
         assert!(error(&[("sandbox.memory-limit", "1kb")]).contains("sandbox.memory-limit"));
+        assert!(error(&[("record.bytes-max", "1kb")]).contains("1 mb to 1024 gb"));
     }
 
     #[test]

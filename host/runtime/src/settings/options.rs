@@ -184,6 +184,24 @@ pub(crate) const OPTIONS: &[HostOption] = &[
         "Where refused rows go, as lines of JSON, if `sink.invalid-row` is `dead-letter`."
     ),
     option!(
+        "record.dir",
+        "text" = "",
+        "a directory",
+        "Records every call of the sink's guest there, one file for each start, to be replayed by \
+         `upsert-sink replay FILE`. It holds the rows, and no secret: keep it as you keep the \
+         table. One directory for each sink. If it cannot be written, the log says so and the \
+         sink goes on without. Default: nothing is recorded, which costs nothing."
+    ),
+    option!(
+        "record.bytes-max",
+        "bytes" = "1 gb",
+        "1 mb to 1024 gb",
+        "What the files in `record.dir` may take together: the oldest is dropped first. One start \
+         of the sink is one file and can be replayed from its beginning only, so a start that \
+         needs more is recorded up to there; then coordinator and committer go on alone, in a \
+         sixteenth of it that is kept for them."
+    ),
+    option!(
         "sink.session.keep-alive",
         "duration" = "30 s",
         "1 s to 1 h",

@@ -52,6 +52,11 @@ impl PackBody {
         self.plain_bytes
     }
 
+    /// The bytes as the guest handed them over, shared; none once they are compressed.
+    pub(crate) fn plain_form(&self) -> Option<Bytes> {
+        self.plain().clone()
+    }
+
     /// The form that every attempt sends. The first one waits until a processor has made it.
     ///
     /// # Errors

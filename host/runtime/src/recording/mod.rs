@@ -1,0 +1,54 @@
+//! Recordings: every call of every instance of a sink, in files from which it can be replayed.
+//!
+//! Beside the way of a row: `instance.rs` notes what a call was given (`input.rs`) and what it came
+//! to (`output.rs`), a queue takes it off the guest's thread (`queue.rs`), `recorder.rs` writes it
+//! in blocks (`block.rs`) to the files of a directory (`ring.rs`). `replay.rs` reads them again.
+//!
+//! What a guest does follows from what it is called with and nothing else: it has no clock, no
+//! randomness, no files. So a recording is complete, and what was recorded in production can be run
+//! again anywhere, offline, and must come to the same. It holds the rows, and no secret: the guest
+//! has none.
+//!
+//! **The file**: eight bytes that name it and its version, the head as one frame of JSON, then
+//! blocks until the end. Frames are those of the journal: length, checksum of the length, checksum
+//! of the content. A block is its length and its entries, compressed by zstd if that makes it
+//! smaller. One file holds one start of a sink, from its opening on, all instances in the order in
+//! which their calls ended.
+//!
+//! **The ring** drops whole starts. Within one start nothing can be dropped, since an instance can
+//! be replayed from its opening only: its state at a barrier is not all that it is in. A start that
+//! outgrows `record.bytes-max` alone is recorded up to there, the coordinator and the committer,
+//! whose calls are small, longer than the writers; log and file say so. A call that takes too long
+//! is interrupted by the clock, which a replay does not do.
+//!
+//! Invariant: a recording never stops the sink that it is of, and what it holds replays from its
+//! first call to its last whole block, however it ended.
+
+mod block;
+mod codec;
+mod entry;
+mod input;
+mod output;
+mod queue;
+mod read;
+mod recorder;
+mod replay;
+mod ring;
+#[cfg(test)]
+mod tests;
+
+pub use crate::recording::entry::Head;
+pub use crate::recording::read::Recording;
+pub use crate::recording::replay::Difference;
+pub use crate::recording::replay::Ended;
+pub use crate::recording::replay::Replayed;
+pub use crate::recording::replay::Telemetry;
+
+pub(crate) use crate::recording::entry::Role;
+pub(crate) use crate::recording::input::Input;
+pub(crate) use crate::recording::output::Outputs;
+pub(crate) use crate::recording::recorder::InstanceRecorder;
+pub(crate) use crate::recording::recorder::Recorder;
+
+/// The format and its version.
+const MAGIC: &[u8; 8] = b"USRECD01";
