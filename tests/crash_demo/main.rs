@@ -4,15 +4,13 @@
 //! Proves exactly-once end to end: process, state files, journal, sessions, server. Invariant: a
 //! kill that replayed nothing proves nothing, so it does not count and is repeated.
 
-mod progress;
-
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use progress::{Phase, Progress};
 use serde_json::{Value, json};
 use upsert_sink_tests::binary::{self, Running};
 use upsert_sink_tests::feed::{self, Feed};
+use upsert_sink_tests::progress::{Phase, Watch};
 
 /// The phases to be killed in, and after how many completed checkpoints of that attempt at least.
 const KILLS: [(u32, Phase); 3] = [(1, Phase::Writing), (2, Phase::Barrier), (3, Phase::Committing)];
@@ -24,13 +22,6 @@ const SECONDS_OF_FEED: u64 = 30;
 struct Job {
     arguments: Vec<String>,
     data: String,
-}
-
-struct Killed {
-    phase: Phase,
-    checkpoints: u32,
-    /// The furthest event that the job had told of.
-    reached: u64,
 }
 
 impl Job {
@@ -52,13 +43,15 @@ impl Job {
         Self { arguments, data }
     }
 
-    /// Starts the job again; answers it with the event that it goes on after.
-    fn restart(&self) -> Result<(Running, u64)> {
+    /// Starts the job; answers it with what it has told, up to where it goes on.
+    fn start(&self) -> Result<(Running, Watch)> {
         let mut running = Running::start(&self.arguments)?;
+        let mut watch = Watch::default();
         let mut told = Vec::new();
         while let Some(line) = running.line()? {
-            if let Some(Progress::Restored(at)) = Progress::parse(&line) {
-                return Ok((running, at));
+            watch.note(&line);
+            if watch.began.is_some() {
+                return Ok((running, watch));
             }
             told.push(line);
         }
@@ -66,36 +59,27 @@ impl Job {
     }
 
     /// Lets it run until so many checkpoints are complete and the phase has begun, then kills it.
-    fn kill_in(mut running: Running, checkpoints: u32, phase: Phase) -> Result<Killed> {
-        let mut completed = 0;
-        let mut current = Phase::Writing;
-        let (mut durable, mut reached) = (0, 0);
+    fn kill_in(
+        mut running: Running,
+        mut watch: Watch,
+        checkpoints: u32,
+        phase: Phase,
+    ) -> Result<Watch> {
         while let Some(line) = running.line()? {
-            let Some(progress) = Progress::parse(&line) else { continue };
-            reached = reached.max(progress.position());
-            completed += u32::from(matches!(progress, Progress::Completed(_)));
-            current = Phase::begun_by(progress).unwrap_or(current);
-            if let Progress::Completed(at) = progress {
-                durable = at;
-            }
             // Rows beyond the last durable checkpoint must have been handed over, to be replayed.
-            if completed >= checkpoints && current == phase && reached > durable {
-                return Self::kill(running, completed, current, reached);
+            if watch.note(&line)
+                && watch.stored >= checkpoints
+                && watch.phase() == phase
+                && watch.has_rows_to_replay()
+            {
+                // What it still had told when the signal reached it decides the phase.
+                for line in running.kill()? {
+                    watch.note(&line);
+                }
+                return Ok(watch);
             }
         }
         bail!("the job ended before {checkpoints} checkpoints were complete and {phase:?} began")
-    }
-
-    /// What it still had told when the signal reached it decides the phase.
-    fn kill(running: Running, completed: u32, phase: Phase, reached: u64) -> Result<Killed> {
-        let mut killed = Killed { phase, checkpoints: completed, reached };
-        for line in running.kill()? {
-            let Some(progress) = Progress::parse(&line) else { continue };
-            killed.reached = killed.reached.max(progress.position());
-            killed.checkpoints += u32::from(matches!(progress, Progress::Completed(_)));
-            killed.phase = Phase::begun_by(progress).unwrap_or(killed.phase);
-        }
-        Ok(killed)
     }
 
     fn query(&self, sql: &str) -> Result<Value> {
@@ -111,21 +95,21 @@ impl Job {
 
 /// Kills it once in this phase such that rows are replayed; answers the next attempt, already
 /// running.
-fn kill_once(job: &Job, mut running: Running, kill: (u32, Phase)) -> Result<Running> {
+fn kill_once(job: &Job, attempt: (Running, Watch), kill: (u32, Phase)) -> Result<(Running, Watch)> {
+    let (mut running, mut watch) = attempt;
     for _ in 0..TRIES_MAX {
-        let killed = Job::kill_in(running, kill.0, kill.1)?;
-        let (next, began) = job.restart()?;
-        running = next;
-        let replayed = killed.reached.saturating_sub(began);
-        let counts = replayed > 0 && killed.phase == kill.1;
+        let killed = Job::kill_in(running, watch, kill.0, kill.1)?;
+        (running, watch) = job.start()?;
+        let replayed = killed.reached.saturating_sub(watch.began.unwrap_or_default());
+        let counts = replayed > 0 && killed.phase() == kill.1;
         println!(
             "kill -9 after {} completed checkpoints, phase {:?}: {replayed} rows replayed{}",
-            killed.checkpoints,
-            killed.phase,
+            killed.stored,
+            killed.phase(),
             if counts { "" } else { " (does not count, once more)" },
         );
         if counts {
-            return Ok(running);
+            return Ok((running, watch));
         }
     }
     bail!("no kill in phase {:?} replayed a row in {TRIES_MAX} attempts", kill.1)
@@ -147,11 +131,11 @@ fn crash_demo() -> Result<()> {
     println!("feed: {}, {} events", feed.name, feed.events);
     let directory = tempfile::tempdir()?;
     let job = Job::new(directory.path(), &feed);
-    let mut running = Running::start(&job.arguments)?;
+    let mut attempt = job.start()?;
     for kill in KILLS {
-        running = kill_once(&job, running, kill)?;
+        attempt = kill_once(&job, attempt, kill)?;
     }
-    running.finish()?.report()?;
+    attempt.0.finish()?.report()?;
     let sql = "SELECT count(*), sum(dep_delay), sum(air_time) FROM flights";
     let figures = numbers(&job.query(sql)?)?;
     println!("{sql}\n{figures:?}");

@@ -42,7 +42,8 @@ impl Finished {
     }
 }
 
-fn command<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
+/// It, ready to be started: its input is empty, its outputs are pipes.
+pub fn command<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
     let mut command = Command::new(path());
     command.env("FLIGHTS_FEED", Feed::chosen().path);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

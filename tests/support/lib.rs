@@ -1,4 +1,5 @@
-//! What the suites share: the binary, its reports, the feeds, fuzzing, the clock of the harness.
+//! What the suites share: the binary, its reports and progress, the feeds, fuzzing, the clock of
+//! the harness.
 //!
 //! Used by the suites beside it, shipped with nothing.
 //! Invariant: nothing here knows what the sink should do; expectations stand in the suites.
@@ -9,3 +10,4 @@ pub mod feed;
 pub mod fuzz;
 pub mod live;
 pub mod options;
+pub mod progress;
