@@ -14,7 +14,7 @@ use crate::http::Call;
 use crate::job::Attempt;
 use crate::proxy::{POINTS, Proxy};
 use crate::site::Site;
-use crate::tally::{Hit, Tally, seed, share};
+use crate::tally::{BORN_DEAD, Hit, Tally, seed, share};
 
 /// Changes of a series, and how many of them are handed over in a second.
 const EVENTS: u64 = 250_000;
@@ -86,10 +86,7 @@ fn moment_of(phase: Phase) -> Duration {
 
 fn finish(site: &Site, attempt: Attempt, tally: &mut Tally) -> Result<()> {
     attempt.finish()?;
-    let born_dead = site.check()?;
-    if born_dead > 0 {
-        tally.note(format!("{born_dead} empty sessions whose ids reached nobody"));
-    }
+    tally.count(BORN_DEAD, site.check()?);
     tally.end_series();
     Ok(())
 }
@@ -137,10 +134,7 @@ fn network_series(random: &mut fastrand::Rng, tally: &mut Tally, kills: u64) -> 
     finish(&site, attempt, tally)?;
     let traffic = proxy.traffic();
     ensure!(traffic.strange.is_empty(), "the proxy did not understand: {:?}", traffic.strange);
-    tally.note(format!(
-        "{} exchanges, of which went wrong: {:?}",
-        traffic.exchanges, traffic.faults
-    ));
+    tally.count_traffic(&traffic);
     server.kill()?;
     Ok(())
 }

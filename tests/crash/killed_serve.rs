@@ -14,7 +14,7 @@ use crate::job::Attempt;
 use crate::process::Process;
 use crate::proxy::{Gate, POINTS, Proxy};
 use crate::site::Site;
-use crate::tally::{Hit, Tally, seed, share};
+use crate::tally::{BORN_DEAD, Hit, Tally, seed, share};
 
 const EVENTS: u64 = 120_000;
 const RATE: u64 = 20_000;
@@ -64,14 +64,10 @@ fn series(random: &mut fastrand::Rng, tally: &mut Tally, kills: u64) -> Result<(
         tally.add(hit, proxy.traffic().rows_again - again);
     }
     attempt.finish()?;
-    let born_dead = site.check()?;
+    tally.count(BORN_DEAD, site.check()?);
     let traffic = proxy.traffic();
     ensure!(traffic.strange.is_empty(), "the proxy did not understand: {:?}", traffic.strange);
-    tally.note(format!(
-        "{} exchanges, of which went wrong: {:?}; {} packs sent again; {born_dead} empty sessions \
-         whose ids reached nobody",
-        traffic.exchanges, traffic.faults, traffic.packs_again
-    ));
+    tally.count_traffic(&traffic);
     tally.end_series();
     server.kill()?;
     Ok(())

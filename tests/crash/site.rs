@@ -104,7 +104,7 @@ impl Site {
     /// The table is the fold of the input, no session is open, and no file is left behind. Answers
     /// how many sessions were born dead: created by the server, their ids told to nobody, because
     /// one of the two was killed or the reply lost meanwhile. They hold nothing, and expire.
-    pub(crate) fn check(&self) -> Result<usize> {
+    pub(crate) fn check(&self) -> Result<u64> {
         let data = self.data.display().to_string();
         let query = ["query", input::SELECT, "--data", &data, "--report", "json"];
         self.input.check(&binary::run(&query)?.report()?["rows"])?;
@@ -123,7 +123,7 @@ impl Site {
         }
         let unfinished = input::unfinished(&self.data)?;
         ensure!(unfinished.is_empty(), "left behind by a kill: {unfinished:?}");
-        Ok(open.len())
+        Ok(open.len() as u64)
     }
 
     fn journaled(&self) -> Result<journal::Contents> {

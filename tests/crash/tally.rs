@@ -9,6 +9,8 @@ use std::fmt;
 use anyhow::{Context, Result};
 use upsert_sink_tests::progress::Phase;
 
+use crate::exchange::Traffic;
+
 /// What was going on when a process was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Hit {
@@ -21,6 +23,9 @@ pub(crate) enum Hit {
     /// `serve`, with a commit under way.
     ServeCommit,
 }
+
+/// Sessions that were created while one of the two was killed, or the reply lost.
+pub(crate) const BORN_DEAD: &str = "empty sessions whose ids reached nobody";
 
 /// Kills of each phase, at the least.
 pub(crate) const OF_EACH_PHASE: u64 = 5;
@@ -38,14 +43,14 @@ pub(crate) struct Tally {
     hits: Vec<Hit>,
     counts: BTreeMap<Hit, Count>,
     series: u32,
-    notes: Vec<String>,
+    events: BTreeMap<&'static str, u64>,
 }
 
 impl Tally {
     /// Nobody was killed yet; these are the phases to hit.
     pub(crate) fn new(name: &'static str, hits: &[Hit]) -> Self {
         let counts = hits.iter().map(|hit| (*hit, Count::default())).collect();
-        Self { name, hits: hits.to_vec(), counts, series: 0, notes: Vec::new() }
+        Self { name, hits: hits.to_vec(), counts, series: 0, events: BTreeMap::new() }
     }
 
     /// One more kill, after which so many rows came again.
@@ -65,9 +70,16 @@ impl Tally {
         self.series
     }
 
-    /// Something to tell beneath the table.
-    pub(crate) fn note(&mut self, text: String) {
-        self.notes.push(text);
+    /// What else happened, so many times.
+    pub(crate) fn count(&mut self, event: &'static str, times: u64) {
+        *self.events.entry(event).or_default() += times;
+    }
+
+    /// What went over the network of a series.
+    pub(crate) fn count_traffic(&mut self, traffic: &Traffic) {
+        self.count("requests", traffic.exchanges);
+        self.count("packs sent again", traffic.packs_again);
+        traffic.faults.iter().for_each(|(fault, times)| self.count(fault, *times));
     }
 
     /// All kills.
@@ -106,7 +118,9 @@ impl fmt::Display for Tally {
             };
             writeln!(f, "| {hit:<24} | {kills:>5} | {rows:>10} |")?;
         }
-        self.notes.iter().try_for_each(|note| writeln!(f, "{note}"))
+        let events: Vec<String> =
+            self.events.iter().map(|(event, times)| format!("{event}: {times}")).collect();
+        writeln!(f, "{}", events.join(", "))
     }
 }
 

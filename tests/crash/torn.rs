@@ -68,8 +68,8 @@ pub(crate) fn lengths(folder: &Path) -> Result<BTreeMap<PathBuf, usize>> {
 
 /// The file of a folder whose name is the last with this ending.
 pub(crate) fn newest(folder: &Path, ending: &str) -> Result<PathBuf> {
-    let paths = lengths(folder)?.into_keys();
-    let newest = paths.filter(|path| path.to_string_lossy().ends_with(ending)).next_back();
+    let mut paths = lengths(folder)?.into_keys();
+    let newest = paths.rfind(|path| path.to_string_lossy().ends_with(ending));
     newest.with_context(|| format!("no {ending} in {}", folder.display()))
 }
 
