@@ -220,6 +220,9 @@ impl Model {
         if loose.start != world.start && serving && !restored && !done.changes.is_empty() {
             self.breaks(world, Promise::Fence);
         }
+        if world.ghost.left && loose.start == world.start && !done.changes.is_empty() {
+            world.engine.savepoint = None;
+        }
         if done.half {
             self.breaks(world, Promise::Whole);
         }
