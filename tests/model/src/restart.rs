@@ -68,6 +68,9 @@ impl Model {
                 self.go_back(world);
             }
         }
+        let offset = world.engine.retained.last().map_or(0, |restored| restored.offset);
+        let savepoint = world.engine.savepoint.as_ref();
+        world.ghost.left = savepoint.is_some_and(|savepoint| savepoint.offset > offset);
         let parallelism = if shape == Shape::One { 1 } else { 2 };
         self.launch(world, parallelism, shape == Shape::TwoSwapped);
     }
