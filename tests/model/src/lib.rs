@@ -7,11 +7,11 @@
 //! the promises are looked at (`promise`). A `rule` can be switched off around the machines, and an
 //! assumption about the service can be broken; both are parts of the `Plan`, with the bounds.
 //!
-//! What is taken together, so that there are fewer states: a request that was put off is repeated at
-//! once, for it may be under way as long as it likes; messages between the machines arrive at once,
-//! unless the plan has `letters`; time stands still, unless hours pass, which is an action. Rows are
-//! upserts of one partition. Left to the simulation: deletes, moved rows and more partitions, a
-//! coordinator that fails alone, limits and back-pressure.
+//! What is taken together, so that there are fewer states: a request that was put off is repeated
+//! at once, for it may be under way as long as it likes; messages between the machines arrive at
+//! once, unless the plan has `letters`; time stands still, unless hours pass, which is an action.
+//! Rows are upserts of one partition. Left to the simulation: deletes, moved rows and more
+//! partitions, a coordinator that fails alone, limits and back-pressure.
 //!
 //! Invariant: a state of the world is all that decides what may follow, and no more; of a machine,
 //! that is what its `Debug` shows.

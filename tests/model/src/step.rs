@@ -347,6 +347,9 @@ impl Model {
                     self.journal_aborting(world, *number);
                 }
                 let (ticket, op) = (*ticket, *op);
+                if world.ghost.left && matches!(op, Op::Commit(_)) {
+                    world.engine.savepoint = None;
+                }
                 world.flights.push(Flight { owner, ticket, op, under_way: true });
                 world.flights.sort_unstable();
                 self.submitted(world, owner, ticket, op, queue);

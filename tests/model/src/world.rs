@@ -78,7 +78,7 @@ pub(crate) struct Ghost {
     pub(crate) catching_up: bool,
     /// Whether a checkpoint other than the newest was ever restored.
     pub(crate) went_back: bool,
-    /// Whether rows come again that the savepoint already held. Once one of them is committed, the
+    /// Whether rows come again that the savepoint already held. Once a commit of them is sent, the
     /// savepoint is of a history that was left: nobody may restore it any more.
     pub(crate) left: bool,
     /// Sessions whose commit the committer has called known, as bits.

@@ -303,6 +303,8 @@ impl Encoder {
                 self.text(&session.hasher);
                 self.list(&session.hash_key, |out, name| out.text(name));
                 self.columns(&session.columns);
+                self.list(&session.column_ids, |out, id| out.number(id.cast_unsigned()));
+                self.flag(session.partial_update);
             }
             Outcome::InDoubt(why) => {
                 self.byte(2);
@@ -412,6 +414,8 @@ impl<'a> Decoder<'a> {
                 hasher: self.text()?,
                 hash_key: self.list(Self::text)?,
                 columns: self.columns()?,
+                column_ids: self.list(|read| Ok(read.number()?.cast_signed()))?,
+                partial_update: self.flag()?,
             })),
             2 => Outcome::InDoubt(self.text()?),
             3 => Outcome::Refused(Refusal {

@@ -80,6 +80,8 @@ fn completions() -> Vec<Completion> {
         hasher: text("default"),
         hash_key: vec![text("id")],
         columns: Vec::new(),
+        column_ids: vec![0, -1],
+        partial_update: true,
     };
     let refusal = Refusal {
         kind: RefusalKind::SlowDown,
