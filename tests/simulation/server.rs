@@ -39,6 +39,8 @@ pub(crate) struct Lives {
     chance: Chance,
     beginning_ms: u64,
     alive: Mutex<Alive>,
+    /// Requests until the server that followed one which died at a sync dies too.
+    requests_left: Mutex<Option<u64>>,
     /// Held while it starts again.
     starting: tokio::sync::Mutex<()>,
     /// Told what the table shows.
@@ -69,6 +71,7 @@ impl Lives {
             chance: Chance::new(plan.seed, 5),
             beginning_ms,
             alive: Mutex::new(Alive { service, disk, life: 0, is_down: false }),
+            requests_left: Mutex::default(),
             starting: tokio::sync::Mutex::default(),
             checker: Arc::new(tokio::sync::Mutex::new(checker)),
             calm: Mutex::new(false),
@@ -143,6 +146,10 @@ impl Lives {
         self.trace.note(self.clock.now_ms(), &format!("server dies, {unsynced:?}"));
         let disk = disk.crash(unsynced).await;
         let service = open(&self.plan, &self.clock, &disk, life, self.beginning_ms).await?;
+        if dead == 0 && self.plan.server_dies_at_sync.is_some() {
+            let requests = self.chance.below(30);
+            *self.requests_left.lock().expect("no holder panics") = Some(requests);
+        }
         if *self.calm.lock().expect("no holder panics") {
             service.faults().clear();
         }
@@ -164,6 +171,12 @@ impl Lives {
         checker.look(&service).await;
     }
 
+    fn is_last(&self) -> bool {
+        let mut left = self.requests_left.lock().expect("no holder panics");
+        *left = left.map(|left| left.saturating_sub(1));
+        left.take_if(|left| *left == 0).is_some()
+    }
+
     /// Carries a request out; none if nobody gets an answer.
     pub(crate) async fn carry_out(&self, request: Request<Bytes>) -> Option<Response<Bytes>> {
         let (service, disk, life) = {
@@ -182,7 +195,7 @@ impl Lives {
             self.look().await;
         }
         let severed = response.extensions().get::<Severed>().is_some();
-        if disk.has_failed() || (severed && is_over(&service).await) {
+        if self.is_last() || disk.has_failed() || (severed && is_over(&service).await) {
             if let Err(error) = self.restart(life).await {
                 self.checker.lock().await.broken(format!("{error:#}"));
             }

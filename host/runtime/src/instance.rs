@@ -52,7 +52,7 @@ pub(crate) struct Instance {
 type Answered<T> = std::result::Result<T, types::Error>;
 
 enum Guest {
-    Component(Box<Store<Capabilities>>, Sink),
+    Component(Box<Store<Capabilities>>, Box<Sink>),
     Twin(Box<Capabilities>, Box<dyn Twin>),
 }
 
@@ -65,7 +65,7 @@ impl Instance {
             Code::Component(engine, pre) => {
                 let mut store = sandbox::store(engine, capabilities);
                 let sink = pre.instantiate(&mut store).map_err(|error| trapped(&name, &error))?;
-                Guest::Component(Box::new(store), sink)
+                Guest::Component(Box::new(store), Box::new(sink))
             }
             Code::Twin(make) => Guest::Twin(Box::new(capabilities), make()),
         };
@@ -364,9 +364,7 @@ impl Instance {
         let component = |sink: &Sink, store: &mut Store<Capabilities>| {
             sink.upsert_sink_plugin_route().call_open(store, &types::Task::from(task))
         };
-        self.call(0, ("open", ""), component, |twin, _| {
-            Ok(twin.open_router(task).map_err(Error::from))
-        })
+        self.call(0, ("open", ""), component, |twin, _| Ok(twin.open_router(task)))
     }
 
     /// The writer of each row.
@@ -374,7 +372,7 @@ impl Instance {
         let component = |sink: &Sink, store: &mut Store<Capabilities>| {
             sink.upsert_sink_plugin_route().call_route(store, batch)
         };
-        self.call(0, ("rows", ""), component, |twin, _| Ok(twin.route(batch).map_err(Error::from)))
+        self.call(0, ("rows", ""), component, |twin, _| Ok(twin.route(batch)))
     }
 
     /// The guest's options. A twin has those of the component, which it does not tell.

@@ -40,7 +40,7 @@ pub struct Plugin {
 #[derive(Clone)]
 pub(crate) enum Code {
     /// A component in its sandbox.
-    Component(Engine, SinkPre<Capabilities>),
+    Component(Engine, Box<SinkPre<Capabilities>>),
     /// The native core, in a simulation.
     Twin(MakeTwin),
 }
@@ -116,7 +116,11 @@ impl Plugin {
         };
         let pre = linker.instantiate_pre(&component).map_err(unfit)?;
         let pre = SinkPre::new(pre).map_err(unfit)?;
-        Ok(Self { code: Code::Component(engine, pre), inspection, watch: Watch::default() })
+        Ok(Self {
+            code: Code::Component(engine, Box::new(pre)),
+            inspection,
+            watch: Watch::default(),
+        })
     }
 
     /// Something else in place of a component: no sandbox, for simulations.

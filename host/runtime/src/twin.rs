@@ -171,7 +171,7 @@ pub(crate) fn writer(
 ) -> wasmtime::Result<crate::error::Result<writer::Progress>> {
     let Turn { ready, held, deadline, outputs, .. } = match turn {
         Ok(turn) => turn,
-        Err(error) => return Ok(Err(error.into())),
+        Err(error) => return Ok(Err(error)),
     };
     let mut kept = Vec::new();
     for output in outputs {
@@ -203,7 +203,7 @@ pub(crate) fn coordinator(
 ) -> wasmtime::Result<crate::error::Result<coordinator::Progress>> {
     let Turn { ready, deadline, outputs, .. } = match turn {
         Ok(turn) => turn,
-        Err(error) => return Ok(Err(error.into())),
+        Err(error) => return Ok(Err(error)),
     };
     let mut replies = Vec::new();
     for output in outputs {
@@ -226,7 +226,7 @@ pub(crate) fn committer(
 ) -> wasmtime::Result<crate::error::Result<committer::Progress>> {
     let Turn { held, committed, deadline, outputs, .. } = match turn {
         Ok(turn) => turn,
-        Err(error) => return Ok(Err(error.into())),
+        Err(error) => return Ok(Err(error)),
     };
     let mut known = Vec::new();
     for output in outputs {
