@@ -33,12 +33,13 @@ const SCHEDULES_MOST: u64 = 1_000;
 const SCHEDULES_SOUND: u64 = 100;
 
 /// Schedules take turns.
-const MODES: [Mode; 5] = [
+const MODES: [Mode; 6] = [
     EXACTLY_ONCE,
     Mode { rescales: true, ..EXACTLY_ONCE },
     Mode { moves: true, ..EXACTLY_ONCE },
     Mode { overlap: false, ..EXACTLY_ONCE },
     Mode { expires: true, ..EXACTLY_ONCE },
+    Mode { by_creation: true, ..EXACTLY_ONCE },
 ];
 
 /// What a schedule finds.

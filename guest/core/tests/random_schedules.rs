@@ -84,3 +84,9 @@ fn a_session_too_old_stops_the_sink_and_nothing_wrong_is_ever_visible() {
     let Some(all) = run_all(Mode { expires: true, ..EXACTLY_ONCE }, SEEDS_MORE) else { return };
     assert!(all.stops > 10, "only {} stops", all.stops);
 }
+
+#[test]
+fn exactly_once_holds_where_the_service_orders_sessions_by_creation() {
+    run_all(Mode { by_creation: true, ..EXACTLY_ONCE }, SEEDS_MORE);
+    run_all(Mode { by_creation: true, moves: true, ..EXACTLY_ONCE }, SEEDS_MORE);
+}

@@ -38,11 +38,19 @@ pub(crate) struct Mode {
     pub(crate) rescales: bool,
     /// Sessions grow too old. Then an attempt may stop for good, but only loudly.
     pub(crate) expires: bool,
+    /// The service orders sessions by their creation, not by their commits.
+    pub(crate) by_creation: bool,
 }
 
 /// The default.
-pub(crate) const EXACTLY_ONCE: Mode =
-    Mode { exactly_once: true, overlap: true, moves: false, rescales: false, expires: false };
+pub(crate) const EXACTLY_ONCE: Mode = Mode {
+    exactly_once: true,
+    overlap: true,
+    moves: false,
+    rescales: false,
+    expires: false,
+    by_creation: false,
+};
 
 enum Event {
     /// Changes that are written in one batch.
@@ -120,6 +128,7 @@ impl Engine {
             world.options.push(option("sink.session.overlap", "false"));
             world.tunnel.one_session = true;
         }
+        world.tunnel.by_creation = mode.by_creation;
         if mode.moves {
             world.options.push(option("sink.key.scope", "table"));
         }

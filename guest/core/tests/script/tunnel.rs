@@ -15,6 +15,8 @@ use upsert_sink_core::schema::ColumnType;
 /// What a session has become, and its rows in the order of arrival.
 #[derive(Debug)]
 struct Session {
+    /// Sessions are counted as they are created.
+    number: u32,
     partition: String,
     status: SessionStatus,
     /// When the service drops it.
@@ -28,6 +30,11 @@ pub(crate) struct Tunnel {
     sessions: BTreeMap<String, Session>,
     created: u32,
     visible: BTreeMap<(String, i64), String>,
+    /// The session that each key was last set by.
+    set_by: BTreeMap<(String, i64), u32>,
+    /// Whether of two sessions the one wins that was created later, and not the one that was
+    /// committed later.
+    pub(crate) by_creation: bool,
     /// Whether a session is forgotten as soon as it is committed.
     pub(crate) forgets: bool,
     /// Whether a second open session of a partition is refused.
@@ -101,6 +108,7 @@ impl Tunnel {
         self.created += 1;
         let id = format!("s{}", self.created);
         let session = Session {
+            number: self.created,
             partition: partition.into(),
             status: SessionStatus::Normal,
             ends_at: self.now + u64::from(lifecycle_hours) * 3_600_000,
@@ -143,6 +151,11 @@ impl Tunnel {
             session.status = SessionStatus::Committed;
             for (key, value) in &session.rows {
                 let at = (session.partition.clone(), *key);
+                let set_by = self.set_by.entry(at.clone()).or_default();
+                if self.by_creation && *set_by > session.number {
+                    continue;
+                }
+                *set_by = session.number;
                 match value {
                     Some(value) => self.visible.insert(at, value.clone()),
                     None => self.visible.remove(&at),
