@@ -1,8 +1,8 @@
 //! The ways in which an engine passes a barrier: completed and told, told late or never, aborted
 //! before or after its snapshot, several at once, or a savepoint with which the job stops.
 //!
-//! Called by `engine.rs` between rows. Invariant: the checker knows of a completed checkpoint before
-//! the sink can.
+//! Called by `engine.rs` between rows. Invariant: the checker knows of a completed checkpoint
+//! before the sink can.
 
 use anyhow::Result;
 use upsert_sink::Sink;

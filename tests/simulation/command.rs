@@ -1,7 +1,7 @@
 //! A world in words: how it is told, and how it is asked for.
 //!
-//! Read by `simulate` and for the kept list of seeds, written when a seed fails. Invariant: what was
-//! written is read as the same world.
+//! Read by `simulate` and for the kept list of seeds, written when a seed fails. Invariant: what
+//! was written is read as the same world.
 
 use std::fmt::Write;
 

@@ -1,7 +1,7 @@
 //! The stream engine of a world: it feeds the sink, takes checkpoints, dies, restores.
 //!
-//! Attempts follow each other as after failovers: each begins at a retained checkpoint. First things
-//! go wrong (safety), then nothing does any more, and it must come to its end (liveness).
+//! Attempts follow each other as after failovers: each begins at a retained checkpoint. First
+//! things go wrong (safety), then nothing does any more, and it must come to its end (liveness).
 //! Invariant: a checkpoint counts as completed before the sink is told so, because it is durable in
 //! the engine then.
 

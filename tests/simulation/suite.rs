@@ -229,24 +229,37 @@ fn is_found_after_a_start(site: SyncSite) -> Result<()> {
     Ok(())
 }
 
-/// One test a site.
-macro_rules! left_out {
-    ($($name:ident $check:ident $site:ident;)+) => {
-        $(
-            #[test]
-            fn $name() -> Result<()> {
-                $check(SyncSite::$site)
-            }
-        )+
-    };
+#[test]
+fn a_journal_that_is_appended_without_a_sync_is_found() -> Result<()> {
+    is_found(SyncSite::JournalAppend)
 }
 
-left_out! {
-    a_journal_that_is_appended_without_a_sync_is_found is_found JournalAppend;
-    a_journal_that_is_begun_without_a_sync_is_found is_found JournalReplace;
-    a_log_record_without_a_sync_is_found is_found Log;
-    a_last_log_record_without_a_sync_at_a_start_is_found is_found_after_a_start LogAtStart;
-    a_pack_without_a_sync_is_found is_found Spool;
-    a_last_segment_without_a_sync_at_a_start_is_found is_found_after_a_start SpoolAtStart;
-    a_file_of_a_commit_without_a_sync_is_found is_found Data;
+#[test]
+fn a_journal_that_is_begun_without_a_sync_is_found() -> Result<()> {
+    is_found(SyncSite::JournalReplace)
+}
+
+#[test]
+fn a_log_record_without_a_sync_is_found() -> Result<()> {
+    is_found(SyncSite::Log)
+}
+
+#[test]
+fn a_last_log_record_without_a_sync_at_a_start_is_found() -> Result<()> {
+    is_found_after_a_start(SyncSite::LogAtStart)
+}
+
+#[test]
+fn a_pack_without_a_sync_is_found() -> Result<()> {
+    is_found(SyncSite::Spool)
+}
+
+#[test]
+fn a_last_segment_without_a_sync_at_a_start_is_found() -> Result<()> {
+    is_found_after_a_start(SyncSite::SpoolAtStart)
+}
+
+#[test]
+fn a_file_of_a_commit_without_a_sync_is_found() -> Result<()> {
+    is_found(SyncSite::Data)
 }

@@ -28,15 +28,16 @@ use upsert_sink_core::planted::{Bug, plant};
 /// Independent of each other: schedules of different starts are never the same.
 const STARTS: [u64; 5] = [1, 10_001, 20_001, 30_001, 40_001];
 /// A bug that so many schedules do not find is not found.
-const SCHEDULES_MOST: u64 = 1_000;
+const SCHEDULES_MOST: u64 = 2_000;
 /// Schedules from each start that pass without a bug.
 const SCHEDULES_SOUND: u64 = 100;
 
 /// Schedules take turns.
-const MODES: [Mode; 6] = [
+const MODES: [Mode; 7] = [
     EXACTLY_ONCE,
     Mode { rescales: true, ..EXACTLY_ONCE },
     Mode { moves: true, ..EXACTLY_ONCE },
+    Mode { rescales: true, moves: true, ..EXACTLY_ONCE },
     Mode { overlap: false, ..EXACTLY_ONCE },
     Mode { expires: true, ..EXACTLY_ONCE },
     Mode { by_creation: true, ..EXACTLY_ONCE },

@@ -2,8 +2,8 @@
 //! looks at every call, and breaks an import.
 //!
 //! Beside `instance.rs`, which asks it in place of wasmtime. Invariant: a twin is given what a
-//! component is given, and what it wants goes through the same tickets, timer and telemetry; without
-//! a twin or a probe nothing is different.
+//! component is given, and what it wants goes through the same tickets, timer and telemetry;
+//! without a twin or a probe nothing is different.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! No session is left open: whatever the journal knows of has ended when the sink has.
 //!
-//! A session whose creation nobody heard of is nobody's; the service drops it in the end. Invariant:
-//! asked when all of the input is committed and the sink is closed.
+//! A session whose creation nobody heard of is nobody's; the service drops it in the end.
+//! Invariant: asked when all of the input is committed and the sink is closed.
 
 use anyhow::{Result, ensure};
 use upsert_sink::journal::Contents;
