@@ -30,8 +30,6 @@ pub enum SyncSite {
     LogAtStart,
     /// The server's packs.
     Spool,
-    /// The server's packs, the last segment at a start.
-    SpoolAtStart,
     /// The file of a commit.
     Data,
 }

@@ -250,7 +250,6 @@ async fn open(
         Some(SyncSite::Log) if !at_start => Some("log/"),
         Some(SyncSite::LogAtStart) if at_start => Some("log/"),
         Some(SyncSite::Spool) if !at_start => Some("spool/"),
-        Some(SyncSite::SpoolAtStart) if at_start => Some("spool/"),
         Some(SyncSite::Data) => Some("data/"),
         _ => None,
     };
