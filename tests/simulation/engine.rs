@@ -5,6 +5,7 @@
 //! Invariant: a checkpoint counts as completed before the sink is told so, because it is durable in
 //! the engine then.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -166,7 +167,13 @@ impl Engine {
         let Some(journal) = read else { return Ok(()) };
         let service = self.lives.service();
         evidence(&journal, &service, self.plan.faults.rate(Fault::Forgotten) > 0)?;
-        if ended { left_open(&journal, &service) } else { Ok(()) }
+        if !ended {
+            return Ok(());
+        }
+        // What a second attempt creates beside the first, only that one's journal knows.
+        let alone = self.plan.faults.rate(Fault::SplitBrain) == 0;
+        let written = if alone { self.network.written() } else { BTreeSet::new() };
+        left_open(&journal, &written, &service)
     }
 
     fn death(&self) -> Death {

@@ -33,6 +33,8 @@ pub(crate) struct Network {
     plan: Plan,
     calm: Mutex<bool>,
     counted: Mutex<(Tally, Sometimes)>,
+    /// Sessions that packs were sent to.
+    written: Mutex<BTreeSet<String>>,
 }
 
 impl Network {
@@ -51,6 +53,7 @@ impl Network {
             plan: plan.clone(),
             calm: Mutex::new(false),
             counted: Mutex::default(),
+            written: Mutex::default(),
         })
     }
 
@@ -84,6 +87,11 @@ impl Network {
         let (mut tally, sometimes) = self.counted.lock().expect("no holder panics").clone();
         tally.add(&self.lives.fired());
         (tally, sometimes)
+    }
+
+    /// The sessions that packs were sent to.
+    pub(crate) fn written(&self) -> BTreeSet<String> {
+        self.written.lock().expect("no holder panics").clone()
     }
 
     fn delay(&self) -> BoxFuture<'static, ()> {
@@ -136,6 +144,9 @@ impl Network {
         self: Arc<Self>,
         request: Request<Bytes>,
     ) -> Result<Response<Bytes>, TransportError> {
+        if let (&Method::PUT, Some(id)) = (request.method(), session(request.uri())) {
+            self.written.lock().expect("no holder panics").insert(id.to_owned());
+        }
         let fate = self.fate();
         let told = format!(
             "{} {} {} {}",

@@ -3,16 +3,24 @@
 //! A session whose creation nobody heard of is nobody's; the service drops it in the end.
 //! Invariant: asked when all of the input is committed and the sink is closed.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
 use upsert_sink::journal::Contents;
 use upsert_sink_server::Service;
 
-/// Every session in the journal has ended.
-pub(crate) fn left_open(journal: &Contents, service: &Service) -> Result<()> {
-    for (id, session) in &journal.sessions {
+/// Every session in the journal has ended, and every one that a writer had: its id was durable
+/// before.
+pub(crate) fn left_open(
+    journal: &Contents,
+    written: &BTreeSet<String>,
+    service: &Service,
+) -> Result<()> {
+    for id in journal.sessions.keys().chain(written) {
         let status = service.session_status(id);
         let open = matches!(status, Some("normal" | "committing"));
-        ensure!(!open, "session {id}, {session:?} in the journal, is left {status:?}");
+        let known = journal.sessions.get(id);
+        ensure!(!open, "session {id}, {known:?} in the journal, is left {status:?}");
     }
     Ok(())
 }
