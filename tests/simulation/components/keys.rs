@@ -60,6 +60,7 @@ impl sink::Surroundings for KeyShop {
     fn output_of(&self, _: &[String], _: usize) -> BoxFuture<'static, io::Result<Vec<u8>>> {
         let number = (self.clock.now_ms() - self.beginning_ms) / PERIOD_MS;
         let mut number = number.min(KEYS - 1);
+        self.network.count(Fault::Tokens);
         let mut answer = Ok(());
         if self.network.goes_wrong(Fault::StaleToken) {
             match self.network.chance.below(2) {
