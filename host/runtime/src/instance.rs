@@ -98,13 +98,14 @@ impl Instance {
         }
     }
 
-    /// One call, of a component or of a twin.
-    fn call<T>(
+    /// One call with this input, of a component or of a twin.
+    fn call<I, T>(
         &mut self,
         now_ms: u64,
         (event, operation): (&'static str, &'static str),
-        component: impl FnOnce(&Sink, &mut Store<Capabilities>) -> wasmtime::Result<Answered<T>>,
-        twin: impl FnOnce(&mut dyn Twin, &mut Capabilities) -> wasmtime::Result<Result<T>>,
+        input: I,
+        component: impl FnOnce(&Sink, &mut Store<Capabilities>, I) -> wasmtime::Result<Answered<T>>,
+        twin: impl FnOnce(&mut dyn Twin, &mut Capabilities, I) -> wasmtime::Result<Result<T>>,
     ) -> Result<T> {
         if self.ended {
             return Err(Error::bug(&self.name, "an instance that has ended was called"));
@@ -115,9 +116,9 @@ impl Instance {
         let called = match &mut self.guest {
             Guest::Component(store, sink) => {
                 sandbox::begin_call(store);
-                component(sink, store).map(|called| called.map_err(Error::from))
+                component(sink, store, input).map(|called| called.map_err(Error::from))
             }
-            Guest::Twin(capabilities, guest) => twin(guest.as_mut(), capabilities),
+            Guest::Twin(capabilities, guest) => twin(guest.as_mut(), capabilities, input),
         };
         let called = called.unwrap_or_else(|error| Err(trapped(&self.name, &error)));
         self.ended = called.is_err();
@@ -163,11 +164,11 @@ impl Instance {
         state: &[Vec<u8>],
     ) -> Result<writer::Progress> {
         self.begin(now_ms, || Input::WriterOpened(task.clone(), state.to_vec()));
-        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+        let component = |sink: &Sink, store: &mut Store<Capabilities>, ()| {
             let task = types::Task::from(task);
             sink.upsert_sink_plugin_writer().call_open(store, now_ms, &task, state)
         };
-        let progress = self.call(now_ms, ("open", ""), component, |twin, host| {
+        let progress = self.call(now_ms, ("open", ""), (), component, |twin, host, ()| {
             twin::writer(host, twin.open_writer(Millis(now_ms), task, state))
         });
         self.left_writer(progress)
@@ -188,11 +189,9 @@ impl Instance {
             WriterInput::RowsArrived(_) => ("rows", ""),
             WriterInput::TimerFired => ("timer", ""),
         };
-        let once = std::cell::Cell::new(Some(input));
-        let take = || once.take().expect("one of the two ways is taken");
-        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+        let component = |sink: &Sink, store: &mut Store<Capabilities>, input: WriterInput<'_>| {
             let guest = sink.upsert_sink_plugin_writer();
-            match take() {
+            match input {
                 WriterInput::BarrierArrived(CheckpointId(id), kind) => {
                     guest.call_barrier(store, now_ms, id, kind.into())
                 }
@@ -208,8 +207,8 @@ impl Instance {
                 WriterInput::TimerFired => guest.call_on_timer(store, now_ms),
             }
         };
-        let progress = self.call(now_ms, event, component, |twin, host| {
-            twin::writer(host, twin.writer(Millis(now_ms), take()))
+        let progress = self.call(now_ms, event, input, component, |twin, host, input| {
+            twin::writer(host, twin.writer(Millis(now_ms), input))
         });
         self.left_writer(progress)
     }
@@ -231,11 +230,11 @@ impl Instance {
         journal: &[io::JournalSession],
     ) -> Result<coordinator::Progress> {
         self.begin(now_ms, || Input::CoordinatorOpened(task.clone(), journal.to_vec()));
-        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+        let component = |sink: &Sink, store: &mut Store<Capabilities>, ()| {
             let (task, journal) = (types::Task::from(task), sessions(journal));
             sink.upsert_sink_plugin_coordinator().call_open(store, now_ms, &task, &journal)
         };
-        let progress = self.call(now_ms, ("open", ""), component, |twin, host| {
+        let progress = self.call(now_ms, ("open", ""), (), component, |twin, host, ()| {
             twin::coordinator(host, twin.open_coordinator(task, journal.to_vec()))
         });
         self.left_coordinator(progress)
@@ -253,11 +252,11 @@ impl Instance {
             CoordinatorInput::Requested(..) => ("requested", ""),
             CoordinatorInput::TimerFired => ("timer", ""),
         };
-        let once = std::cell::Cell::new(Some(input));
-        let take = || once.take().expect("one of the two ways is taken");
-        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+        let component = |sink: &Sink,
+                         store: &mut Store<Capabilities>,
+                         input: CoordinatorInput<'_>| {
             let guest = sink.upsert_sink_plugin_coordinator();
-            match take() {
+            match input {
                 CoordinatorInput::Completed(completion) => {
                     let completion = tunnel::Completion::from(completion);
                     guest.call_on_completion(store, now_ms, &completion)
@@ -269,8 +268,8 @@ impl Instance {
                 CoordinatorInput::TimerFired => guest.call_on_timer(store, now_ms),
             }
         };
-        let progress = self.call(now_ms, event, component, |twin, host| {
-            twin::coordinator(host, twin.coordinator(Millis(now_ms), take()))
+        let progress = self.call(now_ms, event, input, component, |twin, host, input| {
+            twin::coordinator(host, twin.coordinator(Millis(now_ms), input))
         });
         self.left_coordinator(progress)
     }
@@ -295,11 +294,11 @@ impl Instance {
         journal: &[io::JournalSession],
     ) -> Result<committer::Progress> {
         self.begin(now_ms, || Input::CommitterOpened(task.clone(), journal.to_vec()));
-        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+        let component = |sink: &Sink, store: &mut Store<Capabilities>, ()| {
             let (task, journal) = (types::Task::from(task), sessions(journal));
             sink.upsert_sink_plugin_committer().call_open(store, now_ms, &task, &journal)
         };
-        let progress = self.call(now_ms, ("open", ""), component, |twin, host| {
+        let progress = self.call(now_ms, ("open", ""), (), component, |twin, host, ()| {
             twin::committer(host, twin.open_committer(task, journal.to_vec()))
         });
         self.left_committer(progress)
@@ -317,11 +316,9 @@ impl Instance {
             CommitterInput::Prepared(..) => ("prepared", ""),
             CommitterInput::TimerFired => ("timer", ""),
         };
-        let once = std::cell::Cell::new(Some(input));
-        let take = || once.take().expect("one of the two ways is taken");
-        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+        let component = |sink: &Sink, store: &mut Store<Capabilities>, input: CommitterInput| {
             let guest = sink.upsert_sink_plugin_committer();
-            match take() {
+            match input {
                 CommitterInput::CheckpointEnded(CheckpointId(id), outcome) => {
                     guest.call_checkpoint_ended(store, now_ms, id, outcome.into())
                 }
@@ -335,8 +332,8 @@ impl Instance {
                 CommitterInput::TimerFired => guest.call_on_timer(store, now_ms),
             }
         };
-        let progress = self.call(now_ms, event, component, |twin, host| {
-            twin::committer(host, twin.committer(Millis(now_ms), take()))
+        let progress = self.call(now_ms, event, input, component, |twin, host, input| {
+            twin::committer(host, twin.committer(Millis(now_ms), input))
         });
         self.left_committer(progress)
     }
@@ -361,26 +358,26 @@ impl Instance {
 /// The pure calls.
 impl Instance {
     pub(crate) fn route_open(&mut self, task: &io::Task) -> Result<()> {
-        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+        let component = |sink: &Sink, store: &mut Store<Capabilities>, ()| {
             sink.upsert_sink_plugin_route().call_open(store, &types::Task::from(task))
         };
-        self.call(0, ("open", ""), component, |twin, _| Ok(twin.open_router(task)))
+        self.call(0, ("open", ""), (), component, |twin, _, ()| Ok(twin.open_router(task)))
     }
 
     /// The writer of each row.
     pub(crate) fn route(&mut self, batch: &[u8]) -> Result<Vec<u32>> {
-        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+        let component = |sink: &Sink, store: &mut Store<Capabilities>, ()| {
             sink.upsert_sink_plugin_route().call_route(store, batch)
         };
-        self.call(0, ("rows", ""), component, |twin, _| Ok(twin.route(batch)))
+        self.call(0, ("rows", ""), (), component, |twin, _, ()| Ok(twin.route(batch)))
     }
 
     /// The guest's options. A twin has those of the component, which it does not tell.
     pub(crate) fn options(&mut self) -> Result<Vec<describe::OptionDoc>> {
-        let component = |sink: &Sink, store: &mut Store<Capabilities>| {
+        let component = |sink: &Sink, store: &mut Store<Capabilities>, ()| {
             sink.upsert_sink_plugin_describe().call_options(store).map(Ok)
         };
-        self.call(0, ("options", ""), component, |_, _| Ok(Ok(Vec::new())))
+        self.call(0, ("options", ""), (), component, |_, _, ()| Ok(Ok(Vec::new())))
     }
 }
 
