@@ -284,13 +284,13 @@ impl Committer {
             }
             let pending = self.pending.get_mut(&name).expect("it was just found there");
             pending.state = State::Committing;
-            let session = pending.committable.session.clone();
             let operation = Operation::CommitSession(pending.committable.session_ref());
+            if planted(Bug::KnownWhenSent) {
+                let sent = pending.committable.session.clone();
+                self.tell_known(alloc::vec![sent]);
+            }
             let ticket = self.operations.begin(now, name);
             self.tunnel(TunnelCommand::Submit(ticket, operation));
-            if planted(Bug::KnownWhenSent) {
-                self.tell_known(alloc::vec![session]);
-            }
         }
     }
 

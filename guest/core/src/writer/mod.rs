@@ -211,9 +211,9 @@ impl Writer {
     }
 
     fn take_snapshot(&mut self, checkpoint: CheckpointId) {
-        let latest = self.committables.keys().map(|name| name.barrier).max();
+        let latest = || self.committables.keys().map(|name| name.barrier).max();
         let listed = self.committables.values().filter(|held| {
-            !planted(Bug::SnapshotForgetsEarlier) || Some(held.name.barrier) == latest
+            !planted(Bug::SnapshotForgetsEarlier) || Some(held.name.barrier) == latest()
         });
         let committables: Vec<Vec<u8>> = listed.map(Committable::to_bytes).collect();
         let state = Sealer::new(Kind::Writer)
