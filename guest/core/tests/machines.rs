@@ -25,22 +25,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
 
-#[allow(dead_code, reason = "two suites share it, and each uses a part")]
-#[path = "script/tunnel.rs"]
-mod tunnel;
-#[allow(dead_code, reason = "two suites share it, and each uses a part")]
-#[path = "script/world.rs"]
-mod world;
+mod script;
 
 use std::fmt::Write;
 use std::path::Path;
 
+use script::tunnel;
+use script::world::{Owner, World};
 use upsert_sink_core::error::Error;
 use upsert_sink_core::id::{CheckpointId, Ticket};
 use upsert_sink_core::io::{
     BarrierKind, CheckpointOutcome, CommitterInput, Operation, Outcome, RefusalKind, WriterInput,
 };
-use world::{Owner, World};
 
 struct Script {
     world: World,

@@ -8,21 +8,11 @@
 #![cfg(planted)]
 #![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
 
-#[path = "script/history.rs"]
-mod history;
-#[allow(dead_code, reason = "several suites share it, and each uses a part")]
-#[path = "script/schedule.rs"]
-mod schedule;
-#[allow(dead_code, reason = "several suites share it, and each uses a part")]
-#[path = "script/tunnel.rs"]
-mod tunnel;
-#[allow(dead_code, reason = "several suites share it, and each uses a part")]
-#[path = "script/world.rs"]
-mod world;
+mod script;
 
 use std::panic::catch_unwind;
 
-use schedule::{EXACTLY_ONCE, Mode, run};
+use script::schedule::{EXACTLY_ONCE, Mode, run};
 use upsert_sink_core::planted::{Bug, plant};
 
 /// Independent of each other: schedules of different starts are never the same.

@@ -3,19 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
 
-#[path = "script/history.rs"]
-mod history;
-#[allow(dead_code, reason = "several suites share it, and each uses a part")]
-#[path = "script/schedule.rs"]
-mod schedule;
-#[allow(dead_code, reason = "several suites share it, and each uses a part")]
-#[path = "script/tunnel.rs"]
-mod tunnel;
-#[allow(dead_code, reason = "several suites share it, and each uses a part")]
-#[path = "script/world.rs"]
-mod world;
+mod script;
 
-use schedule::{EXACTLY_ONCE, Mode, Tally, run};
+use script::schedule::{EXACTLY_ONCE, Mode, Tally, run};
 use upsert_sink_core::ignored::Ignored;
 
 const SEEDS: u64 = 200;

@@ -19,9 +19,9 @@ use upsert_sink_core::io::{
 use upsert_sink_core::record::Value;
 use upsert_sink_core::schema::ColumnType;
 
-use crate::history::{self, Dice, History};
-use crate::tunnel;
-use crate::world::World;
+use super::history::{self, Dice, History};
+use super::tunnel;
+use super::world::World;
 
 /// As many writers as there are buckets, or one.
 const WRITERS: [u32; 2] = [1, 2];

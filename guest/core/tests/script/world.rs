@@ -21,7 +21,7 @@ use upsert_sink_core::io::{
 use upsert_sink_core::open::Opened;
 use upsert_sink_core::writer::Writer;
 
-use crate::tunnel::Tunnel;
+use super::tunnel::Tunnel;
 
 /// Whose operation it is: a writer's index, the coordinator or the committer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

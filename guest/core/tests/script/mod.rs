@@ -1,0 +1,11 @@
+//! What drives the machines in tests: a world of messages, a Tunnel, and an engine that draws what
+//! happens.
+//!
+//! Invariant: the machines are the core's own; nothing here decides for them.
+
+#![allow(dead_code, reason = "several suites share it, and each uses a part")]
+
+pub(crate) mod history;
+pub(crate) mod schedule;
+pub(crate) mod tunnel;
+pub(crate) mod world;
