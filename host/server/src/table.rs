@@ -6,6 +6,7 @@
 //! the log.
 
 pub(crate) mod catalog;
+mod class;
 pub(crate) mod commit;
 pub(crate) mod delta;
 pub(crate) mod log;

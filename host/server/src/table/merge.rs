@@ -33,6 +33,7 @@ use upsert_sink_core::schema::TableSchema;
 
 use super::catalog::BucketRun;
 use super::catalog::DeltaFile;
+use super::class::Class;
 use super::overlay::Overlay;
 use super::reader::BATCH_ROWS;
 use super::reader::OpenFile;
@@ -114,8 +115,8 @@ impl Scan {
         let total = usize::try_from(total).map_err(|e| DataFusionError::External(Box::new(e)))?;
         let mut winners = BooleanBufferBuilder::new(total);
         winners.append_n(total, false);
-        for class in 0..classes {
-            let keys = Keys { classes, class, bytes_max: self.key_bytes_max, ..Keys::default() };
+        for class in Class::division(classes) {
+            let keys = Keys::new(class, self.key_bytes_max);
             let Some(last) = self.last_rows(runs, keys).await? else { return Ok(None) };
             for row in last.into_values().filter(|row| !row.deletes) {
                 winners.set_bit(row.number, true);
@@ -147,7 +148,7 @@ impl Scan {
                     keys.insert(row.as_ref(), LastRow { number: before + at, deletes });
                 }
                 before += batch.num_rows();
-                if keys.bytes > keys.bytes_max && keys.classes < CLASSES_MAX {
+                if keys.bytes > keys.bytes_max && keys.class.is_divisible() {
                     return Ok(None);
                 }
             }
@@ -237,10 +238,8 @@ impl Scan {
 }
 
 /// The newest row of each key that was seen, for one class of keys.
-#[derive(Default)]
 struct Keys {
-    classes: u32,
-    class: u32,
+    class: Class,
     bytes_max: usize,
     bytes: usize,
     last: HashMap<Box<[u8]>, LastRow>,
@@ -253,8 +252,12 @@ struct LastRow {
 }
 
 impl Keys {
+    fn new(class: Class, bytes_max: usize) -> Self {
+        Self { class, bytes_max, bytes: 0, last: HashMap::new() }
+    }
+
     fn insert(&mut self, key: &[u8], row: LastRow) {
-        if self.classes > 1 && crc32c::crc32c(key) % self.classes != self.class {
+        if !self.class.has(key) {
             return;
         }
         match self.last.get_mut(key) {
@@ -275,8 +278,6 @@ pub(super) fn malformed(file: &DeltaFile) -> DataFusionError {
 pub(crate) const KEY_BYTES_MAX: usize = 48 << 20;
 /// What a key costs besides its bytes, about.
 pub(super) const ENTRY_BYTES: usize = 56;
-/// Classes of keys, at most; beyond that a single key would be too large.
-pub(super) const CLASSES_MAX: u32 = 1 << 16;
 
 #[cfg(test)]
 mod tests {

@@ -28,7 +28,7 @@ use datafusion::error::Result;
 use futures::TryStreamExt;
 
 use super::catalog::BucketRun;
-use super::merge::CLASSES_MAX;
+use super::class::Class;
 use super::merge::ENTRY_BYTES;
 use super::merge::Receiver;
 use super::merge::Scan;
@@ -67,13 +67,6 @@ struct Keys {
     latest: HashMap<Box<[u8]>, Latest>,
 }
 
-/// The keys whose checksum leaves `rest` when divided by `of`.
-#[derive(Clone, Copy)]
-struct Class {
-    of: u32,
-    rest: u32,
-}
-
 /// What a row does to its key.
 enum Effect<'a> {
     Delete,
@@ -95,7 +88,7 @@ impl<'a> Overlay<'a> {
 
     /// Sends the merged rows. Answers false if nobody wants more.
     pub(super) async fn send(&self, rows: &Receiver) -> Result<bool> {
-        let mut classes = vec![Class { of: 1, rest: 0 }];
+        let mut classes = vec![Class::ALL];
         while let Some(class) = classes.pop() {
             match self.keys(class).await? {
                 Some(keys) => {
@@ -139,7 +132,7 @@ impl<'a> Overlay<'a> {
                     self.apply(&mut keys, row.as_ref(), before + at, &effect, &in_file);
                 }
                 before += batch.num_rows();
-                if keys.bytes > self.scan.key_bytes_max && class.of < CLASSES_MAX {
+                if keys.bytes > self.scan.key_bytes_max && class.is_divisible() {
                     return Ok(None);
                 }
             }
@@ -275,18 +268,6 @@ impl<'a> Overlay<'a> {
         let place = |latest: &Latest| sources.binary_search(&latest.cells[at]).ok();
         let places = group.iter().map(|latest| place(latest).map(|place| place as u64));
         Ok(take(&found, &places.collect::<UInt64Array>(), None)?)
-    }
-}
-
-impl Class {
-    fn has(self, key: &[u8]) -> bool {
-        self.of == 1 || crc32c::crc32c(key) % self.of == self.rest
-    }
-
-    /// The two classes that it is made of, in the order in which they are left when it is popped.
-    fn halves(self) -> [Self; 2] {
-        let of = self.of * 2;
-        [Self { of, rest: self.rest + self.of }, Self { of, rest: self.rest }]
     }
 }
 
