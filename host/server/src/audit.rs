@@ -1,8 +1,8 @@
 //! What is committed, as the log and its files hold it, commit by commit: for simulations.
 //!
 //! Beside the way of a query: it reads the same files without SQL and without merging, and each
-//! file
-//! once. Invariant: rows come in the order in which their commits follow each other in a partition.
+//! file once. Invariant: rows come in the order in which their commits follow each other in a
+//! partition.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
