@@ -11,10 +11,20 @@ use std::path::PathBuf;
 use std::process::Command;
 
 const TARGET: &str = "wasm32-unknown-unknown";
+/// What the component is made of; the guest's tests are no part of it.
+const WATCHED: [&str; 7] = [
+    "guest/core/src",
+    "guest/core/Cargo.toml",
+    "guest/component/src",
+    "guest/component/Cargo.toml",
+    "wit",
+    "Cargo.lock",
+    "Cargo.toml",
+];
 
 fn main() {
     let workspace = workspace();
-    for path in ["guest", "wit", "Cargo.lock", "Cargo.toml"] {
+    for path in WATCHED {
         println!("cargo::rerun-if-changed={}", workspace.join(path).display());
     }
     println!("cargo::rerun-if-env-changed=UPSERT_SINK_COMPONENT");
