@@ -1,15 +1,13 @@
 //! A client as a process: one command a line in, one answer a line out.
 //!
-//! Invariant: no client outlives the value that stands for it, and one that dies is told with its
-//! last words.
+//! Invariant: what a client refuses and what it dies of are told apart.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use upsert_sink_tests::talk::Talker;
 
 /// One of the clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +20,7 @@ pub(crate) enum Kind {
 /// A client that runs.
 pub(crate) struct Client {
     kind: Kind,
-    child: Child,
-    commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    errors: std::path::PathBuf,
+    talker: Talker,
 }
 
 /// What a client said of a command that failed.
@@ -67,19 +62,10 @@ impl Kind {
 impl Client {
     /// Starts a client of the project `local` at this endpoint.
     pub(crate) fn start(kind: Kind, endpoint: &str, directory: &Path) -> Result<Self> {
-        let errors = directory.join(format!("{kind:?}.errors"));
-        let mut child = kind
-            .command()?
-            .args([endpoint, "local"])
-            .current_dir(directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(File::create(&errors)?)
-            .spawn()
-            .with_context(|| format!("{kind:?} cannot be started"))?;
-        let commands = child.stdin.take().context("standard input is a pipe")?;
-        let answers = BufReader::new(child.stdout.take().context("standard output is a pipe")?);
-        Ok(Self { kind, child, commands, answers, errors })
+        let mut command = kind.command()?;
+        command.args([endpoint, "local"]);
+        let talker = Talker::start(format!("{kind:?}"), command, directory)?;
+        Ok(Self { kind, talker })
     }
 
     /// Which one it is.
@@ -106,12 +92,7 @@ impl Client {
     fn attempt(&mut self, what: &str, arguments: Value) -> Result<Result<Value, Failure>> {
         let mut command = arguments;
         command["do"] = json!(what);
-        let sent = writeln!(self.commands, "{command}").and_then(|()| self.commands.flush());
-        let mut line = String::new();
-        if sent.is_err() || self.answers.read_line(&mut line)? == 0 {
-            let words = std::fs::read_to_string(&self.errors).unwrap_or_default();
-            bail!("{:?} ended at {what}: {words}", self.kind);
-        }
+        let line = self.talker.say(what, &command.to_string())?;
         let answer: Value = serde_json::from_str(&line)
             .with_context(|| format!("{:?} {what}: no JSON: {line}", self.kind))?;
         let text = |name: &str| answer["error"][name].as_str().unwrap_or_default().to_owned();
@@ -121,13 +102,5 @@ impl Client {
             }
             None => Ok(answer),
         })
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        // Both fail only if it has ended already.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
     }
 }

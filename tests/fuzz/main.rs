@@ -16,26 +16,7 @@ mod response;
 mod state;
 
 use anyhow::{Result, ensure};
-use upsert_sink_tests::feed::top;
-use upsert_sink_tests::fuzz::{Body, Fuzz};
-
-/// Runs a body over its corpus.
-fn run(name: &'static str, words: &'static [&'static str], body: Body<'_>) -> Result<()> {
-    run_part(1, name, words, body)
-}
-
-/// Runs a body that reads one of so many parts of one thing: state has three.
-fn run_part(
-    parts: u32,
-    name: &'static str,
-    words: &'static [&'static str],
-    body: Body<'_>,
-) -> Result<()> {
-    let corpus = top().join("tests/fuzz/corpus").join(name);
-    let seen = Fuzz::new(name, corpus).words(words).share(parts).run(body)?;
-    ensure!(seen.cases > 1, "only {} inputs were tried", seen.cases);
-    Ok(())
-}
+use upsert_sink_tests::fuzz::over_corpus;
 
 /// What a body may hold at once: so much, and so many bytes for each byte of its input.
 #[derive(Clone, Copy, Debug)]
@@ -58,35 +39,35 @@ impl Memory {
 
 #[test]
 fn any_pack_is_read_as_it_was_meant_or_refused_with_its_place() -> Result<()> {
-    run("pack", &[], &pack::body)
+    over_corpus(1, "pack", &[], &pack::body)
 }
 
 #[test]
 fn any_batch_is_read_as_it_was_built_or_refused_with_its_place() -> Result<()> {
-    run("batch", &["USRB\x01\x00\x01\x00"], &batch::body)
+    over_corpus(1, "batch", &["USRB\x01\x00\x01\x00"], &batch::body)
 }
 
 #[test]
 fn any_response_has_one_verdict_and_nothing_unsafe_is_kept_of_it() -> Result<()> {
-    run("response", response::WORDS, &response::body)
+    over_corpus(1, "response", response::WORDS, &response::body)
 }
 
 #[test]
 fn any_ddl_is_understood_whole_or_refused_in_words() -> Result<()> {
-    run("ddl", ddl::WORDS, &ddl::body)
+    over_corpus(1, "ddl", ddl::WORDS, &ddl::body)
 }
 
 #[test]
 fn any_request_is_answered_and_what_was_acknowledged_survives() -> Result<()> {
-    run("request", request::WORDS, &request::body)
+    over_corpus(1, "request", request::WORDS, &request::body)
 }
 
 #[test]
 fn any_state_is_what_was_written_or_refused() -> Result<()> {
-    run_part(3, "state", &["USST", "USCK"], &state::body)
+    over_corpus(3, "state", &["USST", "USCK"], &state::body)
 }
 
 #[test]
 fn any_journal_is_a_beginning_of_what_was_written_or_refused() -> Result<()> {
-    run_part(3, "journal", journal::WORDS, &journal::body)
+    over_corpus(3, "journal", journal::WORDS, &journal::body)
 }

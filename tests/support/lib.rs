@@ -13,3 +13,4 @@ pub mod options;
 pub mod progress;
 #[path = "../simulation/mod.rs"]
 pub mod simulation;
+pub mod talk;

@@ -16,9 +16,7 @@ use arrow_schema::Schema;
 use arrow_schema::SchemaRef;
 use sha2::Digest;
 use sha2::Sha256;
-use upsert_sink_tests::feed::top;
-use upsert_sink_tests::fuzz::Body;
-use upsert_sink_tests::fuzz::Fuzz;
+use upsert_sink_tests::fuzz::over_corpus;
 use upsert_sink_tests::fuzz::shape;
 
 use crate::failure::exit_code;
@@ -41,26 +39,14 @@ use crate::state;
 fn any_checkpoint_file_is_what_was_written_or_refused_by_name() -> Result<()> {
     let words = &["\"file\":", "\"event\":", "\"byte\":", "\n---\n"];
     // One of the three parts of state.
-    run(3, "checkpoint_file", words, &checkpoint_file)
+    over_corpus(3, "checkpoint_file", words, &checkpoint_file)
 }
 
 #[test]
 fn any_source_is_read_alike_when_it_is_written_again_or_refused_with_its_line() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let words = &["\"", "\"\"", "\r\n", ",", "\u{feff}", "[source]\n", "columns = [\"a INT\"]\n"];
-    run(1, "source", words, &|input| source(input, dir.path()))
-}
-
-fn run(
-    parts: u32,
-    name: &'static str,
-    words: &'static [&'static str],
-    body: Body<'_>,
-) -> Result<()> {
-    let corpus = top().join("tests/fuzz/corpus").join(name);
-    let seen = Fuzz::new(name, corpus).words(words).share(parts).run(body)?;
-    ensure!(seen.cases > 1, "only {} inputs were tried", seen.cases);
-    Ok(())
+    over_corpus(1, "source", words, &|input| source(input, dir.path()))
 }
 
 /// A file as it is, or, if the input begins with a line `whole`, one around its two parts: the

@@ -1,17 +1,15 @@
 //! A client as a process: an order in, `ready` out, `go` in, an answer out; and what it used of
 //! the processors in between.
 //!
-//! Invariant: all clients are measured from outside and in the same way, from `go` to the answer;
-//! none outlives the value that stands for it, and one that dies is told with its last words.
+//! Invariant: all clients are measured from outside and in the same way, from `go` to the answer.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use upsert_sink_tests::clock::Stopwatch;
+use upsert_sink_tests::talk::Talker;
 
 use crate::order::Order;
 
@@ -35,10 +33,7 @@ pub(crate) struct Spent {
 /// A client that runs.
 pub(crate) struct Peer {
     kind: Kind,
-    child: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    errors: PathBuf,
+    talker: Talker,
 }
 
 impl Kind {
@@ -81,20 +76,10 @@ impl Peer {
         directory: &Path,
         texts: &Path,
     ) -> Result<Self> {
-        let errors = directory.join(format!("{kind:?}.errors"));
-        let mut child = kind
-            .command()?
-            .arg(endpoint)
-            .arg(texts)
-            .current_dir(directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(File::create(&errors)?)
-            .spawn()
-            .with_context(|| format!("{kind:?} cannot be started"))?;
-        let orders = child.stdin.take().context("standard input is a pipe")?;
-        let answers = BufReader::new(child.stdout.take().context("standard output is a pipe")?);
-        Ok(Self { kind, child, orders, answers, errors })
+        let mut command = kind.command()?;
+        command.arg(endpoint).arg(texts);
+        let talker = Talker::start(format!("{kind:?}"), command, directory)?;
+        Ok(Self { kind, talker })
     }
 
     /// Has an order carried out.
@@ -115,32 +100,18 @@ impl Peer {
     }
 
     fn say(&mut self, line: &str) -> Result<String> {
-        let sent = writeln!(self.orders, "{line}").and_then(|()| self.orders.flush());
-        let mut answer = String::new();
-        if sent.is_err() || self.answers.read_line(&mut answer)? == 0 {
-            let words = std::fs::read_to_string(&self.errors).unwrap_or_default();
-            bail!("{:?} ended at {line}: {words}", self.kind);
-        }
-        Ok(answer)
+        self.talker.say(line, line)
     }
 
     /// What all its threads have used so far, in user and system mode, those that have ended too.
     fn cpu_s(&self) -> Result<f64> {
-        let path = format!("/proc/{}/stat", self.child.id());
+        let path = format!("/proc/{}/stat", self.talker.id());
         let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
         // The name of the program stands in brackets and may be anything.
         let fields: Vec<&str> = text.rsplit(") ").next().unwrap_or_default().split(' ').collect();
         let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
         let ticks = ticks(UTIME).zip(ticks(STIME)).with_context(|| format!("{path}: {text}"))?;
         Ok((ticks.0 + ticks.1) / TICKS_PER_SECOND)
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // Both fail only if it has ended already.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
     }
 }
 

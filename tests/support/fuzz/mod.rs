@@ -23,6 +23,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use fastrand::Rng;
 
 use crate::clock::Stopwatch;
+use crate::feed::top;
 
 /// A promise about every input: fails if it is broken, or tells the shape of what it saw.
 pub type Body<'a> = &'a dyn Fn(&[u8]) -> Result<String>;
@@ -43,6 +44,23 @@ pub struct Seen {
     pub cases: u64,
     /// Different shapes among them, at most in one round.
     pub shapes: usize,
+}
+
+/// Runs a body over the corpus of its name that is kept in `tests/fuzz`. It has the time of one of
+/// `parts` bodies that read parts of one thing.
+///
+/// # Errors
+/// As of [`Fuzz::run`]; and if there was next to nothing to try.
+pub fn over_corpus(
+    parts: u32,
+    name: &'static str,
+    words: &'static [&'static str],
+    body: Body<'_>,
+) -> Result<()> {
+    let corpus = top().join("tests/fuzz/corpus").join(name);
+    let seen = Fuzz::new(name, corpus).words(words).share(parts).run(body)?;
+    ensure!(seen.cases > 1, "only {} inputs were tried", seen.cases);
+    Ok(())
 }
 
 impl Fuzz {
