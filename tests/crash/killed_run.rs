@@ -132,9 +132,7 @@ fn network_series(random: &mut fastrand::Rng, tally: &mut Tally, kills: u64) -> 
         tally.add(Hit::Run(killed.phase()), replayed);
     }
     finish(&site, attempt, tally)?;
-    let traffic = proxy.traffic();
-    ensure!(traffic.strange.is_empty(), "the proxy did not understand: {:?}", traffic.strange);
-    tally.count_traffic(&traffic);
+    tally.count_traffic(&proxy.traffic())?;
     server.kill()?;
     Ok(())
 }

@@ -65,9 +65,7 @@ fn series(random: &mut fastrand::Rng, tally: &mut Tally, kills: u64) -> Result<(
     }
     attempt.finish()?;
     tally.count(BORN_DEAD, site.check()?);
-    let traffic = proxy.traffic();
-    ensure!(traffic.strange.is_empty(), "the proxy did not understand: {:?}", traffic.strange);
-    tally.count_traffic(&traffic);
+    tally.count_traffic(&proxy.traffic())?;
     tally.end_series();
     server.kill()?;
     Ok(())

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use upsert_sink_tests::progress::Phase;
 
 use crate::exchange::Traffic;
@@ -75,11 +75,13 @@ impl Tally {
         *self.events.entry(event).or_default() += times;
     }
 
-    /// What went over the network of a series.
-    pub(crate) fn count_traffic(&mut self, traffic: &Traffic) {
+    /// What went over the network of a series, all of which the proxy must have understood.
+    pub(crate) fn count_traffic(&mut self, traffic: &Traffic) -> Result<()> {
+        ensure!(traffic.strange.is_empty(), "the proxy did not understand: {:?}", traffic.strange);
         self.count("requests", traffic.exchanges);
         self.count("packs sent again", traffic.packs_again);
         traffic.faults.iter().for_each(|(fault, times)| self.count(fault, *times));
+        Ok(())
     }
 
     /// All kills.
