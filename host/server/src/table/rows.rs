@@ -152,9 +152,12 @@ impl<'a> Rows<'a> {
         let set = self.set_by(&record);
         let mut values = record.values;
         values.resize(self.table.columns.len(), None);
-        for (at, value) in values.iter_mut().enumerate() {
-            let kept = |bits: &Vec<u8>| is_set(bits, at) || self.table.key.contains(&at);
-            value.take_if(|_| !set.as_ref().is_none_or(kept));
+        if let Some(bits) = &set {
+            for (at, value) in values.iter_mut().enumerate() {
+                if !is_set(bits, at) && !self.table.key.contains(&at) {
+                    *value = None;
+                }
+            }
         }
         for (at, value) in values.into_iter().enumerate() {
             let column = &self.table.columns[at];
