@@ -5,8 +5,9 @@
 //! circle of partitions between the same two barriers, a moved row is never absent from its old
 //! partition and from its new one.
 //!
-//! A session *loses* if rows moved out of it, and *receives* if not. Its wave is the barrier that
-//! it is named after.
+//! A session *loses* if rows moved out of it, and *receives* if not. Its wave are the sessions whose
+//! rows came between the same barriers, as far as all writers passed those: a barrier that was
+//! aborted before some writer passed it parts nothing, so spans that overlap are of one wave.
 //!
 //! | the first session of its partition | waits, in all partitions, for |
 //! |---|---|
@@ -19,9 +20,8 @@ use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::id::CheckpointId;
 use crate::planted::{Bug, planted};
-use crate::session::SessionName;
+use crate::session::{SessionName, Span};
 
 /// Where a session stands on its way to be committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub(crate) enum State {
 pub(crate) struct Waiting<'a> {
     /// What it is for.
     pub(crate) name: &'a SessionName,
+    /// The barriers that its rows came between.
+    pub(crate) span: Span,
     /// Where it stands.
     pub(crate) state: State,
     /// Whether rows moved out of it.
@@ -47,18 +49,38 @@ pub(crate) struct Waiting<'a> {
     pub(crate) moved_to: &'a BTreeSet<String>,
 }
 
-/// The start and the barrier of a session's name.
-type Wave = (u64, CheckpointId);
+/// The spans that overlap, put together, in their order.
+struct Waves(Vec<Span>);
 
-fn wave(name: &SessionName) -> Wave {
-    (name.start, name.barrier)
+impl Waves {
+    fn of(waiting: &[Waiting<'_>]) -> Self {
+        let spans: BTreeSet<Span> = waiting.iter().map(|session| session.span).collect();
+        let mut waves: Vec<Span> = Vec::new();
+        for span in spans {
+            match waves.last_mut() {
+                Some(last) if last.start == span.start && last.before > span.after => {
+                    last.before = last.before.max(span.before);
+                }
+                _ => waves.push(span),
+            }
+        }
+        Self(waves)
+    }
+
+    /// Which wave a session is of.
+    fn at(&self, span: Span) -> usize {
+        let later = |wave: &Span| (wave.start, wave.after) <= (span.start, span.after);
+        self.0.partition_point(later)
+    }
 }
 
 /// The sessions whose commit may be sent now, of all that wait, in the order of their names.
 pub(crate) fn turns<'a>(waiting: impl Iterator<Item = Waiting<'a>>) -> Vec<SessionName> {
-    let mut firsts = Vec::new();
-    let mut earliest: Option<Wave> = None;
-    let mut losing: Option<Wave> = None;
+    let waiting: Vec<Waiting<'_>> = waiting.collect();
+    let waves = Waves::of(&waiting);
+    let mut firsts: Vec<(usize, Waiting<'_>)> = Vec::new();
+    let mut earliest: Option<usize> = None;
+    let mut losing: Option<usize> = None;
     let mut partition: Option<&str> = None;
     let mut released = true;
     for session in waiting {
@@ -69,39 +91,39 @@ pub(crate) fn turns<'a>(waiting: impl Iterator<Item = Waiting<'a>>) -> Vec<Sessi
         if !released {
             continue;
         }
-        let wave = wave(session.name);
+        let wave = waves.at(session.span);
         earliest = Some(earliest.map_or(wave, |earliest| earliest.min(wave)));
         let session = Waiting { loses: session.loses && !planted(Bug::LosersFirst), ..session };
         if session.loses {
             losing = Some(losing.map_or(wave, |losing| losing.min(wave)));
         }
         if is_first {
-            firsts.push(session);
+            firsts.push((wave, session));
         }
     }
     // Behind the first of its partition there may be more, but none that could go before it does.
-    let of_wave = |wanted: Wave| firsts.iter().filter(move |first| wave(first.name) == wanted);
-    let receives = |wanted| of_wave(wanted).any(|first| !first.loses);
+    let of_wave = |wanted: usize| firsts.iter().filter(move |(wave, _)| *wave == wanted);
+    let receives = |wanted| of_wave(wanted).any(|(_, first)| !first.loses);
     let mut turns: Vec<&Waiting<'_>> = Vec::new();
     let mut in_a_circle: Option<&Waiting<'_>> = None;
-    for first in firsts.iter().filter(|first| first.state == State::Released) {
-        let wave = wave(first.name);
+    for (wave, first) in firsts.iter().filter(|(_, first)| first.state == State::Released) {
         if !first.loses {
-            if losing.is_none_or(|losing| losing >= wave) {
+            if losing.is_none_or(|losing| losing >= *wave) {
                 turns.push(first);
             }
-        } else if earliest == Some(wave) && !receives(wave) {
-            let goes_to = |other: &&Waiting<'_>| {
+        } else if earliest == Some(*wave) && !receives(*wave) {
+            let goes_to = |other: &Waiting<'_>| {
                 other.name != first.name && first.moved_to.contains(&other.name.partition)
             };
-            if of_wave(wave).any(|other| goes_to(&other)) {
+            if of_wave(*wave).any(|(_, other)| goes_to(other)) {
                 in_a_circle.get_or_insert(first);
             } else {
                 turns.push(first);
             }
         }
     }
-    let nothing_moves = turns.is_empty() && firsts.iter().all(|f| f.state == State::Released);
+    let nothing_moves =
+        turns.is_empty() && firsts.iter().all(|(_, first)| first.state == State::Released);
     turns.extend(in_a_circle.filter(|_| nothing_moves));
     turns.into_iter().map(|session| session.name.clone()).collect()
 }
@@ -109,11 +131,13 @@ pub(crate) fn turns<'a>(waiting: impl Iterator<Item = Waiting<'a>>) -> Vec<Sessi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::CheckpointId;
     use alloc::format;
     use alloc::string::String;
 
-    /// `a1` or `a1r2`: partition, barrier, rollover; then `-` if it loses, `>bc` if it is known to
-    /// partitions b and c, `.` if it is held, `*` if its commit was sent.
+    /// `a1` or `a1r2`: partition, barrier, rollover; then `:03` if its rows came between barriers 0
+    /// and 3 and not 1 and 2, `-` if it loses, `>bc` if it is known to partitions b and c, `.` if
+    /// it is held, `*` if its commit was sent.
     fn turns_of(sessions: &[&str]) -> String {
         let parse = |text: &str| {
             let digit = |at: usize| text.as_bytes().get(at).map_or(0, |byte| byte - b'0');
@@ -124,15 +148,22 @@ mod tests {
                 _ => State::Released,
             };
             let barrier = CheckpointId(digit(1).into());
+            let (after, before) = match text.find(':') {
+                Some(at) => (digit(at + 1), digit(at + 2)),
+                None => (digit(1), digit(1) + 1),
+            };
+            let (after, before) = (CheckpointId(after.into()), CheckpointId(before.into()));
+            let span = Span { start: 1, after, before };
             let name = SessionName { partition: text[..1].into(), start: 1, barrier, rollover };
             let targets = text.split_once('>').map_or("", |(_, targets)| targets);
             let targets: BTreeSet<String> = targets.chars().map(String::from).collect();
-            (name, state, text.contains(['-', '>']), targets)
+            (name, span, state, text.contains(['-', '>']), targets)
         };
         let parsed: Vec<_> = sessions.iter().map(|text| parse(text)).collect();
         assert!(parsed.is_sorted_by(|a, b| a.0 < b.0), "pending sessions are sorted by name");
-        let waiting = parsed.iter().map(|(name, state, loses, moved_to)| Waiting {
+        let waiting = parsed.iter().map(|(name, span, state, loses, moved_to)| Waiting {
             name,
+            span: *span,
             state: *state,
             loses: *loses,
             moved_to,
@@ -188,16 +219,31 @@ mod tests {
         assert_eq!(turns_of(&["a0>b", "b0>b"]), "b0");
     }
 
+    /// Barrier 1 was aborted before all writers passed it: some wrote on in sessions of 0, or came
+    /// to those of 1 without having passed it.
+    #[test]
+    fn a_barrier_that_not_all_passed_parts_no_waves() {
+        assert_eq!(turns_of(&["a0:02-", "b1"]), "b1");
+        assert_eq!(turns_of(&["a0-", "b1:02"]), "b1");
+        assert_eq!(turns_of(&["a0-", "b1", "c0:02"]), "b1 c0", "c may be of both sides");
+        assert_eq!(turns_of(&["a0-", "b1", "c2:24"]), "a0", "nothing is of both sides");
+        assert_eq!(turns_of(&["a0:02>b", "b0:02>c", "b1", "c1"]), "c1");
+        assert_eq!(turns_of(&["a0:02>b", "b0:02>c", "b1"]), "b0", "a's rows are in b0 or in b1");
+        assert_eq!(turns_of(&["a0:02>b", "b1"]), "b1");
+    }
+
     /// Whatever waits, something can go or is under way.
     #[test]
     fn nothing_ever_waits_in_a_circle() {
-        for choice in 0..3_u32.pow(8) {
+        let wide = [0b0000_0000, 0b0000_0011, 0b0010_0100, 0b1100_1100, 0b1111_1111_u32];
+        for (choice, wide) in (0..3_u32.pow(8)).flat_map(|choice| wide.map(|wide| (choice, wide))) {
             let sessions: Vec<String> = (0..8_u32)
                 .map(|at| {
                     let (partition, barrier) = (["a", "b"][at as usize / 4], at % 4 / 2);
                     let rollover = at % 2;
+                    let span = if wide >> at & 1 == 1 { ":02" } else { "" };
                     let loses = ["", "-", ">ab"][(choice / 3_u32.pow(at) % 3) as usize];
-                    format!("{partition}{barrier}r{rollover}{loses}")
+                    format!("{partition}{barrier}r{rollover}{span}{loses}")
                 })
                 .collect();
             for (from_a, from_b) in (0..=4).flat_map(|a| (4..=8).map(move |b| (a, b))) {

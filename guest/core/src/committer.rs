@@ -274,6 +274,7 @@ impl Committer {
     fn commit_next(&mut self, now: Millis) {
         let waiting = self.pending.iter().map(|(name, pending)| Waiting {
             name,
+            span: pending.committable.span(),
             state: pending.state,
             loses: pending.committable.moved_out > 0,
             moved_to: &pending.committable.moved_to,

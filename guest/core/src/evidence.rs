@@ -91,6 +91,8 @@ mod tests {
             records: 1,
             moved_out: 0,
             moved_to: Default::default(),
+            after: Default::default(),
+            before: Default::default(),
         }
     }
 

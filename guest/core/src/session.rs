@@ -80,6 +80,11 @@ pub struct Committable {
     pub moved_out: u64,
     /// Partitions that rows are known to have moved to.
     pub moved_to: BTreeSet<String>,
+    /// The last barrier with a snapshot of its writer before the rows; zero before the first of a
+    /// start.
+    pub after: CheckpointId,
+    /// The barrier of the first snapshot of its start that holds it; zero until then.
+    pub before: CheckpointId,
 }
 
 impl Committable {
@@ -99,7 +104,7 @@ impl Committable {
         sealer.list(&moved_to, |sealer, partition| {
             sealer.text(partition);
         });
-        sealer.seal()
+        sealer.u64(self.after.0).u64(self.before.0).seal()
     }
 
     /// Reads what `to_bytes` wrote.
@@ -107,7 +112,7 @@ impl Committable {
     /// Errors: `Corrupt` for damaged bytes, `InvalidConfig` for bytes of a newer version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         let mut opener = Opener::open(Kind::Committable, bytes)?;
-        let committable = Self {
+        let mut committable = Self {
             identity: opener.text()?,
             name: SessionName::read(&mut opener)?,
             session: SessionId(opener.text()?),
@@ -118,7 +123,16 @@ impl Committable {
             records: opener.u64()?,
             moved_out: opener.u64()?,
             moved_to: opener.list(Opener::text)?.into_iter().collect(),
+            after: CheckpointId(0),
+            before: CheckpointId(0),
         };
+        if opener.version() == 1 {
+            // It did not tell barriers that were passed from those that were skipped.
+            committable.after = committable.name.barrier;
+        } else {
+            committable.after = CheckpointId(opener.u64()?);
+            committable.before = CheckpointId(opener.u64()?);
+        }
         opener.finish()?;
         Ok(committable)
     }
@@ -131,7 +145,28 @@ impl Committable {
         self.records = self.records.saturating_add(other.records);
         self.moved_out = self.moved_out.saturating_add(other.moved_out);
         self.moved_to.extend(other.moved_to.iter().cloned());
+        self.after = self.after.min(other.after);
+        self.before = self.before.max(other.before);
     }
+
+    /// The barriers that its rows came between.
+    pub fn span(&self) -> Span {
+        let next = CheckpointId(self.name.barrier.0.saturating_add(1));
+        Span { start: self.name.start, after: self.after, before: self.before.max(next) }
+    }
+}
+
+/// Rows of one start between two barriers: after the one, before the other.
+///
+/// Of what moved at one place of the input, both sides have it within their spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    /// The start of the sink.
+    pub start: u64,
+    /// The barrier that they came after.
+    pub after: CheckpointId,
+    /// The barrier that they came before.
+    pub before: CheckpointId,
 }
 
 /// Where a partition of one writer stands with its session.
@@ -422,8 +457,27 @@ mod tests {
             records: 4,
             moved_out: 5,
             moved_to: ["day='y'".into(), "day='z'".into()].into(),
+            after: CheckpointId(1),
+            before: CheckpointId(3),
         };
         assert_eq!(Committable::from_bytes(&committable.to_bytes()).unwrap(), committable);
+    }
+
+    /// As it was written before committables told which barriers their rows came between.
+    #[test]
+    fn a_committable_of_version_1_is_read_as_between_its_barrier_and_the_next() {
+        let mut sealer = Sealer::new(Kind::Committable);
+        sealer.text("sink");
+        name(4, 2, 1).write(&mut sealer);
+        sealer.text("s").u64(1).u64(2).u32(24).u64(3).u64(4).u64(5);
+        sealer.list(&["day='y'"], |sealer, partition| {
+            sealer.text(partition);
+        });
+        let bytes = sealer.seal_as(1);
+        let committable = Committable::from_bytes(&bytes).expect("it is whole");
+        let span = Span { start: 4, after: CheckpointId(2), before: CheckpointId(3) };
+        assert_eq!(committable.span(), span);
+        assert_eq!((committable.records, committable.moved_out), (4, 5));
     }
 
     #[test]

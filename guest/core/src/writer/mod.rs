@@ -56,6 +56,8 @@ pub struct Writer {
     limit: ConcurrencyLimit,
     packs: Operations<PackUnderWay>,
     checkpoint: CheckpointState,
+    /// The barrier of the last snapshot.
+    snapshot: CheckpointId,
     /// Sessions with rows of this writer whose commit is not known; also the restored ones.
     committables: BTreeMap<SessionName, Committable>,
     asking: Asking,
@@ -85,6 +87,7 @@ impl Writer {
             limit: ConcurrencyLimit::default(),
             packs: Operations::new(task.nonce ^ u64::from(task.index.0)),
             checkpoint: CheckpointState::first(),
+            snapshot: CheckpointId(0),
             committables: BTreeMap::new(),
             asking: Asking::new(task),
             batches: 0,
@@ -211,6 +214,12 @@ impl Writer {
     }
 
     fn take_snapshot(&mut self, checkpoint: CheckpointId) {
+        self.snapshot = checkpoint;
+        for (name, held) in &mut self.committables {
+            if name.start == self.start && held.before == CheckpointId(0) {
+                held.before = checkpoint;
+            }
+        }
         let latest = || self.committables.keys().map(|name| name.barrier).max();
         let listed = self.committables.values().filter(|held| {
             !planted(Bug::SnapshotForgetsEarlier) || Some(held.name.barrier) == latest()

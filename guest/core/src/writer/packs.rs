@@ -14,7 +14,7 @@ use crate::buffer::{BucketBuffer, SealedPack};
 use crate::checkpoint::CheckpointState;
 use crate::config::DoubtPolicy;
 use crate::error::{Error, ErrorKind};
-use crate::id::{BucketId, Millis, SessionId, Ticket};
+use crate::id::{BucketId, CheckpointId, Millis, SessionId, Ticket};
 use crate::ignored::Ignored;
 use crate::io::{
     Completion, Level, Operation, Outcome, Refusal, RefusalKind, SessionRef, TunnelCommand,
@@ -254,6 +254,8 @@ impl Writer {
             records: 0,
             moved_out: 0,
             moved_to: BTreeSet::new(),
+            after: self.snapshot,
+            before: CheckpointId(0),
         };
         self.committables.insert(session.name.clone(), committable);
     }
