@@ -6,7 +6,7 @@ use upsert_sink::ErrorKind;
 
 use crate::components::Call;
 use crate::report::Test;
-use crate::scene::{ROUNDS, Scene, error_of};
+use crate::scene::{ROUNDS, ROUNDS_PER_CHECKPOINT, Scene, error_of};
 
 /// The bucket whose packs go wrong.
 const BUCKET: Call = Call::Put(2);
@@ -89,6 +89,32 @@ fn a_young_session_that_is_not_found_is_committed() {
             scene.expect_commits(2)?;
             scene.expect_fold(ROUNDS, 0).await
         }
+    });
+}
+
+/// After so long, "not found" would prove nothing any more.
+#[test]
+fn a_commit_that_was_taken_as_done_is_not_asked_for_by_a_later_start() {
+    let mut test = Test::begin();
+    let fault = coded(404, "UpsertSessionNotFound", "after");
+    let name = "commit: carried out, then 404; killed, started again 25 h later";
+    test.row(name, "knows it from its journal", async |scene| {
+        scene.world.fault(Call::Commit, "\"nth\": 1", &fault)?;
+        scene.open().await?;
+        for _ in 0..ROUNDS_PER_CHECKPOINT {
+            scene.write().await?;
+        }
+        let id = scene.barrier().await?;
+        scene.commit(id).await?;
+        scene.expect_attempts(Call::Commit, &["404"])?;
+        scene.kill().await;
+        scene.world.clock.advance(25 * 3_600_000);
+        let before = scene.world.wire.attempts().len();
+        scene.attempt().await?;
+        let attempts = scene.world.wire.attempts().into_iter().skip(before);
+        let commits = attempts.filter(|one| one.call == Call::Commit).count();
+        ensure!(commits == 1, "{commits} commits were sent for the one checkpoint that is new");
+        scene.expect_fold(ROUNDS, 0).await
     });
 }
 

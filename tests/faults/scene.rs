@@ -17,7 +17,7 @@ use crate::world::{Table, World};
 /// Batches of changes; each changes every key, so that order matters.
 pub(crate) const ROUNDS: usize = 6;
 /// Batches between two barriers. Each makes a pack of every bucket.
-const ROUNDS_PER_CHECKPOINT: usize = 3;
+pub(crate) const ROUNDS_PER_CHECKPOINT: usize = 3;
 const KEYS: usize = 128;
 
 /// A row's play.

@@ -161,11 +161,6 @@ fn excluded(promise: Promise, faults: &Faults) -> Vec<Fault> {
         // It is refused there.
         excluded.push(Fault::Savepoint);
     }
-    if promise.moves {
-        // Where only some writers have passed a barrier that is aborted, rows of one side of it are
-        // in sessions of two names, and those that move are committed in the order of the names.
-        excluded.push(Fault::AbortedEarly);
-    }
     if faults.rate(Fault::Tokens) > 0 {
         // To a host whose clock is hours ahead every key of minutes has expired.
         excluded.push(Fault::SinkClock);

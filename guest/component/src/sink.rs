@@ -73,9 +73,10 @@ fn commit(now: u64, input: CommitterInput) -> Result<committer::Progress, Error>
 }
 
 fn committed(committer: &mut Committer) -> committer::Progress {
-    let mut known = Vec::new();
+    let (mut committed_sessions, mut known) = (Vec::new(), Vec::new());
     while let Some(next) = committer.poll_output() {
         match next {
+            CommitterOutput::Committed(session) => committed_sessions.push(session.0),
             CommitterOutput::Known(bytes) => known.push(bytes),
             CommitterOutput::Tell(telemetry) => output::tell(telemetry),
             CommitterOutput::Tunnel(command) => output::command(command),
@@ -83,7 +84,8 @@ fn committed(committer: &mut Committer) -> committer::Progress {
     }
     output::set_timer(committer.deadline());
     let pending = u32::try_from(committer.pending()).unwrap_or(u32::MAX);
-    committer::Progress { pending, committed: committer.committed().0, known }
+    let committed = committer.committed().0;
+    committer::Progress { pending, committed, committed_sessions, known }
 }
 
 impl route::Guest for Shell {

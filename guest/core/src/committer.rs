@@ -424,6 +424,9 @@ impl Committer {
             committable.session, committable.name.partition, committable.records
         );
         self.outputs.push_back(CommitterOutput::Tell(Telemetry::Log(Level::Debug, line)));
+        if evidence != Evidence::Journal {
+            self.outputs.push_back(CommitterOutput::Committed(committable.session.clone()));
+        }
         self.known.insert(committable.session.clone());
         self.tell_known(alloc::vec![committable.session.clone()]);
     }

@@ -366,6 +366,8 @@ pub enum CommitterInput {
 /// What a committer wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommitterOutput {
+    /// Journal, durably, that a session is committed, before its `Known` is handed on.
+    Committed(SessionId),
     /// Tell the coordinator which sessions have become known.
     Known(Vec<u8>),
     /// Tell the operator.

@@ -1,10 +1,11 @@
 //! The role of the committer: what checkpoints hold goes in, what is known to be committed comes
 //! out.
 //!
-//! Between `sink.rs` and `wit/committer.wit`. Invariant: what it learns reaches the coordinator, in
-//! order, before it is called again.
+//! Between `sink.rs` and `wit/committer.wit`. Invariant: what it learns is journalled (rule 6) and
+//! then reaches the coordinator, in order, before it is called again.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -12,7 +13,6 @@ use tokio::sync::watch;
 use upsert_sink_core::id::CheckpointId;
 use upsert_sink_core::io::CheckpointOutcome;
 use upsert_sink_core::io::CommitterInput;
-use upsert_sink_core::io::JournalSession;
 use upsert_sink_core::io::Task;
 
 use crate::bindings::committer::Progress;
@@ -22,6 +22,7 @@ use crate::driver::Role;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::journal::Journal;
 
 /// What other parts of the sink say to the committer.
 pub(crate) enum ToCommitter {
@@ -40,6 +41,7 @@ pub(crate) enum ToCommitter {
 
 /// The committer.
 pub(crate) struct Committer {
+    journal: Arc<Journal>,
     coordinator: mpsc::Sender<ToCoordinator>,
     committed: watch::Sender<u64>,
 }
@@ -50,19 +52,22 @@ impl Committer {
         instance: &mut Instance,
         now_ms: u64,
         task: &Task,
-        journal: &[JournalSession],
+        journal: Arc<Journal>,
         coordinator: mpsc::Sender<ToCoordinator>,
         committed: watch::Sender<u64>,
     ) -> Result<Self> {
-        let mut committer = Self { coordinator, committed };
-        let progress = instance.committer_open(now_ms, task, journal)?;
-        committer.carry_out(progress).await?;
+        let progress = instance.committer_open(now_ms, task, &journal.for_committer())?;
+        let mut committer = Self { journal, coordinator, committed };
+        committer.carry_out(now_ms, progress).await?;
         Ok(committer)
     }
 
     /// The coordinator never waits for the committer, so waiting for a place in its queue cannot
     /// lock.
-    async fn carry_out(&mut self, progress: Progress) -> Result<()> {
+    async fn carry_out(&mut self, now_ms: u64, progress: Progress) -> Result<()> {
+        for session in progress.committed_sessions {
+            self.journal.committed(session, now_ms).await?;
+        }
         for known in progress.known {
             let sent = self.coordinator.send(ToCoordinator::Known(known)).await;
             sent.map_err(|_| Error::bug("coordinator", "it ended before the committer"))?;
@@ -107,6 +112,6 @@ impl Role for Committer {
             Event::TimerFired => instance.committer(now_ms, CommitterInput::TimerFired)?,
             Event::Data(never) => match never {},
         };
-        self.carry_out(progress).await
+        self.carry_out(now_ms, progress).await
     }
 }

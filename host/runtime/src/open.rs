@@ -222,10 +222,10 @@ impl Opening {
         committed: watch::Sender<u64>,
     ) -> Result<mpsc::Sender<ToCommitter>> {
         let mut instance = self.instance(Role::Committer)?;
-        let (now_ms, journal) = (self.now_ms(), self.journal.for_committer());
+        let (now_ms, journal) = (self.now_ms(), Arc::clone(&self.journal));
         let task = &self.task;
         let role =
-            Committer::open(&mut instance, now_ms, task, &journal, coordinator, committed).await?;
+            Committer::open(&mut instance, now_ms, task, journal, coordinator, committed).await?;
         let (control, inbox) = mpsc::channel(CONTROL_QUEUE);
         // Its data queue is never used: nothing waits for it in order.
         let (_, no_data) = mpsc::channel(1);

@@ -228,9 +228,10 @@ pub(crate) fn committer(
         Ok(turn) => turn,
         Err(error) => return Ok(Err(error)),
     };
-    let mut known = Vec::new();
+    let (mut committed_sessions, mut known) = (Vec::new(), Vec::new());
     for output in outputs {
         match output {
+            CommitterOutput::Committed(session) => committed_sessions.push(session.0),
             CommitterOutput::Known(bytes) => known.push(bytes),
             CommitterOutput::Tell(told) => tell(host, told)?,
             CommitterOutput::Tunnel(wanted) => command(host, wanted)?,
@@ -238,7 +239,7 @@ pub(crate) fn committer(
     }
     set_timer(host, deadline)?;
     let pending = u32::try_from(held).unwrap_or(u32::MAX);
-    Ok(Ok(committer::Progress { pending, committed, known }))
+    Ok(Ok(committer::Progress { pending, committed, committed_sessions, known }))
 }
 
 /// The name of an outcome, for whoever counts.

@@ -269,6 +269,9 @@ impl Met {
             Machine::Committer(committer) => {
                 while let Some(output) = committer.poll_output() {
                     effects.extend(match output {
+                        CommitterOutput::Committed(session) => {
+                            Some(Effect::Committed(session_number(&session)))
+                        }
                         CommitterOutput::Known(body) => Some(self.known(body)),
                         CommitterOutput::Tell(_) => None,
                         CommitterOutput::Tunnel(command) => Some(tunnel_effect(command)),

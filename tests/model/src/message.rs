@@ -108,6 +108,7 @@ pub(crate) enum JournalledAs {
 /// What a machine wants done.
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
+    Committed(u8),
     Known(Blob, Vec<u8>),
     Release(u8),
     Repeat(u8),

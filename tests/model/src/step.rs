@@ -308,13 +308,13 @@ impl Model {
         queue: &mut Queue,
     ) {
         match effect {
+            Effect::Committed(number) => self.journal_evidence(world, *number),
             Effect::Known(body, sessions) => {
                 for number in sessions {
                     if world.tunnel.sessions[*number as usize].fate != Fate::Committed {
                         self.breaks(world, Promise::Guess);
                     }
                     world.ghost.known |= 1 << number;
-                    self.journal_evidence(world, *number);
                 }
                 self.send(world, Letter::Known(*body), queue);
             }

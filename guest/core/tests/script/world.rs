@@ -184,6 +184,11 @@ impl World {
         let result = sink.committer.handle_input(now, input);
         while let Some(output) = self.sink.as_mut().unwrap().committer.poll_output() {
             match output {
+                CommitterOutput::Committed(session) => {
+                    if let Some(held) = self.journal.get_mut(&session.0) {
+                        held.state = JournalState::Committed;
+                    }
+                }
                 CommitterOutput::Known(bytes) => self.known.push_back(bytes),
                 CommitterOutput::Tell(telemetry) => self.tell(Owner::Committer, telemetry),
                 CommitterOutput::Tunnel(command) => self.command(Owner::Committer, command),

@@ -187,6 +187,16 @@ impl Journal {
         Ok(())
     }
 
+    /// Records that a session is committed, if that is news: of most the service's word was
+    /// recorded when it came.
+    pub(crate) async fn committed(&self, id: String, at_ms: u64) -> Result<()> {
+        let known = self.contents().sessions.get(&id).map(|session| session.state);
+        match known {
+            Some(SessionState::Committed) => Ok(()),
+            _ => self.record(Record::Committed { id, at_ms }).await,
+        }
+    }
+
     /// The sessions as the coordinator is told them: those that it may still have to retire, and
     /// known commits.
     pub(crate) fn for_coordinator(&self) -> Vec<JournalSession> {

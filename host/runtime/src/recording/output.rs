@@ -118,6 +118,9 @@ impl Outputs {
     }
 
     pub(crate) fn committer(&mut self, progress: &committer::Progress) {
+        for session in &progress.committed_sessions {
+            self.act(format!("committed {session}"));
+        }
         self.lists("known", &progress.known);
         let (pending, committed) = (progress.pending, progress.committed);
         self.act(format!("returned, {pending} pending, committed up to {committed}"));
