@@ -38,6 +38,15 @@ pub(crate) fn tear(path: &Path, durable: usize, random: &mut fastrand::Rng) -> R
     Ok(format!("{name}: {how}, at byte {cut} of {length}, {durable} durable"))
 }
 
+/// How much of a segment of the spool was synced, as its own records say: no power cut takes that
+/// back. Each begins with four letters, its length, its checksum, and that number.
+pub(crate) fn synced(path: &Path) -> Result<usize> {
+    let bytes = fs::read(path)?;
+    let records = bytes.windows(20).filter_map(|record| record.strip_prefix(b"USPF"));
+    let marks = records.filter_map(|record| record[8..].first_chunk().copied());
+    Ok(usize::try_from(marks.map(u64::from_le_bytes).max().unwrap_or_default())?)
+}
+
 /// Adds the beginning of one more record, as long as a whole one but for some bytes.
 pub(crate) fn begin_record(
     path: &Path,

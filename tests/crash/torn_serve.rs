@@ -46,7 +46,7 @@ fn a_server_whose_unacknowledged_records_were_torn_has_all_that_it_acknowledged(
         jitter(&mut random, Duration::from_millis(10));
         server.kill()?;
         let spool = torn::newest(&site.data.join("spool"), ".packs")?;
-        let length = durable.get(&spool).copied().unwrap_or_default();
+        let length = durable.get(&spool).copied().unwrap_or_default().max(torn::synced(&spool)?);
         println!("{}", torn::tear(&spool, length, &mut random)?);
         let record = torn::newest(&site.data.join("log"), ".json")?;
         let next = torn::next(&record)?;

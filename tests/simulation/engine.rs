@@ -311,12 +311,13 @@ impl Engine {
             }
             Some(ErrorKind::Denied) => has(&[Fault::Tokens]),
             Some(ErrorKind::SessionLost) => {
-                // What was lost is committed again from an older checkpoint (rule 8).
+                // What was lost is committed again from an older checkpoint (rule 8). It may be lost
+                // for its age or a long silence, never because the sink has aborted it.
                 let fair = has(&[Fault::Expired, Fault::Suspended, Fault::SinkClock])
                     || has(&[Fault::Forgotten])
                     || self.plan.promise.one_session;
                 self.retained.pop();
-                fair
+                fair && !format!("{error:#}").contains("aborted")
             }
             _ => false,
         };

@@ -10,6 +10,7 @@ mod recover;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -31,7 +32,7 @@ pub(crate) struct Spool {
     /// Held while bytes are appended: frames never interleave.
     writer: tokio::sync::Mutex<Writer>,
     /// Held while a sync runs: whoever waits for it usually finds its own bytes already durable.
-    durable: tokio::sync::Mutex<BTreeMap<u64, u64>>,
+    syncing: tokio::sync::Mutex<()>,
     segments: Mutex<Segments>,
 }
 
@@ -44,6 +45,8 @@ struct Writer {
 struct Segments {
     /// How far each segment that may need a sync has been written.
     written: BTreeMap<u64, u64>,
+    /// How far it has been synced.
+    durable: BTreeMap<u64, u64>,
     uses: BTreeMap<u64, SegmentUse>,
     /// Why nothing can be written any more.
     failed: Option<String>,
@@ -64,16 +67,14 @@ impl Spool {
             directory,
             segment_bytes,
             writer: tokio::sync::Mutex::new(Writer { segment: next, length: 0 }),
-            durable: tokio::sync::Mutex::default(),
+            syncing: tokio::sync::Mutex::default(),
             segments: Mutex::new(segments),
         }
     }
 
     /// Writes a frame; answers where its pack lies once it is durable.
     pub(crate) async fn append(&self, frame: &Frame<'_>) -> Result<PackRange, Error> {
-        let (bytes, body) = frame.encode();
-        let length = bytes.len() as u64;
-        let (segment, offset) = self.write(bytes, frame).await?;
+        let (segment, offset, length, body) = self.write(frame).await?;
         self.sync(segment, offset + length).await?;
         Ok(PackRange {
             segment,
@@ -84,7 +85,8 @@ impl Spool {
         })
     }
 
-    async fn write(&self, bytes: Bytes, frame: &Frame<'_>) -> Result<(u64, u64), Error> {
+    /// Answers the segment, where the frame begins in it, its length, and where its body lies.
+    async fn write(&self, frame: &Frame<'_>) -> Result<(u64, u64, u64, Range<usize>), Error> {
         let mut writer = self.writer.lock().await;
         self.check()?;
         if writer.length >= self.segment_bytes {
@@ -98,6 +100,8 @@ impl Spool {
             self.directory.append(&name, magic).await.map_err(|e| self.fail(&name, &e))?;
             writer.length = frame::MAGIC.len() as u64;
         }
+        let durable = self.segments().durable.get(&writer.segment).copied().unwrap_or(0);
+        let (bytes, body) = frame.encode(durable);
         let length = bytes.len() as u64;
         let offset = match self.directory.append(&name, bytes).await {
             Ok(offset) => offset,
@@ -107,7 +111,7 @@ impl Spool {
         let mut segments = self.segments();
         segments.written.insert(writer.segment, writer.length);
         segments.uses.entry(writer.segment).or_default().note(frame);
-        Ok((writer.segment, offset))
+        Ok((writer.segment, offset, length, body))
     }
 
     /// Removes what a failed append may have left behind, so that the next one follows a whole
@@ -120,8 +124,8 @@ impl Spool {
     }
 
     async fn sync(&self, segment: u64, end: u64) -> Result<(), Error> {
-        let mut durable = self.durable.lock().await;
-        if durable.get(&segment).is_some_and(|length| *length >= end) {
+        let _syncing = self.syncing.lock().await;
+        if self.segments().durable.get(&segment).is_some_and(|length| *length >= end) {
             return Ok(());
         }
         self.check()?;
@@ -129,7 +133,7 @@ impl Spool {
         let name = segment_name(segment);
         // After a failed sync nobody knows which bytes are durable; only reading them again tells.
         self.directory.sync(&name).await.map_err(|error| self.fail(&name, &error))?;
-        durable.insert(segment, written);
+        self.segments().durable.insert(segment, written);
         Ok(())
     }
 
@@ -157,7 +161,7 @@ impl Spool {
             }
             let name = segment_name(segment);
             self.directory.remove(&name).await.map_err(|e| Error::disk(&name, e))?;
-            self.durable.lock().await.remove(&segment);
+            self.segments().durable.remove(&segment);
         }
         Ok(())
     }

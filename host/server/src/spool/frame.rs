@@ -1,4 +1,5 @@
-//! One record of the spool as bytes: length, CRC32C, and what it tells of a session.
+//! One record of the spool as bytes: a mark, its length, its CRC32C, how much of the segment was
+//! durable when it was written, and what it tells of a session.
 //!
 //! `spool.rs` writes them, `spool/recover.rs` reads them at a start. Invariant: a frame that
 //! decodes is one that was written whole.
@@ -12,7 +13,7 @@ use bytes::BytesMut;
 use crate::session::SessionFacts;
 
 /// How a segment begins: the letters and the version of the format.
-pub(super) const MAGIC: [u8; 8] = *b"USSPOOL1";
+pub(super) const MAGIC: [u8; 8] = *b"USSPOOL2";
 
 /// What a record tells.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +41,9 @@ impl Frame<'_> {
         }
     }
 
-    /// The frame's bytes, and where in them the pack's body lies.
-    pub(super) fn encode(&self) -> (Bytes, Range<usize>) {
+    /// The frame's bytes, and where in them the pack's body lies; `durable` bytes of its segment
+    /// were synced before.
+    pub(super) fn encode(&self, durable: u64) -> (Bytes, Range<usize>) {
         let mut bytes = BytesMut::with_capacity(HEADER + 64 + self.body().len());
         bytes.put_bytes(0, HEADER);
         match self {
@@ -58,9 +60,11 @@ impl Frame<'_> {
         let start = bytes.len();
         bytes.put_slice(self.body());
         let length = u32::try_from(bytes.len() - HEADER).expect("packs are bounded");
-        let crc = crc32c::crc32c(&bytes[HEADER..]);
-        bytes[..4].copy_from_slice(&length.to_le_bytes());
-        bytes[4..HEADER].copy_from_slice(&crc.to_le_bytes());
+        bytes[12..HEADER].copy_from_slice(&durable.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[12..]);
+        bytes[..4].copy_from_slice(&MARK);
+        bytes[4..8].copy_from_slice(&length.to_le_bytes());
+        bytes[8..12].copy_from_slice(&crc.to_le_bytes());
         let body = start..bytes.len();
         (bytes.freeze(), body)
     }
@@ -81,17 +85,38 @@ pub(super) enum Decoded {
     Pack { session: String, bucket: u32, records: u32, body: Range<usize> },
 }
 
-/// Reads the frame at `at`; answers it and where the next one begins, or none if it is not whole.
-pub(super) fn decode(segment: &[u8], at: usize) -> Option<(Decoded, usize)> {
-    let header = segment.get(at..at.checked_add(HEADER)?)?;
-    let length = u32::from_le_bytes(header[..4].try_into().ok()?) as usize;
-    let crc = u32::from_le_bytes(header[4..].try_into().ok()?);
-    let start = at + HEADER;
-    let end = start.checked_add(length)?;
-    let payload = segment.get(start..end)?;
-    if crc32c::crc32c(payload) != crc {
+/// A whole frame: what was durable when it was written, what it tells, and where it ends.
+struct Whole<'a> {
+    durable: u64,
+    payload: &'a [u8],
+    end: usize,
+}
+
+fn whole(segment: &[u8], at: usize) -> Option<Whole<'_>> {
+    let (header, _) = segment.get(at..)?.split_first_chunk::<HEADER>()?;
+    let number = |range: Range<usize>| Some(u32::from_le_bytes(header[range].try_into().ok()?));
+    let end = (at + HEADER).checked_add(number(4..8)? as usize)?;
+    let checked = segment.get(at + 12..end)?;
+    if header[..4] != MARK || crc32c::crc32c(checked) != number(8..12)? {
         return None;
     }
+    let (durable, payload) = checked.split_first_chunk::<8>()?;
+    Some(Whole { durable: u64::from_le_bytes(*durable), payload, end })
+}
+
+/// How much of the segment was durable before the last whole frame behind `at` was written; zero if
+/// there is none. A frame at `at` that is not whole, but was durable, is damaged.
+pub(super) fn durable_behind(segment: &[u8], at: usize) -> u64 {
+    let behind = at.saturating_add(1);
+    let places = segment.get(behind..).unwrap_or_default().windows(MARK.len()).enumerate();
+    let marked = places.filter(|(_, bytes)| *bytes == MARK);
+    let frames = marked.filter_map(|(place, _)| whole(segment, behind + place));
+    frames.map(|frame| frame.durable).max().unwrap_or(0)
+}
+
+/// Reads the frame at `at`; answers it and where the next one begins, or none if it is not whole.
+pub(super) fn decode(segment: &[u8], at: usize) -> Option<(Decoded, usize)> {
+    let Whole { payload, end, .. } = whole(segment, at)?;
     let (kind, rest) = payload.split_first()?;
     let decoded = match *kind {
         ABORTED => Decoded::Aborted(serde_json::from_slice(rest).ok()?),
@@ -120,7 +145,10 @@ fn put_facts(bytes: &mut BytesMut, kind: u8, facts: &SessionFacts) {
     bytes.put_slice(&serde_json::to_vec(facts).expect("facts are strings and numbers"));
 }
 
-const HEADER: usize = 8;
+/// How a frame begins: by it frames are found behind one that is damaged.
+const MARK: [u8; 4] = *b"USPF";
+/// Mark, length, checksum, and the durable bytes.
+const HEADER: usize = 20;
 const ABORTED: u8 = 3;
 const CREATED: u8 = 1;
 const PACK: u8 = 2;
@@ -132,7 +160,7 @@ mod tests {
     #[test]
     fn a_frame_that_was_cut_or_changed_anywhere_is_not_decoded() {
         let pack = Frame::Pack { session: "abc", bucket: 3, records: 2, body: b"rows" };
-        let (bytes, body) = pack.encode();
+        let (bytes, body) = pack.encode(9);
         let expected = Decoded::Pack { session: "abc".into(), bucket: 3, records: 2, body };
         assert_eq!(decode(&bytes, 0), Some((expected, bytes.len())));
         for at in 0..bytes.len() {
@@ -141,5 +169,22 @@ mod tests {
             changed[at] ^= 1;
             assert_eq!(decode(&changed, 0), None, "byte {at}");
         }
+    }
+
+    #[test]
+    fn frames_behind_a_damaged_one_tell_what_was_durable() {
+        let frame = Frame::Pack { session: "abc", bucket: 3, records: 2, body: b"rows" };
+        let mut bytes = frame.encode(0).0.to_vec();
+        let length = bytes.len();
+        assert_eq!(durable_behind(&bytes, 0), 0);
+        bytes.extend(frame.encode(0).0);
+        assert_eq!(durable_behind(&bytes, 0), 0, "the first was not known to be durable yet");
+        bytes.extend(frame.encode(length as u64).0);
+        for at in 0..length {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert_eq!(durable_behind(&damaged, 0), length as u64, "byte {at}");
+        }
+        assert_eq!(durable_behind(&bytes[..bytes.len() - 1], 0), 0, "the last is torn");
     }
 }

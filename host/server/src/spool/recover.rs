@@ -2,7 +2,9 @@
 //!
 //! Between the last server's `spool.rs` and this one's. Invariant: every frame that was ever
 //! answered is found again; the only bytes that are dropped are those after the last whole frame of
-//! the last segment, of which nobody was told.
+//! the last segment, of which nobody was told. A frame that is not whole, although later ones say
+//! that it was durable, is an error. Of the frames that no later one speaks of, those that the last
+//! sync wrote, damage cannot be told from a torn end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,8 +51,7 @@ pub(crate) async fn recover(
         let whole = recovered.read_segment(directory, *number, is_over).await?;
         if let Some(whole) = whole {
             if Some(number) != numbers.last() {
-                let message = format!("the record at byte {whole} does not match its checksum");
-                return Err(Error::damaged(segment_name(*number), message));
+                return Err(damaged(&segment_name(*number), whole));
             }
             recovered.torn = Some((*number, whole));
         }
@@ -85,6 +86,9 @@ impl Recovered {
         let mut at = frame::MAGIC.len();
         while at < bytes.len() {
             let Some((decoded, next)) = frame::decode(&bytes, at) else {
+                if frame::durable_behind(&bytes, at) > at as u64 {
+                    return Err(damaged(&name, at as u64));
+                }
                 return Ok(Some(at as u64));
             };
             self.note(number, decoded, is_over);
@@ -148,6 +152,11 @@ impl Recovered {
         let segments = Segments { uses: self.uses, ..Segments::default() };
         Ok(Spool::new(directory, segment_bytes, segments))
     }
+}
+
+fn damaged(name: &str, at: u64) -> Error {
+    let message = format!("the record at byte {at} does not match its checksum");
+    Error::damaged(String::from(name), message)
 }
 
 fn segment_number(name: &str) -> Option<u64> {

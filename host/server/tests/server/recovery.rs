@@ -1,11 +1,16 @@
 //! What was acknowledged survives: a restart, a kill, and a loss of power at every sync.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use upsert_sink_server::Error;
+use upsert_sink_server::components::Access;
+use upsert_sink_server::components::Disk;
 use upsert_sink_server::components::simulated::LastSync;
+use upsert_sink_server::components::simulated::SimulatedDisk;
 use upsert_sink_server::components::simulated::Unsynced;
 
+use crate::support::DATA;
 use crate::support::Row;
 use crate::support::Site;
 use crate::support::row;
@@ -24,6 +29,42 @@ async fn a_restart_keeps_open_sessions_and_their_packs() {
     assert_eq!(site.put(&open, &[(1, Some("z"))]).await.status, 200);
     assert_eq!(site.commit(&open).await.session_status(), "committed");
     assert_eq!(site.rows().await, [row("a", 1, "z"), row("a", 2, "y")]);
+}
+
+/// One bit of a file of the spool, as an ageing disk changes it.
+async fn damage(disk: &SimulatedDisk, at: u64) {
+    let directory = disk.open(Path::new(DATA), Access::Read).expect("it is there");
+    let name = "spool/00000000000000000001.packs";
+    let length = directory.length(name).await.expect("packs were written");
+    let size = usize::try_from(length).expect("a small file");
+    let mut bytes = directory.read(name, 0, size).await.expect("read").to_vec();
+    bytes[usize::try_from(at.min(length - 1)).expect("a small file")] ^= 1;
+    directory.truncate(name, 0).await.expect("emptied");
+    directory.append(name, bytes.into()).await.expect("written again");
+    directory.sync(name).await.expect("synced");
+}
+
+/// A torn end is cut, since nobody was told of it; what a later record calls durable is not.
+#[tokio::test]
+async fn a_record_that_was_acknowledged_and_is_damaged_is_told_and_not_cut() {
+    let site = Site::with_days_and(&["a"], |settings| settings.segment_bytes = 1 << 20).await;
+    let session = site.session("a").await;
+    for round in 0..3 {
+        assert_eq!(site.put(&session, &[(round, Some("x"))]).await.status, 200);
+    }
+    for at in [8, 12, 20, 40, 100] {
+        let disk = site.disk.crash(Unsynced::Lost).await;
+        damage(&disk, at).await;
+        let error = Site::on(site.clock.clone(), disk).await.map(drop).expect_err("damaged");
+        let message = error.to_string();
+        let named = message.contains("spool/00000000000000000001.packs")
+            && message.contains("does not match its checksum");
+        assert!(named, "byte {at}: {message}");
+    }
+    let disk = site.disk.crash(Unsynced::Lost).await;
+    damage(&disk, u64::MAX).await;
+    let site = Site::on(site.clock, disk).await.expect("its end may be torn");
+    assert_eq!(site.reload(&session).await.session_status(), "normal");
 }
 
 #[tokio::test]
@@ -187,7 +228,7 @@ async fn a_crash_at_any_sync_loses_nothing_acknowledged_and_shows_nothing_early(
 async fn crash_once(last: LastSync, unsynced: Unsynced) -> bool {
     let place = format!("{last:?} {unsynced:?}");
     let clock = Site::new().await.clock;
-    let disk = upsert_sink_server::components::simulated::SimulatedDisk::new();
+    let disk = SimulatedDisk::new();
     disk.fail_at(last);
     let mut client = Client::default();
     let mut steps = SCRIPT.iter().copied().peekable();

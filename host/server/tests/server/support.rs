@@ -26,6 +26,8 @@ use upsert_sink_server::components::simulated;
 use upsert_sink_server::components::simulated::ManualClock;
 use upsert_sink_server::components::simulated::SimulatedDisk;
 
+/// Where the service keeps its data on the simulated disk.
+pub(crate) const DATA: &str = "/simulated";
 pub(crate) const BUCKETS: u32 = 4;
 pub(crate) const HOUR: Millis = Millis(3_600_000);
 pub(crate) const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS t \
@@ -96,8 +98,7 @@ impl Site {
         change: impl FnOnce(&mut ServerSettings),
     ) -> Result<Self, Error> {
         let components = simulated::components(clock.clone(), disk.clone(), disk.syncs() + 7);
-        let mut settings =
-            ServerSettings { segment_bytes: 400, ..ServerSettings::new("/simulated") };
+        let mut settings = ServerSettings { segment_bytes: 400, ..ServerSettings::new(DATA) };
         change(&mut settings);
         let service = Service::open(&settings, &components).await?;
         Ok(Self { clock, disk, service })
@@ -111,7 +112,7 @@ impl Site {
         let Components { workers, clock: real, .. } = Components::system();
         let simulated = simulated::components(real, disk.clone(), 7);
         let components = Components { workers, ..simulated };
-        let settings = ServerSettings::new("/simulated");
+        let settings = ServerSettings::new(DATA);
         let service = Service::open(&settings, &components).await.expect("the disk is empty");
         let site = Self { clock, disk, service };
         site.sql(CREATE_TABLE).await.expect("created");
