@@ -311,8 +311,8 @@ impl Engine {
             }
             Some(ErrorKind::Denied) => has(&[Fault::Tokens]),
             Some(ErrorKind::SessionLost) => {
-                // What was lost is committed again from an older checkpoint (rule 8). It may be lost
-                // for its age or a long silence, never because the sink has aborted it.
+                // What was lost is committed again from an older checkpoint (rule 8). Its age or a
+                // long silence may be the reason, never that the sink has aborted it.
                 let fair = has(&[Fault::Expired, Fault::Suspended, Fault::SinkClock])
                     || has(&[Fault::Forgotten])
                     || self.plan.promise.one_session;

@@ -84,8 +84,7 @@ fn committed(committer: &mut Committer) -> committer::Progress {
     }
     output::set_timer(committer.deadline());
     let pending = u32::try_from(committer.pending()).unwrap_or(u32::MAX);
-    let committed = committer.committed().0;
-    committer::Progress { pending, committed, committed_sessions, known }
+    committer::Progress { pending, committed: committer.committed().0, committed_sessions, known }
 }
 
 impl route::Guest for Shell {

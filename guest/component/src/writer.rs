@@ -11,8 +11,7 @@ use crate::{bindings::Shell, input, output, role};
 
 impl Guest for Shell {
     fn open(now: u64, task: Task, state: Vec<Vec<u8>>) -> Result<Progress, Error> {
-        let opened = Writer::open(Millis(now), &input::task(task), &state);
-        opened
+        Writer::open(Millis(now), &input::task(task), &state)
             .and_then(|writer| role::begin(role::Role::Writer(Box::new(writer))))
             .and_then(|()| role::writer(|writer| Ok(progress(writer))))
             .map_err(output::error)

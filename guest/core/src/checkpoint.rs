@@ -234,6 +234,8 @@ mod tests {
         assert_eq!(state, running(4));
         let (state, effect) = next(kept.clone(), aborted(3));
         assert_eq!((state, effect), (running(4), CheckpointEffect::Skip));
+        let (state, _) = next(kept.clone(), barrier(4));
+        assert_eq!(next(state, CheckpointEvent::Drained).0, running(4), "its barrier came");
         let (state, _) = next(kept, barrier(5));
         assert_eq!(next(state, CheckpointEvent::Drained).0, running(5), "4 is of the past");
     }
@@ -243,6 +245,9 @@ mod tests {
         let aborted = CheckpointEvent::Ended(CheckpointId(8), CheckpointOutcome::Aborted);
         let (state, effect) = CheckpointState::first().next(aborted).expect("in order");
         assert_eq!((&state, effect), (&running(8), CheckpointEffect::Skip));
+        let none = CheckpointEvent::Ended(CheckpointId(0), CheckpointOutcome::Aborted);
+        let (_, effect) = CheckpointState::first().next(none).expect("in order");
+        assert_eq!(effect, CheckpointEffect::Ignore(Ignored::EndedBefore), "there is no such one");
         let earlier = state.next(CheckpointEvent::BarrierArrived(CheckpointId(7)));
         assert_eq!(earlier.expect_err("rows are mixed").kind, ErrorKind::Retry);
     }

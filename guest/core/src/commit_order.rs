@@ -5,9 +5,9 @@
 //! circle of partitions between the same two barriers, a moved row is never absent from its old
 //! partition and from its new one.
 //!
-//! A session *loses* if rows moved out of it, and *receives* if not. Its wave are the sessions whose
-//! rows came between the same barriers, as far as all writers passed those: a barrier that was
-//! aborted before some writer passed it parts nothing, so spans that overlap are of one wave.
+//! A session *loses* if rows moved out of it, and *receives* if not. Its wave are the sessions
+//! whose rows came between the same barriers, as far as all writers passed those: a barrier that
+//! was aborted before some writer passed it parts nothing, so spans that overlap are of one wave.
 //!
 //! | the first session of its partition | waits, in all partitions, for |
 //! |---|---|

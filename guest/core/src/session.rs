@@ -463,6 +463,38 @@ mod tests {
         assert_eq!(Committable::from_bytes(&committable.to_bytes()).unwrap(), committable);
     }
 
+    #[test]
+    fn a_joined_committable_covers_all_that_its_writers_put_into_the_session() {
+        let with = |at: u64, moved_to: &str| Committable {
+            identity: "sink".into(),
+            name: name(4, 2, 1),
+            session: SessionId("s".into()),
+            created_at: Millis(at),
+            contact_at: Millis(at + 10),
+            lifecycle_hours: 24,
+            packs: at,
+            records: 2 * at,
+            moved_out: 3 * at,
+            moved_to: [moved_to.into()].into(),
+            after: CheckpointId(at),
+            before: CheckpointId(at + 3),
+        };
+        let (mut first, mut second) = (with(1, "day='y'"), with(2, "day='z'"));
+        let joined = Committable {
+            contact_at: Millis(12),
+            packs: 3,
+            records: 6,
+            moved_out: 9,
+            moved_to: ["day='y'".into(), "day='z'".into()].into(),
+            before: CheckpointId(5),
+            ..first.clone()
+        };
+        let (one, other) = (first.clone(), second.clone());
+        first.join(&other);
+        second.join(&one);
+        assert_eq!((&first, &second), (&joined, &joined));
+    }
+
     /// As it was written before committables told which barriers their rows came between.
     #[test]
     fn a_committable_of_version_1_is_read_as_between_its_barrier_and_the_next() {
@@ -489,6 +521,14 @@ mod tests {
         assert!(error.message.contains("sink.hasher = default"), "{error}");
         let columns = [("id".into(), "bigint".into())];
         assert!(check_fit(&info, 8, "default", &columns).is_err());
+        let (column_type, nullable) = ("BIGINT".into(), false);
+        let column = crate::io::ColumnDescription { name: "Id".into(), column_type, nullable };
+        let info = SessionInfo { columns: alloc::vec![column], ..info };
+        assert!(check_fit(&info, 8, "default", &columns).is_ok());
+        for (name, column_type) in [("id", "string"), ("key", "bigint")] {
+            let error = check_fit(&info, 8, "default", &[(name.into(), column_type.into())]);
+            assert!(error.is_err_and(|error| error.message.contains("its schema has changed")));
+        }
     }
 
     #[test]

@@ -70,7 +70,11 @@ fn every_planted_bug_is_found_from_each_starting_seed_and_nothing_without_one() 
     let left = Bug::ALL.iter().filter(|bug| **bug != NOT_SEEN);
     for bug in left.filter(|bug| format!("{bug:?}").starts_with(&wanted)) {
         plant(Some(*bug));
-        let found: Vec<_> = STARTS.iter().map(|start| schedules_to_detection(*start)).collect();
+        let found: Vec<_> = std::thread::scope(|threads| {
+            let begin = |start| threads.spawn(move || schedules_to_detection(start));
+            let searches = STARTS.map(begin);
+            searches.into_iter().map(|search| search.join().unwrap()).collect()
+        });
         let count = |found: &Option<(u64, String)>| {
             found
                 .as_ref()
