@@ -21,7 +21,7 @@
 //! | `before-images` | the engine sends them |
 //! | `one-session` | the service refuses a second open session of a partition |
 //! | `pass MS`, `crash`, `forgets`, `expire ID`, `unjournal ID` | time, faults |
-//! | `table`, `table-ends`, `status`, `under-way`, `open-sessions` | shows |
+//! | `table`, `table-ends`, `status`, `accepting`, `under-way`, `open-sessions` | shows |
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
 
@@ -95,6 +95,13 @@ impl Script {
             "table-ends" => {
                 let end = |line: &String| format!("… {}", &line[line.len() - 4..]);
                 return Ok(self.world.tunnel.table().iter().map(end).collect());
+            }
+            "accepting" => {
+                let accepts = |at: u32| match self.world.accepting(at as usize) {
+                    true => format!("w{at} accepts rows"),
+                    false => format!("w{at} accepts no rows"),
+                };
+                return Ok((0..self.writers).map(accepts).collect());
             }
             "status" => return Ok(vec![self.world.status()]),
             "under-way" => return Ok(self.world.labels()),
