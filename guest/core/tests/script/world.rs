@@ -14,7 +14,7 @@ use upsert_sink_core::exchange::Request;
 use upsert_sink_core::id::{CheckpointId, Millis, SessionId, Ticket, WriterIndex};
 use upsert_sink_core::io::{
     Answer, CheckpointOutcome, ColumnDescription, CommitterInput, CommitterOutput, Completion,
-    CoordinatorInput, CoordinatorOutput, JournalSession, JournalState, Operation, Outcome,
+    CoordinatorInput, CoordinatorOutput, JournalSession, JournalState, Level, Operation, Outcome,
     SessionStatus, Snapshot, TableDescription, Task, Telemetry, TunnelCommand, WriterInput,
     WriterOutput,
 };
@@ -451,11 +451,17 @@ impl World {
     }
 
     fn tell(&mut self, owner: Owner, telemetry: Telemetry) {
-        if let Telemetry::Count(counter, _) = telemetry
-            && let Some(reason) = counter.strip_prefix("upsert_sink.ignored.")
-        {
-            self.told.push(format!("{} ignores: {reason}", owner_name(owner)));
-            *self.ignored.entry(counter.to_owned()).or_default() += 1;
+        match telemetry {
+            Telemetry::Count(counter, _) => {
+                if let Some(reason) = counter.strip_prefix("upsert_sink.ignored.") {
+                    self.told.push(format!("{} ignores: {reason}", owner_name(owner)));
+                    *self.ignored.entry(counter.to_owned()).or_default() += 1;
+                }
+            }
+            Telemetry::Log(Level::Warn, line) => {
+                self.told.push(format!("{} warns: {line}", owner_name(owner)));
+            }
+            Telemetry::Log(Level::Debug | Level::Info, _) => {}
         }
     }
 
