@@ -1,0 +1,260 @@
+//! A coordinator and a committer alone, each handed what does not fit: another sink's, another
+//! start's, late, refused for good, or without an answer for too long.
+//!
+//! Invariant: nothing that is refused is ever committed or granted.
+
+use upsert_sink_core::committer::Committer;
+use upsert_sink_core::coordinator::Coordinator;
+use upsert_sink_core::error::{Error, ErrorKind};
+use upsert_sink_core::exchange::{Reply, Request};
+use upsert_sink_core::id::{CheckpointId, Millis, SessionId, Ticket, WriterIndex};
+use upsert_sink_core::io::{
+    CheckpointOutcome, ColumnDescription, CommitterInput, CommitterOutput, Completion,
+    CoordinatorInput, CoordinatorOutput, Operation, Outcome, Refusal, RefusalKind,
+    TableDescription, Task, Telemetry, TunnelCommand,
+};
+use upsert_sink_core::open::Opened;
+use upsert_sink_core::session::{Committable, SessionName};
+
+const IDENTITY: &str = "sink";
+const START: u64 = 3;
+const NONCE: u64 = 1;
+const NOW: Millis = Millis(1_000);
+
+fn task(parallelism: u32) -> Task {
+    let column = |name: &str| ColumnDescription {
+        name: name.into(),
+        column_type: "bigint".into(),
+        nullable: false,
+    };
+    Task {
+        identity: IDENTITY.into(),
+        start: START,
+        nonce: NONCE,
+        parallelism,
+        index: WriterIndex(0),
+        options: Vec::new(),
+        columns: vec![("id".into(), "BIGINT".into())],
+        table: TableDescription {
+            name: "p.t".into(),
+            columns: vec![column("id")],
+            partition_columns: Vec::new(),
+            primary_key: vec!["id".into()],
+            buckets: 4,
+        },
+        local: true,
+        checkpoint_interval: Millis(0),
+        before_images: false,
+    }
+}
+
+fn committer() -> Committer {
+    let task = task(1);
+    let opened = Opened::of(&task).expect("a table and its options");
+    Committer::open(&task, &opened.config, Vec::new())
+}
+
+fn coordinator(parallelism: u32) -> Coordinator {
+    let task = task(parallelism);
+    let opened = Opened::of(&task).expect("a table and its options");
+    Coordinator::open(&task, &opened.config, Vec::new())
+}
+
+fn committable(identity: &str, start: u64, barrier: u64) -> Vec<u8> {
+    let name = SessionName {
+        partition: String::new(),
+        start,
+        barrier: CheckpointId(barrier),
+        rollover: 0,
+    };
+    let committable = Committable {
+        identity: identity.into(),
+        name,
+        session: SessionId(format!("s{barrier}")),
+        created_at: NOW,
+        contact_at: NOW,
+        lifecycle_hours: 24,
+        packs: 1,
+        records: 1,
+        moved_out: 0,
+        moved_to: Default::default(),
+        after: CheckpointId(barrier),
+        before: CheckpointId(barrier + 1),
+    };
+    committable.to_bytes()
+}
+
+fn prepared(checkpoint: u64, held: &[Vec<u8>]) -> CommitterInput {
+    CommitterInput::Prepared(CheckpointId(checkpoint), held.to_vec())
+}
+
+fn completed(checkpoint: u64) -> CommitterInput {
+    CommitterInput::CheckpointEnded(CheckpointId(checkpoint), CheckpointOutcome::Completed)
+}
+
+/// Commits that are sent, and reasons for which something was ignored.
+fn told(committer: &mut Committer) -> Vec<String> {
+    let told = core::iter::from_fn(|| committer.poll_output());
+    let told = told.filter_map(|output| match output {
+        CommitterOutput::Tunnel(TunnelCommand::Submit(_, Operation::CommitSession(session))) => {
+            Some(session.id.0)
+        }
+        CommitterOutput::Tell(Telemetry::Count(counter, _)) => Some(counter.into()),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn a_committable_that_does_not_fit_is_refused_with_what_differs() {
+    let refused = |checkpoint, held, kind, named: &str| {
+        let mut committer = committer();
+        let error = committer.handle_input(NOW, prepared(checkpoint, &[held])).expect_err(named);
+        assert!(error.kind == kind && error.message.contains(named), "{error:?}");
+        assert_eq!((committer.pending(), told(&mut committer)), (0, Vec::new()), "{named}");
+    };
+    let (config, bug) = (ErrorKind::InvalidConfig, ErrorKind::Bug);
+    refused(5, committable("another", START, 4), config, "the checkpoint is of sink another");
+    refused(5, committable(IDENTITY, START + 1, 4), config, "the journal only knows of 3");
+    refused(5, committable(IDENTITY, START, 5), bug, "which comes after it");
+    refused(5, committable(IDENTITY, START, 6), bug, "which comes after it");
+    let mut damaged = committable(IDENTITY, START, 4);
+    damaged[20] ^= 1;
+    refused(5, damaged, ErrorKind::Corrupt, "its checksum does not match");
+}
+
+#[test]
+fn barriers_of_an_earlier_start_say_nothing_of_this_one() {
+    let mut committer = committer();
+    committer.handle_input(NOW, prepared(5, &[committable(IDENTITY, START - 1, 9)])).expect("old");
+    committer.handle_input(NOW, completed(5)).expect("completed");
+    assert_eq!(told(&mut committer), ["s9"]);
+}
+
+#[test]
+fn a_notice_that_comes_late_takes_nothing_back() {
+    let mut committer = committer();
+    committer.handle_input(NOW, prepared(5, &[committable(IDENTITY, START, 4)])).expect("fits");
+    for checkpoint in [6, 5, 6] {
+        committer.handle_input(NOW, completed(checkpoint)).expect("completed");
+    }
+    let late = "upsert_sink.ignored.ended_before";
+    assert_eq!(told(&mut committer), ["s4", late, late]);
+    assert_eq!(committer.committed(), CheckpointId(4), "one commit of 5 is not known yet");
+}
+
+/// A committer with one commit under way, and its ticket.
+fn committing() -> (Committer, Ticket) {
+    let mut committer = committer();
+    committer.handle_input(NOW, prepared(5, &[committable(IDENTITY, START, 4)])).expect("fits");
+    committer.handle_input(NOW, completed(5)).expect("completed");
+    let ticket = core::iter::from_fn(|| committer.poll_output()).find_map(|output| match output {
+        CommitterOutput::Tunnel(TunnelCommand::Submit(ticket, _)) => Some(ticket),
+        _ => None,
+    });
+    (committer, ticket.expect("its turn has come"))
+}
+
+#[test]
+fn a_commit_refused_for_good_says_whose_fault_it_is() {
+    for (kind, expected) in [
+        (RefusalKind::Denied, ErrorKind::Denied),
+        (RefusalKind::Invalid, ErrorKind::Retry),
+        (RefusalKind::NoSuchPartition, ErrorKind::Retry),
+    ] {
+        let (mut committer, ticket) = committing();
+        let (code, message) = ("Code".into(), "said so".into());
+        let (request_id, retry_after) = ("r".into(), Millis(0));
+        let refusal = Refusal { kind, code, message, request_id, retry_after };
+        let outcome = Outcome::Refused(refusal);
+        let input = CommitterInput::Completed(Completion { ticket, outcome });
+        let error = committer.handle_input(NOW, input).expect_err("refused");
+        assert!(error.kind == expected && error.message.contains("its rows are kept"), "{error:?}");
+        assert_eq!(committer.pending(), 1, "it may be committed by a later start");
+    }
+}
+
+#[test]
+fn a_commit_may_be_in_doubt_for_the_whole_timeout_and_no_longer() {
+    let patience = Millis(600_000);
+    let doubt_after = |span| {
+        let (mut committer, ticket) = committing();
+        let outcome = Outcome::InDoubt("no answer".into());
+        let input = CommitterInput::Completed(Completion { ticket, outcome });
+        committer.handle_input(NOW.plus(span), input)
+    };
+    for span in [Millis(0), Millis(1), patience] {
+        doubt_after(span).expect("it is asked for again");
+    }
+    for span in [patience.plus(Millis(1)), patience.plus(patience)] {
+        let error = doubt_after(span).expect_err("nobody waits for ever");
+        assert!(error.kind == ErrorKind::Retry && error.message.contains("600 s"), "{error:?}");
+    }
+}
+
+/// Asks for the session of no partition and barrier 0; answers the replies, with what each was to.
+fn ask(
+    coordinator: &mut Coordinator,
+    host_number: u64,
+    request: &Request,
+) -> Result<Vec<(u64, Reply)>, Error> {
+    let bytes = request.to_bytes();
+    coordinator.handle_input(NOW, CoordinatorInput::Requested(host_number, &bytes))?;
+    let told = core::iter::from_fn(|| coordinator.poll_output());
+    let replies = told.filter_map(|output| match output {
+        CoordinatorOutput::Reply(number, body) => Some((number, body)),
+        _ => None,
+    });
+    replies.map(|(number, body)| Reply::from_bytes(&body).map(|reply| (number, reply))).collect()
+}
+
+fn request(writer: u32, number: u64) -> Request {
+    let (start, nonce, writer) = (START, NONCE, WriterIndex(writer));
+    let (passed, pending) = (CheckpointId(0), Vec::new());
+    let wanted = vec![SessionName::first_of("")];
+    Request { start, nonce, writer, number, passed, pending, wanted }
+}
+
+#[test]
+fn a_request_of_another_start_is_answered_with_nothing_and_forgotten() {
+    let mut coordinator = coordinator(1);
+    let ours = request(0, 1);
+    for theirs in [
+        Request { start: START - 1, ..ours.clone() },
+        Request { start: START + 1, ..ours.clone() },
+        Request { nonce: NONCE + 1, ..ours.clone() },
+    ] {
+        let replies = ask(&mut coordinator, 7, &theirs).expect("no bug of ours");
+        let [(7, reply)] = replies.as_slice() else { panic!("{replies:?}") };
+        assert_eq!((reply.start, reply.nonce, reply.number), (theirs.start, theirs.nonce, 1));
+        assert!(reply.granted.is_empty() && reply.known.is_empty());
+        assert!(!coordinator.serving(), "its own writer has not reported");
+    }
+    ask(&mut coordinator, 8, &ours).expect("ours");
+    assert!(coordinator.serving());
+}
+
+#[test]
+fn sessions_are_handed_out_when_every_writer_has_reported() {
+    let mut coordinator = coordinator(2);
+    ask(&mut coordinator, 1, &request(0, 1)).expect("ours");
+    assert!(!coordinator.serving(), "the other may have restored sessions");
+    ask(&mut coordinator, 2, &request(1, 1)).expect("ours");
+    assert!(coordinator.serving());
+    let error = ask(&mut coordinator, 3, &request(2, 1)).expect_err("there are two");
+    assert!(error.kind == ErrorKind::Bug && error.message.contains("2 writers"), "{error:?}");
+}
+
+#[test]
+fn an_older_request_is_answered_at_once_and_changes_nothing() {
+    let mut coordinator = coordinator(1);
+    let newest = Request { passed: CheckpointId(4), ..request(0, 3) };
+    assert!(ask(&mut coordinator, 1, &newest).expect("ours").is_empty(), "there is no news yet");
+    let replies = ask(&mut coordinator, 2, &request(0, 2)).expect("late");
+    let [(2, reply)] = replies.as_slice() else { panic!("{replies:?}") };
+    assert_eq!(reply.number, 3, "it tells which request it answers");
+    // The same again takes the place of the one that still waits.
+    let replies = ask(&mut coordinator, 3, &newest).expect("repeated");
+    let [(1, reply)] = replies.as_slice() else { panic!("{replies:?}") };
+    assert_eq!(reply.number, 3);
+}
