@@ -15,6 +15,12 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Crc(u32);
 
+impl Default for Crc {
+    fn default() -> Self {
+        Self::START
+    }
+}
+
 impl Crc {
     /// Of no bytes yet.
     pub(crate) const START: Self = Self(!0);
