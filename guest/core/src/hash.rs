@@ -9,6 +9,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::array;
 
 use crate::batch::{Column, RowBatch, RowFault, Values};
 use crate::error::Error;
@@ -69,11 +70,26 @@ impl Hasher {
     /// Java's hash of a byte string.
     #[inline(always)]
     fn bytes(self, bytes: &[u8]) -> i32 {
-        // Four bytes a turn: in the sandbox every turn of a loop asks whether time is up.
-        let (words, rest) = bytes.as_chunks::<4>();
-        let hash =
-            words.iter().fold(0, |hash, word| word.iter().fold(hash, |h, b| self.add(h, *b)));
-        self.end(rest.iter().fold(hash, |hash, byte| self.add(hash, *byte)))
+        self.end(bytes.iter().fold(0, |hash, byte| self.add(hash, *byte)))
+    }
+
+    /// The same of four byte strings: each byte waits for the one before it, but not for those of
+    /// other strings, so that as far as the shortest reaches one instruction does it for all four.
+    #[inline(always)]
+    fn four(self, texts: [&[u8]; 4]) -> [i32; 4] {
+        let shortest = texts.iter().map(|text| text.len()).min().unwrap_or(0);
+        let words = texts.map(|text| text[..shortest].as_chunks::<4>().0);
+        let mut hashes = [0; 4];
+        for at in 0..shortest / 4 {
+            let four = words.map(|words| u32::from_le_bytes(words[at]));
+            for byte in 0..4 {
+                hashes = array::from_fn(|i| self.add(hashes[i], (four[i] >> (8 * byte)) as u8));
+            }
+        }
+        let done = shortest / 4 * 4;
+        array::from_fn(|i| {
+            self.end(texts[i][done..].iter().fold(hashes[i], |hash, byte| self.add(hash, *byte)))
+        })
     }
 
     /// One byte more, which is signed in Java.
@@ -203,8 +219,15 @@ fn add_column(hasher: Hasher, to: &ColumnType, column: &Column<'_>, sums: &mut [
             }
         }
         Values::Utf8(slices) if !column.has_nulls() => {
-            for (row, sum) in sums.iter_mut().enumerate() {
-                *sum = sum.wrapping_add(hasher.bytes(slices.bytes(row)));
+            let (fours, rest) = sums.as_chunks_mut::<4>();
+            let after = 4 * fours.len();
+            for (index, sums) in fours.iter_mut().enumerate() {
+                let texts = array::from_fn(|i| slices.bytes(4 * index + i));
+                let hashes = hasher.four(texts);
+                *sums = array::from_fn(|i| sums[i].wrapping_add(hashes[i]));
+            }
+            for (index, sum) in rest.iter_mut().enumerate() {
+                *sum = sum.wrapping_add(hasher.bytes(slices.bytes(after + index)));
             }
         }
         _ => {
@@ -300,4 +323,23 @@ fn quoted_printable(byte: u8) -> impl Iterator<Item = u8> {
         [b'=', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
     };
     text.into_iter().take(if plain { 1 } else { 3 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_texts_of_any_lengths_hash_like_each_alone() {
+        let bytes: Vec<u8> = (0..64_u32).map(|i| (i * 151 + 77) as u8).collect();
+        for seed in 0..4_000_usize {
+            let texts = array::from_fn(|i| {
+                let length = (seed * (2 * i + 3) / 5 + seed / 19 * i) % 30;
+                &bytes[(seed + 7 * i) % 30..][..length]
+            });
+            for hasher in [Hasher::Default, Hasher::Legacy] {
+                assert_eq!(hasher.four(texts), texts.map(|text| hasher.bytes(text)), "{texts:?}");
+            }
+        }
+    }
 }

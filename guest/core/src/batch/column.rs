@@ -124,12 +124,49 @@ impl<'a> Slices<'a> {
         &self.batch[start..end]
     }
 
+    /// The bytes of a row, if there are at most 16.
+    #[inline(always)]
+    pub(crate) fn short(&self, row: usize) -> Option<ShortText> {
+        let (start, end) = self.range(row);
+        let length = end - start;
+        let kept = KEPT.get(length)?;
+        let block = self.batch[..end].last_chunk().expect("there are 16 bytes before any end");
+        Some(ShortText { bytes: u128::from_le_bytes(*block) & kept, length: length as u32 })
+    }
+
     /// The whole batch.
     #[inline]
     pub fn batch(&self) -> &'a [u8] {
         self.batch
     }
 }
+
+/// A text of up to 16 bytes, as one number. Two are equal if and only if their bytes are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ShortText {
+    /// The bytes, last in the highest; below them are zeros.
+    bytes: u128,
+    length: u32,
+}
+
+impl ShortText {
+    /// The last eight bytes, after zeros if there are fewer.
+    #[inline(always)]
+    pub(crate) fn last_word(self) -> u64 {
+        (self.bytes >> 64) as u64
+    }
+}
+
+/// By the length of a text, which of the 16 bytes before its end are its own.
+static KEPT: [u128; 17] = {
+    let mut kept = [0; 17];
+    let mut length = 1;
+    while length <= 16 {
+        kept[length] = u128::MAX << (8 * (16 - length));
+        length += 1;
+    }
+    kept
+};
 
 /// One of the offsets of a validated column.
 #[inline]

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 
 pub use build::{BatchBuilder, ColumnBuilder};
 pub use column::{Column, Slices, TimeUnit, Values};
-pub(crate) use column::{bit, offset};
+pub(crate) use column::{ShortText, bit, offset};
 pub use fault::RowFault;
 
 use crate::error::Error;

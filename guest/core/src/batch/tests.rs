@@ -67,6 +67,25 @@ fn rows_read_back_as_they_were_built() {
 }
 
 #[test]
+fn short_texts_are_equal_exactly_if_their_bytes_are() {
+    let texts =
+        ["", "\0", "\0\0", "a", "\0a", "a\0", "2026-01-01", "2026-01-02", "0123456789abcdef"];
+    let more = ["0123456789abcdeF", "\x00123456789abcdef", "a", "0123456789abcdefg", ""];
+    let texts: Vec<&str> = texts.into_iter().chain(more).collect();
+    let column = ColumnBuilder::utf8(texts.iter().map(|text| Some(*text)));
+    let bytes = BatchBuilder::new(texts.len()).column(column).build();
+    let batch = RowBatch::parse(&bytes, &plan(&["STRING"])).expect("a batch");
+    let Values::Utf8(slices) = batch.column(0).values else { panic!("a column of text") };
+    let short: Vec<_> = (0..texts.len()).map(|row| slices.short(row)).collect();
+    for (a, text) in short.iter().zip(&texts) {
+        assert_eq!(a.is_some(), text.len() <= 16);
+        for (b, other) in short.iter().zip(&texts).filter(|_| a.is_some()) {
+            assert_eq!(a == b, text == other, "{text:?} {other:?}");
+        }
+    }
+}
+
+#[test]
 fn a_batch_without_kinds_is_all_inserts_and_may_be_empty() {
     let plan = plan(&SAMPLE_TYPES);
     let one = BatchBuilder::new(1)

@@ -25,8 +25,7 @@ pub(super) fn note(notes: &mut Chain, pool: &mut BufferPool, length: usize, crc:
     head[..4].copy_from_slice(&length.to_le_bytes());
     head[4..8].copy_from_slice(&crc.to_le_bytes());
     head[8..].copy_from_slice(&key_length.to_le_bytes());
-    notes.append(pool, &head);
-    notes.append(pool, key);
+    notes.append_both(pool, &head, key);
 }
 
 /// What is known of one record.

@@ -14,29 +14,28 @@ pub(crate) mod words;
 
 use alloc::vec::Vec;
 
-use crate::record::pack_trailer;
+use crate::record::crc::Crc;
+use crate::record::{pack_trailer, stream_trailer};
 use merge::{Live, MergeScratch, NOTE_BYTES};
 use pool::Chain;
 
 pub use account::BufferAccount;
 pub use pool::{BufferPool, CHUNK_BYTES};
 
-/// What a record takes beside its bytes when records are not merged: its checksum.
-pub const RECORD_OVERHEAD_BYTES: usize = 4;
-
 /// What a record takes beside its bytes and those of its key when records are merged: its length,
-/// its checksum, and the length of the key.
+/// its checksum, and the length of the key. When they are not merged, it takes nothing.
 pub const KEYED_RECORD_OVERHEAD_BYTES: usize = NOTE_BYTES;
 
 /// The buffer of one bucket. Holds no memory while it is empty.
 ///
-/// Its held bytes are those of all records in it, replaced ones included, plus those of their keys
-/// if they are merged, plus one of the two overheads a record. Beside that it may waste less than
-/// two chunks.
+/// Its held bytes are those of all records in it, replaced ones included, and if they are merged
+/// those of their keys and the overhead of each. Beside that it may waste less than two chunks.
 #[derive(Clone, Debug, Default)]
 pub struct BucketBuffer {
     bytes: Chain,
-    /// Of each record the checksum; if records are merged, its length and key too.
+    /// The checksum of the records' checksums, if they are not merged: all of them are sent then.
+    crcs: Crc,
+    /// If records are merged, of each its length, its checksum and its key.
     notes: Chain,
     records: u32,
     keyed: bool,
@@ -78,16 +77,15 @@ impl BucketBuffer {
             self.keyed == key.is_some() || self.records == 0,
             "all records of a buffer have keys, or none has"
         );
-        self.keyed = key.is_some();
-        self.found = None;
         self.records = self.records.checked_add(1).expect("a buffer has fewer than 4 G records");
         self.bytes.append(pool, record);
         match key {
             None => {
-                self.notes.append(pool, &crc.to_le_bytes());
-                record.len() + RECORD_OVERHEAD_BYTES
+                self.crcs = self.crcs.word(crc);
+                record.len()
             }
             Some(key) => {
+                (self.keyed, self.found) = (true, None);
                 merge::note(&mut self.notes, pool, record.len(), crc, key);
                 record.len() + key.len() + KEYED_RECORD_OVERHEAD_BYTES
             }
@@ -171,10 +169,7 @@ impl BucketBuffer {
             let notes = pool.scratch.notes().filter(|note| !note.replaced);
             pack_trailer(notes.map(|note| note.crc), live.records, &mut body);
         } else {
-            // Four bytes each: none is split between two chunks.
-            let notes = self.notes.pieces(0..self.notes.length());
-            let crcs = notes.flat_map(|piece| piece.as_chunks::<RECORD_OVERHEAD_BYTES>().0);
-            pack_trailer(crcs.map(|crc| u32::from_le_bytes(*crc)), live.records, &mut body);
+            stream_trailer(self.crcs.finish(), i64::from(live.records), &mut body);
         }
         self.notes.release(pool);
         self.bytes.release(pool);

@@ -125,6 +125,28 @@ impl Chain {
         self.at = end;
     }
 
+    /// Appends a few bytes and others after them, at the cost of one.
+    #[inline]
+    pub(super) fn append_both<const N: usize>(
+        &mut self,
+        pool: &mut BufferPool,
+        head: &[u8; N],
+        bytes: &[u8],
+    ) {
+        let free = self.last.as_mut().and_then(|chunk| chunk.get_mut(self.at..));
+        match free.and_then(|free| free.split_first_chunk_mut()) {
+            Some((to, rest)) if bytes.len() <= rest.len() => {
+                *to = *head;
+                words::copy(&mut rest[..bytes.len()], bytes);
+                self.at += N + bytes.len();
+            }
+            _ => {
+                self.append(pool, head);
+                self.append(pool, bytes);
+            }
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn append_across(&mut self, pool: &mut BufferPool, mut bytes: &[u8]) {
@@ -189,6 +211,21 @@ mod tests {
         let middle = 100..2 * CHUNK_BYTES;
         assert_eq!(chain.pieces(middle.clone()).collect::<Vec<_>>().concat(), expected[middle]);
         assert_eq!(pool.lent_bytes(), expected.len().next_multiple_of(CHUNK_BYTES));
+    }
+
+    #[test]
+    fn two_pieces_at_once_are_the_same_as_one_after_another() {
+        let mut pool = BufferPool::new();
+        let (mut one, mut other) = (Chain::default(), Chain::default());
+        for length in (0..600).chain([CHUNK_BYTES - 12, CHUNK_BYTES, 3]) {
+            let (head, bytes) = ([length as u8; 12], vec![!length as u8; length]);
+            one.append_both(&mut pool, &head, &bytes);
+            other.append(&mut pool, &head);
+            other.append(&mut pool, &bytes);
+        }
+        let all = 0..other.length();
+        let expected = other.pieces(all.clone()).collect::<Vec<_>>().concat();
+        assert_eq!(one.pieces(all).collect::<Vec<_>>().concat(), expected);
     }
 
     #[test]

@@ -338,7 +338,7 @@ impl World {
         for (buffer, expected) in self.buffers.iter().zip(&self.expected) {
             assert!(buffer.records() as usize >= expected.len());
             assert!(buffer.bytes() < WORLD_LIMIT, "a full buffer was relieved");
-            assert!(self.merge || buffer.held() == plain_held(buffer));
+            assert!(self.merge || buffer.held() == buffer.bytes());
         }
     }
 }
@@ -346,10 +346,6 @@ impl World {
 fn record_bytes(key: &str, value: Option<i64>) -> usize {
     let op = if value.is_some() { Op::Upsert } else { Op::Delete };
     record(key, value.unwrap_or(0), op).0.len()
-}
-
-fn plain_held(buffer: &BucketBuffer) -> usize {
-    buffer.bytes() + buffer.records() as usize * RECORD_OVERHEAD_BYTES
 }
 
 fn partition(buffer: usize) -> PartitionIndex {

@@ -138,31 +138,32 @@ impl Partitioner {
         out: &mut Vec<PartitionIndex>,
         faults: &mut Vec<(usize, RowFault)>,
     ) -> Result<(), Error> {
-        for row in 0..batch.rows() {
-            let place = texts.place(row);
-            let texts_of = |index: PartitionIndex| &*self.partitions[index.0 as usize].texts;
-            let found = match self.recent.find(texts, row, place, texts_of) {
+        out.resize(batch.rows(), PartitionIndex::REFUSED);
+        for (row, out) in out.iter_mut().enumerate() {
+            *out = match self.recent.find(texts, row) {
                 Some(index) => index,
-                None => self.find_and_note(batch, row, faults, place, || texts.to_owned(row))?,
+                None => self.find_and_note(batch, row, faults, texts)?,
             };
-            out.push(found);
         }
         Ok(())
     }
 
-    #[cold]
-    fn find_and_note(
+    #[inline(never)]
+    fn find_and_note<const N: usize>(
         &mut self,
         batch: &RowBatch<'_>,
         row: usize,
         faults: &mut Vec<(usize, RowFault)>,
-        place: usize,
-        texts: impl FnOnce() -> Vec<Box<[u8]>>,
+        texts: &PartitionTexts<'_, N>,
     ) -> Result<PartitionIndex, Error> {
+        let texts_of = |index: PartitionIndex| &*self.partitions[index.0 as usize].texts;
+        if let Some(index) = self.recent.find_longer(texts, row, texts_of) {
+            return Ok(index);
+        }
         let found = self.find(batch, row, faults)?;
         if !found.is_refused() {
-            self.partitions[found.0 as usize].texts = texts();
-            self.recent.note(place, found);
+            self.partitions[found.0 as usize].texts = texts.to_owned(row);
+            self.recent.note(texts, row, found);
         }
         Ok(found)
     }

@@ -140,18 +140,44 @@ impl<'a> Cursor<'a> {
         self.word(varint_word(high, varint_len(high)), varint_len(high));
     }
 
-    /// Writes `source[from..to]` and adds it to the checksum. There are 16 bytes before `to`.
+    /// Writes `source[from..to]`, and adds a number and these bytes to the checksum. There are 16
+    /// bytes before `to`. The number and the first bytes are one step of the checksum, so that the
+    /// number costs none of its own.
     #[inline(always)]
-    pub(super) fn slice(&mut self, mut crc: Crc, source: &[u8], from: usize, to: usize) -> Crc {
-        let (blocks, rest) = source[from..to].as_chunks::<16>();
+    pub(super) fn text(
+        &mut self,
+        crc: Crc,
+        number: u32,
+        source: &[u8],
+        from: usize,
+        to: usize,
+    ) -> Crc {
+        let text = &source[from..to];
+        let Some((start, rest)) = text.split_first_chunk::<12>() else {
+            let (low, high) = self.last(source, to, text.len());
+            let number = u64::from(number);
+            return match text.len() + 4 {
+                length @ ..=8 => crc.short_tail(length, number | low << 32),
+                length => crc.long_tail(length, number | low << 32, low >> 32 | high << 32),
+            };
+        };
+        *self.next() = *start;
+        self.at += 12;
+        let mut crc = crc.text_start(number, start);
+        let (blocks, rest) = rest.as_chunks::<16>();
         for block in blocks {
             *self.next() = *block;
             self.at += 16;
-            crc = crc.block(word_of(block, 0), word_of(block, 8));
+            crc = crc.text_block(block);
         }
-        let length = rest.len();
-        let (low, high) = self.last(source, to, length);
-        if length > 8 { crc.long_tail(length, low, high) } else { crc.short_tail(length, high) }
+        if rest.is_empty() {
+            return crc;
+        }
+        let (low, high) = self.last(source, to, rest.len());
+        match rest.len() {
+            length @ ..=8 => crc.short_tail(length, low),
+            length => crc.long_tail(length, low, high),
+        }
     }
 
     /// Writes `source[from..to]`. There are 16 bytes before `to`.
@@ -165,23 +191,25 @@ impl<'a> Cursor<'a> {
         self.last(source, to, rest.len());
     }
 
-    /// Writes the last `length` bytes before `to`, fewer than 16. Returns the 16 bytes before `to`
-    /// as two words, with zeros in place of what was not written.
+    /// Writes the last `length` bytes before `to`, fewer than 16. Returns them as two words, with
+    /// zeros after them.
     #[inline(always)]
     fn last(&mut self, source: &[u8], to: usize, length: usize) -> (u64, u64) {
         let block = source[to - 16..].first_chunk().expect("there are 16 bytes before the end");
         let (low, high) = (word_of(block, 0), word_of(block, 8));
         if length > 8 {
             let unused = (8 * (16 - length as u32)) & 63;
-            self.word((low >> unused) | (high << 1 << (63 - unused)), 8);
-            self.word(high >> unused, length - 8);
-            return (low & (u64::MAX << unused), high);
+            let first = (low >> unused) | (high << 1 << (63 - unused));
+            let second = high >> unused;
+            self.word(first, 8);
+            self.word(second, length - 8);
+            return (first, second);
         }
         // Of no bytes nothing counts; a shift by all 64 bits there is not.
         let unused = (8 * (8 - length as u32)) & 63;
-        let any = u64::from(length != 0).wrapping_neg();
-        self.word(high >> unused, length);
-        (0, high & (u64::MAX << unused) & any)
+        let word = if length == 0 { 0 } else { high >> unused };
+        self.word(word, length);
+        (word, 0)
     }
 
     /// The next bytes.

@@ -15,6 +15,12 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Crc(u32);
 
+impl Default for Crc {
+    fn default() -> Self {
+        Self::START
+    }
+}
+
 impl Crc {
     /// Of no bytes yet.
     pub(crate) const START: Self = Self(!0);
@@ -28,7 +34,7 @@ impl Crc {
     /// Adds 1 byte.
     #[inline(always)]
     pub(crate) const fn byte(self, byte: u8) -> Self {
-        Self((self.0 >> 8) ^ TABLES[4][(self.0 as u8 ^ byte) as usize])
+        Self((self.0 >> 8) ^ TABLES[NONE_FOLLOW][(self.0 as u8 ^ byte) as usize])
     }
 
     /// Adds 4 bytes.
@@ -68,17 +74,31 @@ impl Crc {
         Self(first ^ contribution(high))
     }
 
-    /// Adds the last `length` bytes of a word, at most 8; the bytes before them must be zero.
+    /// Adds 16 bytes: the step of a number and the first bytes of a text.
     #[inline(always)]
-    pub(crate) fn short_tail(self, length: usize, word: u64) -> Self {
-        Self(moved_by(self.0, length) ^ contribution(word))
+    pub(crate) fn text_start(self, number: u32, text: &[u8; 12]) -> Self {
+        Self(moved::<16>(self.0 ^ number) ^ last_12(text))
     }
 
-    /// Adds the last `length` bytes of two words, at most 16; the bytes before them must be zero.
+    /// Adds 16 bytes of a text.
+    #[inline(always)]
+    pub(crate) fn text_block(self, block: &[u8; 16]) -> Self {
+        let [first, ..] = block.as_chunks::<4>().0 else { unreachable!("a block has 16 bytes") };
+        let rest = block.last_chunk().expect("a block has 16 bytes");
+        Self(moved::<16>(self.0 ^ u32::from_le_bytes(*first)) ^ last_12(rest))
+    }
+
+    /// Adds the first `length` bytes of a word, at most 8; the bytes after them must be zero.
+    #[inline(always)]
+    pub(crate) fn short_tail(self, length: usize, word: u64) -> Self {
+        Self(by_tables((word ^ u64::from(self.0)).to_le_bytes(), tables_of_tail(length)))
+    }
+
+    /// Adds the first `length` bytes of two words, at most 16; the bytes after them must be zero.
     #[inline(always)]
     pub(crate) fn long_tail(self, length: usize, low: u64, high: u64) -> Self {
-        let first = moved::<16>(low as u32) ^ moved::<12>((low >> 32) as u32);
-        Self(moved_by(self.0, length) ^ first ^ contribution(high))
+        let bytes = u128::from(low ^ u64::from(self.0)) | u128::from(high) << 64;
+        Self(by_tables(bytes.to_le_bytes(), tables_of_tail(length)))
     }
 
     /// Adds any bytes.
@@ -108,20 +128,29 @@ impl Crc {
 #[inline(always)]
 const fn moved<const N: usize>(word: u32) -> u32 {
     let [a, b, c, d] = word.to_le_bytes();
-    TABLES[N + 3][a as usize]
-        ^ TABLES[N + 2][b as usize]
-        ^ TABLES[N + 1][c as usize]
-        ^ TABLES[N][d as usize]
+    TABLES[NONE_FOLLOW + N - 1][a as usize]
+        ^ TABLES[NONE_FOLLOW + N - 2][b as usize]
+        ^ TABLES[NONE_FOLLOW + N - 3][c as usize]
+        ^ TABLES[NONE_FOLLOW + N - 4][d as usize]
 }
 
-/// The same for a step of at most 16 bytes whose length is not known beforehand.
+/// What the last 12 bytes of a step contribute. They are read one by one: to take them out of words
+/// would take longer.
 #[inline(always)]
-fn moved_by(state: u32, length: usize) -> u32 {
-    let [a, b, c, d] = state.to_le_bytes();
-    let Some([t0, t1, t2, t3]) = TABLES[length..].first_chunk() else {
-        unreachable!("a tail has at most 16 bytes, and there are 20 tables");
-    };
-    t3[a as usize] ^ t2[b as usize] ^ t1[c as usize] ^ t0[d as usize]
+fn last_12(bytes: &[u8; 12]) -> u32 {
+    (0..12).fold(0, |sum, at| sum ^ TABLES[NONE_FOLLOW + 11 - at][usize::from(bytes[at])])
+}
+
+/// The tables of a tail of so many bytes, that of the first byte last.
+#[inline(always)]
+fn tables_of_tail(length: usize) -> &'static [[u32; 256]; 16] {
+    TABLES[length..].first_chunk().expect("a tail has at most 16 bytes")
+}
+
+/// What the first bytes of a tail contribute whose tables are these.
+#[inline(always)]
+fn by_tables<const N: usize>(bytes: [u8; N], tables: &[[u32; 256]; 16]) -> u32 {
+    (0..N).fold(0, |sum, at| sum ^ tables[15 - at][usize::from(bytes[at])])
 }
 
 /// What the last 8 bytes of a step contribute.
@@ -133,12 +162,16 @@ const fn contribution(word: u64) -> u32 {
 /// Castagnoli's polynomial, bits reversed.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
-/// `TABLES[4 + k][b]` is what byte b contributes that k bytes follow; the first four tables stand
-/// for bytes of the state that a short step does not reach.
-static TABLES: [[u32; 256]; 20] = tables();
+/// `TABLES[NONE_FOLLOW + k][b]` is what byte b contributes that k bytes follow. The four tables
+/// before stand for bytes of the state that a short step does not reach, and those before them for
+/// zeros after the bytes of a tail.
+static TABLES: [[u32; 256]; NONE_FOLLOW + 16] = tables();
 
-const fn tables() -> [[u32; 256]; 20] {
-    let mut tables = [[0; 256]; 20];
+/// The table of the last byte of a step.
+const NONE_FOLLOW: usize = 16;
+
+const fn tables() -> [[u32; 256]; NONE_FOLLOW + 16] {
+    let mut tables = [[0; 256]; NONE_FOLLOW + 16];
     let mut byte = 0;
     while byte < 256 {
         let mut state = byte as u32;
@@ -147,20 +180,20 @@ const fn tables() -> [[u32; 256]; 20] {
             state = (state >> 1) ^ if state & 1 == 1 { POLYNOMIAL } else { 0 };
             bit += 1;
         }
-        tables[4][byte] = state;
+        tables[NONE_FOLLOW][byte] = state;
         let mut short = 0;
         while short < 4 {
-            tables[3 - short][byte] = (byte as u32) << (8 * short);
+            tables[NONE_FOLLOW - 1 - short][byte] = (byte as u32) << (8 * short);
             short += 1;
         }
         byte += 1;
     }
-    let mut table = 5;
-    while table < 20 {
+    let mut table = NONE_FOLLOW + 1;
+    while table < NONE_FOLLOW + 16 {
         let mut byte = 0;
         while byte < 256 {
             let before = tables[table - 1][byte];
-            tables[table][byte] = (before >> 8) ^ tables[4][(before & 0xff) as usize];
+            tables[table][byte] = (before >> 8) ^ tables[NONE_FOLLOW][(before & 0xff) as usize];
             byte += 1;
         }
         table += 1;
@@ -202,17 +235,23 @@ mod tests {
     }
 
     #[test]
-    fn tails_of_every_length_equal_their_bytes() {
+    fn texts_of_every_length_equal_their_bytes() {
         let bytes: [u8; 16] = core::array::from_fn(|i| (i * 91 + 3) as u8);
+        let start = Crc::START.byte(7);
+        let all = bytes.iter().fold(start, |state, byte| state.byte(*byte));
+        assert_eq!(start.text_block(&bytes), all);
+        let (number, text) = bytes.split_first_chunk().expect("16 bytes");
+        let text = text.first_chunk().expect("12 bytes");
+        assert_eq!(start.text_start(u32::from_le_bytes(*number), text), all);
         for length in 0..=16 {
             let mut padded = [0; 16];
-            padded[16 - length..].copy_from_slice(&bytes[..length]);
+            padded[..length].copy_from_slice(&bytes[..length]);
             let padded = u128::from_le_bytes(padded);
             let (low, high) = (padded as u64, (padded >> 64) as u64);
-            let expected = byte_by_byte(&bytes[..length]);
-            assert_eq!(Crc::START.long_tail(length, low, high).finish(), expected);
+            let expected = bytes[..length].iter().fold(start, |state, byte| state.byte(*byte));
+            assert_eq!(start.long_tail(length, low, high), expected);
             if length <= 8 {
-                assert_eq!(Crc::START.short_tail(length, high).finish(), expected);
+                assert_eq!(start.short_tail(length, low), expected);
             }
         }
     }

@@ -335,6 +335,6 @@ impl Field {
             short @ ..128 => out.word(short as u64, 1),
             long => out.varint(long as u64),
         }
-        out.slice(crc.word(self.number), source, from, to)
+        out.text(crc, self.number, source, from, to)
     }
 }
