@@ -9,9 +9,9 @@ use upsert_sink_core::error::{Error, ErrorKind};
 use upsert_sink_core::exchange::{Reply, Request};
 use upsert_sink_core::id::{CheckpointId, Millis, SessionId, Ticket, WriterIndex};
 use upsert_sink_core::io::{
-    CheckpointOutcome, ColumnDescription, CommitterInput, CommitterOutput, Completion,
-    CoordinatorInput, CoordinatorOutput, Operation, Outcome, Refusal, RefusalKind,
-    TableDescription, Task, Telemetry, TunnelCommand,
+    Answer, CheckpointOutcome, ColumnDescription, CommitterInput, CommitterOutput, Completion,
+    CoordinatorInput, CoordinatorOutput, Operation, Outcome, Refusal, RefusalKind, SessionInfo,
+    SessionRef, SessionStatus, TableDescription, Task, Telemetry, TunnelCommand,
 };
 use upsert_sink_core::open::Opened;
 use upsert_sink_core::session::{Committable, SessionName};
@@ -257,4 +257,95 @@ fn an_older_request_is_answered_at_once_and_changes_nothing() {
     let replies = ask(&mut coordinator, 3, &newest).expect("repeated");
     let [(1, reply)] = replies.as_slice() else { panic!("{replies:?}") };
     assert_eq!(reply.number, 3);
+}
+
+/// What the coordinator has asked of the service: the ticket and what it is for.
+fn submitted(coordinator: &mut Coordinator) -> Vec<(Ticket, Operation)> {
+    let told = core::iter::from_fn(|| coordinator.poll_output());
+    let submitted = told.filter_map(|output| match output {
+        CoordinatorOutput::Tunnel(TunnelCommand::Submit(ticket, operation)) => {
+            Some((ticket, operation))
+        }
+        _ => None,
+    });
+    submitted.collect()
+}
+
+/// A coordinator that is creating the sessions of these names.
+fn creating(wanted: &[SessionName]) -> (Coordinator, Vec<(Ticket, Operation)>) {
+    let mut coordinator = coordinator(1);
+    let passed = wanted.iter().map(|name| name.barrier).max().unwrap_or_default();
+    let asked = Request { wanted: wanted.to_vec(), passed, ..request(0, 1) };
+    let bytes = asked.to_bytes();
+    coordinator.handle_input(NOW, CoordinatorInput::Requested(1, &bytes)).expect("ours");
+    let submitted = submitted(&mut coordinator);
+    assert_eq!(submitted.len(), wanted.len(), "{submitted:?}");
+    (coordinator, submitted)
+}
+
+fn name(partition: &str, barrier: u64) -> SessionName {
+    SessionName { barrier: CheckpointId(barrier), ..SessionName::first_of(partition) }
+}
+
+#[test]
+fn a_creation_may_be_in_doubt_for_the_whole_timeout_and_no_longer() {
+    let patience = Millis(600_000);
+    let doubt_after = |span| {
+        let (mut coordinator, submitted) = creating(&[name("", 0)]);
+        let outcome = Outcome::InDoubt("no answer".into());
+        let completion = Completion { ticket: submitted[0].0, outcome };
+        coordinator.handle_input(NOW.plus(span), CoordinatorInput::Completed(completion))
+    };
+    for span in [Millis(0), Millis(1), patience] {
+        doubt_after(span).expect("it is asked for again");
+    }
+    let error = doubt_after(patience.plus(Millis(1))).expect_err("nobody waits for ever");
+    assert!(error.kind == ErrorKind::Retry && error.message.contains("600 s"), "{error:?}");
+}
+
+/// Only a second session of the same partition can be refused for being a second one.
+#[test]
+fn a_refused_creation_names_the_overlap_only_where_there_is_one() {
+    let advice_after = |wanted: &[SessionName]| {
+        let (mut coordinator, submitted) = creating(wanted);
+        let (kind, code) = (RefusalKind::Invalid, "Code".into());
+        let (message, request_id) = ("said so".into(), "r".into());
+        let refusal = Refusal { kind, code, message, request_id, retry_after: Millis(0) };
+        let completion = Completion { ticket: submitted[0].0, outcome: Outcome::Refused(refusal) };
+        let refused = coordinator.handle_input(NOW, CoordinatorInput::Completed(completion));
+        refused.expect_err("refused").message.contains("sink.session.overlap = false")
+    };
+    assert!(!advice_after(&[name("day='x'", 0)]));
+    assert!(!advice_after(&[name("day='x'", 0), name("day='y'", 0)]));
+    assert!(advice_after(&[name("day='x'", 0), name("day='x'", 1)]));
+}
+
+/// It was created because it was wanted: its first pack may be on its way.
+#[test]
+fn a_session_of_the_newest_barrier_is_kept_although_nobody_holds_rows_in_it() {
+    let (mut coordinator, tickets) = creating(&[name("", 0)]);
+    let info = SessionInfo {
+        id: SessionId("s".into()),
+        status: SessionStatus::Normal,
+        buckets: 4,
+        hasher: "default".into(),
+        hash_key: Vec::new(),
+        columns: Vec::new(),
+        column_ids: Vec::new(),
+        partial_update: false,
+    };
+    let outcome = Outcome::Done(Answer::Session(info));
+    let completion = Completion { ticket: tickets[0].0, outcome };
+    coordinator.handle_input(NOW, CoordinatorInput::Completed(completion)).expect("created");
+    assert!(submitted(&mut coordinator).is_empty());
+    let mut passes = |number, passed| {
+        let passed = CheckpointId(passed);
+        let asked = Request { wanted: Vec::new(), passed, ..request(0, number) };
+        let bytes = asked.to_bytes();
+        coordinator.handle_input(NOW, CoordinatorInput::Requested(number, &bytes)).expect("ours");
+        submitted(&mut coordinator).into_iter().map(|(_, operation)| operation).collect::<Vec<_>>()
+    };
+    assert!(passes(2, 0).is_empty());
+    let session = SessionRef { id: SessionId("s".into()), partition: String::new() };
+    assert_eq!(passes(3, 1), [Operation::AbortSession(session)], "nobody can write to it now");
 }
