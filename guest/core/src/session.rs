@@ -129,6 +129,7 @@ impl Committable {
         if opener.version() == 1 {
             // It did not tell barriers that were passed from those that were skipped.
             committable.after = committable.name.barrier;
+            committable.before = CheckpointId(committable.after.0.saturating_add(1));
         } else {
             committable.after = CheckpointId(opener.u64()?);
             committable.before = CheckpointId(opener.u64()?);
@@ -149,10 +150,9 @@ impl Committable {
         self.before = self.before.max(other.before);
     }
 
-    /// The barriers that its rows came between.
+    /// The barriers that its rows came between, once a snapshot holds it.
     pub fn span(&self) -> Span {
-        let next = CheckpointId(self.name.barrier.0.saturating_add(1));
-        Span { start: self.name.start, after: self.after, before: self.before.max(next) }
+        Span { start: self.name.start, after: self.after, before: self.before }
     }
 }
 

@@ -92,6 +92,12 @@ fn completed(checkpoint: u64) -> CommitterInput {
     CommitterInput::CheckpointEnded(CheckpointId(checkpoint), CheckpointOutcome::Completed)
 }
 
+/// A definite no of the service.
+fn refused(kind: RefusalKind) -> Outcome {
+    let (code, message, request_id) = ("Code".into(), "said so".into(), "r".into());
+    Outcome::Refused(Refusal { kind, code, message, request_id, retry_after: Millis(0) })
+}
+
 /// Commits that are sent, and reasons for which something was ignored.
 fn told(committer: &mut Committer) -> Vec<String> {
     let told = core::iter::from_fn(|| committer.poll_output());
@@ -163,11 +169,7 @@ fn a_commit_refused_for_good_says_whose_fault_it_is() {
         (RefusalKind::NoSuchPartition, ErrorKind::Retry),
     ] {
         let (mut committer, ticket) = committing();
-        let (code, message) = ("Code".into(), "said so".into());
-        let (request_id, retry_after) = ("r".into(), Millis(0));
-        let refusal = Refusal { kind, code, message, request_id, retry_after };
-        let outcome = Outcome::Refused(refusal);
-        let input = CommitterInput::Completed(Completion { ticket, outcome });
+        let input = CommitterInput::Completed(Completion { ticket, outcome: refused(kind) });
         let error = committer.handle_input(NOW, input).expect_err("refused");
         assert!(error.kind == expected && error.message.contains("its rows are kept"), "{error:?}");
         assert_eq!(committer.pending(), 1, "it may be committed by a later start");
@@ -308,10 +310,8 @@ fn a_creation_may_be_in_doubt_for_the_whole_timeout_and_no_longer() {
 fn a_refused_creation_names_the_overlap_only_where_there_is_one() {
     let advice_after = |wanted: &[SessionName]| {
         let (mut coordinator, submitted) = creating(wanted);
-        let (kind, code) = (RefusalKind::Invalid, "Code".into());
-        let (message, request_id) = ("said so".into(), "r".into());
-        let refusal = Refusal { kind, code, message, request_id, retry_after: Millis(0) };
-        let completion = Completion { ticket: submitted[0].0, outcome: Outcome::Refused(refusal) };
+        let outcome = refused(RefusalKind::Invalid);
+        let completion = Completion { ticket: submitted[0].0, outcome };
         let refused = coordinator.handle_input(NOW, CoordinatorInput::Completed(completion));
         refused.expect_err("refused").message.contains("sink.session.overlap = false")
     };

@@ -10,7 +10,6 @@ mod recover;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -74,19 +73,13 @@ impl Spool {
 
     /// Writes a frame; answers where its pack lies once it is durable.
     pub(crate) async fn append(&self, frame: &Frame<'_>) -> Result<PackRange, Error> {
-        let (segment, offset, length, body) = self.write(frame).await?;
-        self.sync(segment, offset + length).await?;
-        Ok(PackRange {
-            segment,
-            offset: offset + body.start as u64,
-            length: u32::try_from(body.len()).expect("a frame's length fits 32 bits"),
-            bucket: frame.bucket(),
-            records: frame.records(),
-        })
+        let (pack, end) = self.write(frame).await?;
+        self.sync(pack.segment, end).await?;
+        Ok(pack)
     }
 
-    /// Answers the segment, where the frame begins in it, its length, and where its body lies.
-    async fn write(&self, frame: &Frame<'_>) -> Result<(u64, u64, u64, Range<usize>), Error> {
+    /// Answers where the frame's pack lies, and where in its segment the frame ends.
+    async fn write(&self, frame: &Frame<'_>) -> Result<(PackRange, u64), Error> {
         let mut writer = self.writer.lock().await;
         self.check()?;
         if writer.length >= self.segment_bytes {
@@ -111,7 +104,14 @@ impl Spool {
         let mut segments = self.segments();
         segments.written.insert(writer.segment, writer.length);
         segments.uses.entry(writer.segment).or_default().note(frame);
-        Ok((writer.segment, offset, length, body))
+        let pack = PackRange {
+            segment: writer.segment,
+            offset: offset + body.start as u64,
+            length: u32::try_from(body.len()).expect("a frame's length fits 32 bits"),
+            bucket: frame.bucket(),
+            records: frame.records(),
+        };
+        Ok((pack, writer.length))
     }
 
     /// Removes what a failed append may have left behind, so that the next one follows a whole

@@ -80,7 +80,7 @@ impl Crc {
         Self(moved::<16>(self.0 ^ number) ^ last_12(text))
     }
 
-    /// Adds 16 bytes of a text.
+    /// Adds 16 bytes, of a text or of anything that is in memory.
     #[inline(always)]
     pub(crate) fn text_block(self, block: &[u8; 16]) -> Self {
         let [first, ..] = block.as_chunks::<4>().0 else { unreachable!("a block has 16 bytes") };
@@ -104,10 +104,7 @@ impl Crc {
     /// Adds any bytes.
     pub(crate) fn bytes(self, bytes: &[u8]) -> Self {
         let (blocks, rest) = bytes.as_chunks::<16>();
-        let state = blocks.iter().fold(self, |state, block| {
-            let block = u128::from_le_bytes(*block);
-            state.block(block as u64, (block >> 64) as u64)
-        });
+        let state = blocks.iter().fold(self, |state, block| state.text_block(block));
         rest.iter().fold(state, |state, byte| state.byte(*byte))
     }
 

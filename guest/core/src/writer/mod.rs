@@ -215,10 +215,8 @@ impl Writer {
 
     fn take_snapshot(&mut self, checkpoint: CheckpointId) {
         self.snapshot = checkpoint;
-        for (name, held) in &mut self.committables {
-            if name.start == self.start && held.before == CheckpointId(0) {
-                held.before = checkpoint;
-            }
+        for held in self.committables.values_mut().filter(|held| held.before == CheckpointId(0)) {
+            held.before = checkpoint;
         }
         let latest = || self.committables.keys().map(|name| name.barrier).max();
         let listed = self.committables.values().filter(|held| {

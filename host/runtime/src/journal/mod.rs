@@ -187,8 +187,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Records that a session is committed, if that is news: of most the service's word was
-    /// recorded when it came.
+    /// Records that a session is committed, if that is news: the service may say it again, and the
+    /// committer names also those of which it has said so.
     pub(crate) async fn committed(&self, id: String, at_ms: u64) -> Result<()> {
         let known = self.contents().sessions.get(&id).map(|session| session.state);
         match known {

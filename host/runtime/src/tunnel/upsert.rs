@@ -281,9 +281,7 @@ impl Tunnel {
         let (id, at_ms) = (info.id.0.clone(), self.now_ms());
         match info.status {
             SessionStatus::Normal | SessionStatus::Committing => return Ok(()),
-            SessionStatus::Committed => {
-                self.journal.record(Record::Committed { id, at_ms }).await?;
-            }
+            SessionStatus::Committed => self.journal.committed(id, at_ms).await?,
             SessionStatus::Aborted => self.journal.record(Record::Aborted { id, at_ms }).await?,
             SessionStatus::Critical | SessionStatus::Expired => {}
         }
