@@ -249,11 +249,23 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_of_another_kind_is_refused_and_an_empty_one_is_read() {
+        let bytes = Sealer::new(Kind::Known).seal();
+        assert!(Opener::open(Kind::Known, &bytes).unwrap().finish().is_ok());
+        let error = Opener::open(Kind::Reply, &bytes).unwrap_err();
+        assert!(error.message.contains("a coordinator's reply"), "{error}");
+        let mut another = Sealer::new(Kind::Known);
+        another.bytes[0] ^= 1;
+        assert!(Opener::open(Kind::Known, &another.seal()).is_err(), "its checksum is right");
+    }
+
+    #[test]
     fn a_newer_version_is_refused_by_name() {
         let mut bytes = sealed();
         bytes[5] = VERSION + 1;
         let error = Opener::open(Kind::Known, &bytes).unwrap_err();
         assert_eq!(error.kind, ErrorKind::InvalidConfig);
-        assert!(error.message.contains("newer"), "{error}");
+        let starts = error.message.starts_with("a list of known commits of version");
+        assert!(starts && error.message.contains("newer"), "{error}");
     }
 }

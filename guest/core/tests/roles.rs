@@ -320,12 +320,10 @@ fn a_refused_creation_names_the_overlap_only_where_there_is_one() {
     assert!(advice_after(&[name("day='x'", 0), name("day='x'", 1)]));
 }
 
-/// It was created because it was wanted: its first pack may be on its way.
-#[test]
-fn a_session_of_the_newest_barrier_is_kept_although_nobody_holds_rows_in_it() {
-    let (mut coordinator, tickets) = creating(&[name("", 0)]);
+/// The service's word that a session was created, as asked for by this ticket.
+fn created(ticket: Ticket, id: &str) -> CoordinatorInput<'static> {
     let info = SessionInfo {
-        id: SessionId("s".into()),
+        id: SessionId(id.into()),
         status: SessionStatus::Normal,
         buckets: 4,
         hasher: "default".into(),
@@ -335,8 +333,24 @@ fn a_session_of_the_newest_barrier_is_kept_although_nobody_holds_rows_in_it() {
         partial_update: false,
     };
     let outcome = Outcome::Done(Answer::Session(info));
-    let completion = Completion { ticket: tickets[0].0, outcome };
-    coordinator.handle_input(NOW, CoordinatorInput::Completed(completion)).expect("created");
+    CoordinatorInput::Completed(Completion { ticket, outcome })
+}
+
+/// The host keeps an operation, to repeat it, until it is told to forget it.
+#[test]
+fn an_operation_that_is_over_is_released() {
+    let (mut coordinator, tickets) = creating(&[name("", 0)]);
+    let ticket = tickets[0].0;
+    coordinator.handle_input(NOW, created(ticket, "s")).expect("created");
+    let release = CoordinatorOutput::Tunnel(TunnelCommand::Release(ticket));
+    assert!(core::iter::from_fn(|| coordinator.poll_output()).any(|told| told == release));
+}
+
+/// It was created because it was wanted: its first pack may be on its way.
+#[test]
+fn a_session_of_the_newest_barrier_is_kept_although_nobody_holds_rows_in_it() {
+    let (mut coordinator, tickets) = creating(&[name("", 0)]);
+    coordinator.handle_input(NOW, created(tickets[0].0, "s")).expect("created");
     assert!(submitted(&mut coordinator).is_empty());
     let mut passes = |number, passed| {
         let passed = CheckpointId(passed);
