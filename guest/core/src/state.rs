@@ -252,6 +252,7 @@ mod tests {
     fn a_piece_of_another_kind_is_refused_and_an_empty_one_is_read() {
         let bytes = Sealer::new(Kind::Known).seal();
         assert!(Opener::open(Kind::Known, &bytes).unwrap().finish().is_ok());
+        assert!(Opener::open(Kind::Known, &sealed()).unwrap().finish().is_err(), "not read yet");
         let error = Opener::open(Kind::Reply, &bytes).unwrap_err();
         assert!(error.message.contains("a coordinator's reply"), "{error}");
         let mut another = Sealer::new(Kind::Known);

@@ -336,6 +336,14 @@ fn created(ticket: Ticket, id: &str) -> CoordinatorInput<'static> {
     CoordinatorInput::Completed(Completion { ticket, outcome })
 }
 
+/// What is asked of the service when the only writer, which wants nothing, has passed a barrier.
+fn passes(coordinator: &mut Coordinator, number: u64, passed: u64) -> Vec<Operation> {
+    let (passed, wanted) = (CheckpointId(passed), Vec::new());
+    let bytes = Request { passed, wanted, ..request(0, number) }.to_bytes();
+    coordinator.handle_input(NOW, CoordinatorInput::Requested(number, &bytes)).expect("ours");
+    submitted(coordinator).into_iter().map(|(_, operation)| operation).collect()
+}
+
 /// The host keeps an operation, to repeat it, until it is told to forget it.
 #[test]
 fn an_operation_that_is_over_is_released() {
@@ -352,14 +360,25 @@ fn a_session_of_the_newest_barrier_is_kept_although_nobody_holds_rows_in_it() {
     let (mut coordinator, tickets) = creating(&[name("", 0)]);
     coordinator.handle_input(NOW, created(tickets[0].0, "s")).expect("created");
     assert!(submitted(&mut coordinator).is_empty());
-    let mut passes = |number, passed| {
-        let passed = CheckpointId(passed);
-        let asked = Request { wanted: Vec::new(), passed, ..request(0, number) };
-        let bytes = asked.to_bytes();
-        coordinator.handle_input(NOW, CoordinatorInput::Requested(number, &bytes)).expect("ours");
-        submitted(&mut coordinator).into_iter().map(|(_, operation)| operation).collect::<Vec<_>>()
-    };
-    assert!(passes(2, 0).is_empty());
+    assert!(passes(&mut coordinator, 2, 0).is_empty());
     let session = SessionRef { id: SessionId("s".into()), partition: String::new() };
-    assert_eq!(passes(3, 1), [Operation::AbortSession(session)], "nobody can write to it now");
+    let retired = passes(&mut coordinator, 3, 1);
+    assert_eq!(retired, [Operation::AbortSession(session)], "nobody can write to it now");
+}
+
+/// As many as the service may be asked at a time; the others follow when one is answered.
+#[test]
+fn sessions_are_created_and_retired_32_at_a_time() {
+    let wanted: Vec<_> = (0..33).map(|day| name(&format!("day='{day}'"), 0)).collect();
+    let mut coordinator = coordinator(1);
+    let asked = Request { wanted, ..request(0, 1) }.to_bytes();
+    coordinator.handle_input(NOW, CoordinatorInput::Requested(1, &asked)).expect("ours");
+    let creations = submitted(&mut coordinator);
+    assert_eq!(creations.len(), 32);
+    for (ticket, _) in &creations {
+        coordinator.handle_input(NOW, created(*ticket, &ticket.0.to_string())).expect("created");
+    }
+    let [(last, _)] = submitted(&mut coordinator)[..] else { panic!("the 33rd is not created") };
+    coordinator.handle_input(NOW, created(last, "last")).expect("created");
+    assert_eq!(passes(&mut coordinator, 2, 1).len(), 32);
 }
