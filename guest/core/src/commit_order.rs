@@ -93,7 +93,6 @@ pub(crate) fn turns<'a>(waiting: impl Iterator<Item = Waiting<'a>>) -> Vec<Sessi
         }
         let wave = waves.at(session.span);
         earliest = Some(earliest.map_or(wave, |earliest| earliest.min(wave)));
-        let session = Waiting { loses: session.loses && !planted(Bug::LosersFirst), ..session };
         if session.loses {
             losing = Some(losing.map_or(wave, |losing| losing.min(wave)));
         }

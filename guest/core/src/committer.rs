@@ -276,7 +276,7 @@ impl Committer {
             name,
             span: pending.committable.span(),
             state: pending.state,
-            loses: pending.committable.moved_out > 0,
+            loses: pending.committable.moved_out > 0 && !planted(Bug::LosersFirst),
             moved_to: &pending.committable.moved_to,
         });
         for name in turns(waiting) {
