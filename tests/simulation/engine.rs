@@ -25,9 +25,11 @@ use super::world::{Chance, Death, Plan, Trace};
 
 /// After so many attempts the faults end, so that the world comes to an end.
 const ATTEMPTS_WITH_FAULTS: u64 = 24;
-/// Attempts without faults, at most: one to find what is lost, one for each checkpoint that is
-/// retained, one from the beginning, and one more.
+/// Attempts without faults and what they left behind, at most: one to find what is lost, one for
+/// each checkpoint that is retained, one from the beginning, and one more.
 const ATTEMPTS_TO_END: u64 = RETAINED as u64 + 3;
+/// How late the death of a server may be of which an attempt was told when it began.
+const SERVER_DEATH_MS: u64 = 30_000;
 /// Longer than any session is in the way.
 const PROGRESS_MS: u64 = 30 * 3_600_000;
 /// Checkpoints that the engine keeps.
@@ -133,13 +135,18 @@ impl Engine {
     }
 
     async fn run(&mut self) -> Result<()> {
-        let mut calm_attempts = 0;
+        let (mut calm_attempts, mut peace_ms) = (0, None);
         loop {
             self.outcome.attempts += 1;
             if self.outcome.attempts > ATTEMPTS_WITH_FAULTS {
                 self.network.calm();
             }
-            calm_attempts += u64::from(self.network.is_calm());
+            let now_ms = self.clock.now_ms();
+            if self.network.is_calm()
+                && *peace_ms.get_or_insert(now_ms + self.aftermath_ms()) <= now_ms
+            {
+                calm_attempts += 1;
+            }
             ensure!(calm_attempts <= ATTEMPTS_TO_END, "no end, although nothing goes wrong");
             let ended = self.attempt().await?;
             self.lives.look().await;
@@ -158,6 +165,16 @@ impl Engine {
         outcome.sometimes.add(&sometimes);
         outcome.trace = self.trace.hash();
         Ok(())
+    }
+
+    /// How long what went wrong is in the way of attempts for which nothing does. A session whose
+    /// creation got no answer is known to nobody, and where a partition has one session at a time
+    /// the next has to wait until it has expired; attempts fail meanwhile.
+    fn aftermath_ms(&self) -> u64 {
+        match self.plan.promise.one_session {
+            true => SERVER_DEATH_MS + self.plan.lifecycle_hours * 3_600_000,
+            false => 0,
+        }
     }
 
     /// What the journal says is so; at the end nothing is left open.
@@ -327,7 +344,7 @@ impl Engine {
     fn schedule_server_death(&self) {
         if self.network.goes_wrong(Fault::ServerKilled) {
             let lives = Arc::clone(&self.lives);
-            let death = self.clock.after(self.chance.below(30_000));
+            let death = self.clock.after(self.chance.below(SERVER_DEATH_MS));
             tokio::task::spawn_local(async move {
                 death.await;
                 if let Err(error) = lives.kill().await {
