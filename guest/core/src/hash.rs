@@ -222,7 +222,7 @@ fn add_column(hasher: Hasher, to: &ColumnType, column: &Column<'_>, sums: &mut [
             let (fours, rest) = sums.as_chunks_mut::<4>();
             let after = 4 * fours.len();
             for (index, sums) in fours.iter_mut().enumerate() {
-                let texts = array::from_fn(|i| slices.bytes(4 * index + i));
+                let texts = slices.four_bytes(4 * index);
                 let hashes = hasher.four(texts);
                 *sums = array::from_fn(|i| sums[i].wrapping_add(hashes[i]));
             }

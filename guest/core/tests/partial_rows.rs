@@ -129,8 +129,10 @@ impl Sink {
         let (record, crc) = self.encode(row);
         let mut key = RecordBytes::default();
         self.encoder.key(&batch, 0, &mut key);
-        let key = merge.then_some(key.as_slice());
-        self.held += self.buffer.push(&mut self.pool, &record, crc, key) as i64;
+        self.held += match merge {
+            true => self.buffer.push_keyed(&mut self.pool, &record, crc, &key),
+            false => self.buffer.push(&mut self.pool, &record, crc),
+        } as i64;
         if self.buffer.bytes() >= LIMIT {
             self.held += self.buffer.relieve(&mut self.pool, LIMIT).unwrap_or(0);
         }

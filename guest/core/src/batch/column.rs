@@ -124,6 +124,15 @@ impl<'a> Slices<'a> {
         &self.batch[start..end]
     }
 
+    /// The bytes of four rows, from this one on.
+    #[inline(always)]
+    pub(crate) fn four_bytes(&self, row: usize) -> [&'a [u8]; 4] {
+        let offsets: &[_; 5] =
+            self.offsets[row..].first_chunk().expect("one offset more than rows");
+        let ends = offsets.map(|offset| self.base + u32::from_le_bytes(offset) as usize);
+        core::array::from_fn(|i| &self.batch[ends[i]..ends[i + 1]])
+    }
+
     /// The bytes of a row, if there are at most 16.
     #[inline(always)]
     pub(crate) fn short(&self, row: usize) -> Option<ShortText> {
@@ -132,6 +141,12 @@ impl<'a> Slices<'a> {
         let kept = KEPT.get(length)?;
         let block = self.batch[..end].last_chunk().expect("there are 16 bytes before any end");
         Some(ShortText { bytes: u128::from_le_bytes(*block) & kept, length: length as u32 })
+    }
+
+    /// Where the bytes of the rows from this one on begin, and last where they all end, counted from
+    /// the place that comes with them.
+    pub(crate) fn offsets_from(&self, row: usize) -> (&'a [[u8; 4]], usize) {
+        (&self.offsets[row..], self.base)
     }
 
     /// The whole batch.

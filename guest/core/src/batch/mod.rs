@@ -90,6 +90,11 @@ impl<'a> RowBatch<'a> {
         }
     }
 
+    /// Whether no row is of another kind than insert, as far as can be told without a look at each.
+    pub(crate) fn only_inserts(&self) -> bool {
+        self.kinds.is_empty()
+    }
+
     /// The columns, in the order of the plan's row columns.
     pub fn columns(&self) -> &[Column<'a>] {
         &self.columns

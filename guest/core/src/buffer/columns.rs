@@ -86,7 +86,7 @@ impl BucketBuffer {
         let mut rest = merged.bytes.as_slice();
         for note in &merged.notes {
             let (record, later) = rest.split_at(note.length);
-            self.push(pool, record, note.crc, Some(&merged.keys[note.key.clone()]));
+            self.push_keyed(pool, record, note.crc, &merged.keys[note.key.clone()]);
             rest = later;
         }
     }

@@ -60,36 +60,40 @@ impl BucketBuffer {
         Self::default()
     }
 
-    /// Adds an encoded record and its checksum. Given a key, an earlier record of the same key is
-    /// not sent any more. Returns by how much the held bytes grew.
+    /// Adds an encoded record and its checksum. Returns by how much the held bytes grew.
     ///
-    /// Panics if the record is empty, or if only some records of a buffer have keys.
-    #[inline]
-    pub fn push(
+    /// Panics if the record is empty, or if the buffer's records have keys.
+    #[inline(always)]
+    pub fn push(&mut self, pool: &mut BufferPool, record: &[u8], crc: u32) -> usize {
+        assert!(!self.keyed, "all records of a buffer have keys, or none has");
+        self.add(pool, record);
+        self.crcs = self.crcs.word(crc);
+        record.len()
+    }
+
+    /// The same for a record whose key no earlier record is sent of any more.
+    ///
+    /// Panics if the record is empty, or if a record of the buffer has no key.
+    #[inline(never)]
+    pub fn push_keyed(
         &mut self,
         pool: &mut BufferPool,
         record: &[u8],
         crc: u32,
-        key: Option<&[u8]>,
+        key: &[u8],
     ) -> usize {
+        assert!(self.keyed || self.records == 0, "all records of a buffer have keys, or none has");
+        (self.keyed, self.found) = (true, None);
+        self.add(pool, record);
+        merge::note(&mut self.notes, pool, record.len(), crc, key);
+        record.len() + key.len() + KEYED_RECORD_OVERHEAD_BYTES
+    }
+
+    #[inline(always)]
+    fn add(&mut self, pool: &mut BufferPool, record: &[u8]) {
         assert!(!record.is_empty(), "a record has at least its end");
-        assert!(
-            self.keyed == key.is_some() || self.records == 0,
-            "all records of a buffer have keys, or none has"
-        );
         self.records = self.records.checked_add(1).expect("a buffer has fewer than 4 G records");
         self.bytes.append(pool, record);
-        match key {
-            None => {
-                self.crcs = self.crcs.word(crc);
-                record.len()
-            }
-            Some(key) => {
-                (self.keyed, self.found) = (true, None);
-                merge::note(&mut self.notes, pool, record.len(), crc, key);
-                record.len() + key.len() + KEYED_RECORD_OVERHEAD_BYTES
-            }
-        }
     }
 
     /// The bytes of the records in it, replaced ones included.

@@ -115,7 +115,7 @@ impl Chain {
     }
 
     /// Appends the bytes, across chunks if need be.
-    #[inline]
+    #[inline(always)]
     pub(super) fn append(&mut self, pool: &mut BufferPool, bytes: &[u8]) {
         let end = self.at + bytes.len();
         match &mut self.last {

@@ -53,7 +53,10 @@ fn push(
 ) -> usize {
     let op = if value.is_some() { Op::Upsert } else { Op::Delete };
     let (bytes, crc) = record(key, value.unwrap_or(0), op);
-    buffer.push(pool, &bytes, crc, merge.then_some(key.as_bytes()))
+    match merge {
+        true => buffer.push_keyed(pool, &bytes, crc, key.as_bytes()),
+        false => buffer.push(pool, &bytes, crc),
+    }
 }
 
 #[test]

@@ -1,50 +1,58 @@
-//! Short byte strings copied, compared and hashed by words of eight bytes.
+//! Short byte strings copied by blocks, compared and hashed by words of eight bytes.
 //!
 //! Used by `partition` and `buffer`, once or more for each row. In WebAssembly `memory.copy` is a
-//! call into the host and `memcmp` a loop over bytes: for the lengths of keys and records, words
-//! are several times faster. Invariant: the same results as the slice operations, whatever the
+//! call into the host and `memcmp` a loop over bytes: for the lengths of keys and records, this is
+//! several times faster. Invariant: the same results as the slice operations, whatever the
 //! length.
 
 /// Copies `from` into `to`, which has the same length.
-#[inline]
+#[inline(always)]
 pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
     assert_eq!(to.len(), from.len(), "a copy is as long as its original");
     if from.len() > WORDWISE_MAX {
-        return to.copy_from_slice(from);
+        return copy_other(to, from);
     }
-    copy_short(to, from);
+    // The last block overlaps the one before it, which saves a loop over the rest.
+    let (Some(last_to), Some(last_from)) = (to.last_chunk_mut::<32>(), from.last_chunk::<32>())
+    else {
+        return copy_other(to, from);
+    };
+    *last_to = *last_from;
+    let blocks = (from.len() - 1) / 32;
+    let (to, from) = (to.as_chunks_mut::<32>().0, from.as_chunks::<32>().0);
+    for (to, from) in to[..blocks].iter_mut().zip(from) {
+        // Written in the other order, so that this stays a loop and is not made a `memory.copy`.
+        to[16..].copy_from_slice(&from[16..]);
+        to[..16].copy_from_slice(&from[..16]);
+    }
 }
 
-#[inline]
-fn copy_short(to: &mut [u8], from: &[u8]) {
-    if let (Some(last_to), Some(last_from)) = (to.last_chunk_mut::<8>(), from.last_chunk::<8>()) {
-        // The last word overlaps the one before it, which saves a loop over the rest.
-        *last_to = *last_from;
-        // Two words a turn, written in the other order, so that this stays a loop and is not made a
-        // `memory.copy`.
-        let (pairs_to, rest_to) = to.as_chunks_mut::<16>();
-        let (pairs_from, rest_from) = from.as_chunks::<16>();
-        for (to, from) in pairs_to.iter_mut().zip(pairs_from) {
-            to[8..].copy_from_slice(&from[8..]);
-            to[..8].copy_from_slice(&from[..8]);
-        }
-        if let (Some(to), Some(from)) =
-            (rest_to.first_chunk_mut::<8>(), rest_from.first_chunk::<8>())
-        {
+/// The same for the lengths of few records, and for keys.
+#[inline(never)]
+fn copy_other(to: &mut [u8], from: &[u8]) {
+    if from.len() > WORDWISE_MAX {
+        return to.copy_from_slice(from);
+    }
+    if !(ends::<16>(to, from) || ends::<8>(to, from) || ends::<4>(to, from)) {
+        for (to, from) in to.iter_mut().zip(from) {
             *to = *from;
         }
-        return;
     }
-    if let (Some(first), Some(last)) = (from.first_chunk::<4>(), from.last_chunk::<4>()) {
-        let (first, last) = (*first, *last);
-        to[..4].copy_from_slice(&first);
-        let at = to.len() - 4;
-        to[at..].copy_from_slice(&last);
-        return;
+}
+
+/// Copies the first and the last N bytes, which is all of up to 2 N; false if there are fewer.
+#[inline(always)]
+fn ends<const N: usize>(to: &mut [u8], from: &[u8]) -> bool {
+    let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else {
+        return false;
+    };
+    if let Some(to) = to.first_chunk_mut() {
+        *to = *first;
     }
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = *from;
+    if let Some(to) = to.last_chunk_mut() {
+        *to = *last;
     }
+    true
 }
 
 /// Whether both are the same bytes.

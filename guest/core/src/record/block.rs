@@ -7,6 +7,7 @@
 //! left to the plain way and shows no record.
 
 use alloc::boxed::Box;
+use core::num::NonZeroU32;
 
 use super::bytes::{Cursor, NEAR_BYTES, RECORD_BYTES_MAX};
 use super::crc::Crc;
@@ -16,44 +17,77 @@ use super::crc::Crc;
 pub struct RecordBlock {
     bytes: Box<[u8; NEAR_BYTES]>,
     rows: [RowUnderWay; BLOCK_ROWS],
-    count: usize,
+    /// Of these rows all columns are written.
+    upserts: RowSet,
+    /// Of these the columns of the primary key.
+    deletes: RowSet,
     /// Bytes from the beginning of one row to that of the next.
     stride: usize,
 }
 
 /// Rows of one block, at most: with their bytes and the tables of the checksum they fit into the
-/// nearest cache.
+/// nearest cache, and a set of them into a word.
 pub const BLOCK_ROWS: usize = 32;
+
+/// Some rows of a block.
+///
+/// What decides whether a column of a row is written (deletes, nulls, rows that broke a rule) is
+/// decided for all rows of a block at once, so that loops over rows decide nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RowSet(u32);
 
 /// A row of a block.
 #[derive(Clone, Copy, Debug)]
 struct RowUnderWay {
-    fate: Fate,
     crc: Crc,
     /// Where its next byte goes.
-    end: usize,
+    end: u32,
 }
 
-/// What is written of a row, from all to nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(super) enum Fate {
-    /// All columns.
-    Upsert,
-    /// The columns of the primary key.
-    Delete,
-    /// Nothing here.
-    Plain,
+impl RowSet {
+    /// Those of the first `count` rows that the condition holds for.
+    pub(super) fn of(count: usize, holds: impl Fn(usize) -> bool) -> Self {
+        (0..count).filter(|index| holds(*index)).fold(Self(0), |set, index| set.with(index))
+    }
+
+    /// The first `count` rows.
+    pub(super) fn first(count: usize) -> Self {
+        assert!(count <= BLOCK_ROWS, "a block has at most {BLOCK_ROWS} rows");
+        Self(((1_u64 << count) - 1) as u32)
+    }
+
+    fn with(self, index: usize) -> Self {
+        Self(self.0 | 1 << index)
+    }
+
+    /// The rows of either.
+    pub(super) fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The rows of both.
+    pub(super) fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The rows that the other does not have.
+    pub(super) fn difference(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    fn has(self, index: usize) -> bool {
+        index < BLOCK_ROWS && self.0 >> index & 1 == 1
+    }
 }
 
 impl RecordBlock {
     /// A block without rows.
     pub fn new() -> Self {
-        let none = RowUnderWay { fate: Fate::Plain, crc: Crc::START, end: 0 };
         Self {
             bytes: Box::new([0; NEAR_BYTES]),
-            rows: [none; BLOCK_ROWS],
-            count: 0,
+            rows: [RowUnderWay { crc: Crc::START, end: 0 }; BLOCK_ROWS],
+            upserts: RowSet::default(),
+            deletes: RowSet::default(),
             stride: RECORD_BYTES_MAX,
         }
     }
@@ -62,43 +96,60 @@ impl RecordBlock {
     /// written the plain way.
     #[inline]
     pub fn record(&self, index: usize) -> Option<(&[u8], u32)> {
-        let row = self.rows[..self.count].get(index)?;
-        if row.fate == Fate::Plain {
+        if !self.upserts.union(self.deletes).has(index) {
             return None;
         }
-        Some((&self.bytes[index * self.stride..row.end], row.crc.finish()))
+        let row = &self.rows[index];
+        Some((&self.bytes[index * self.stride..row.end as usize], row.crc.finish()))
     }
 
     /// Begins anew with these rows, each with room for `stride` bytes.
-    pub(super) fn begin(&mut self, stride: usize, fates: impl ExactSizeIterator<Item = Fate>) {
-        self.count = fates.len();
-        self.stride = stride;
-        assert!(self.count <= BLOCK_ROWS, "a block has at most {BLOCK_ROWS} rows");
-        assert!(self.count * stride <= RECORD_BYTES_MAX, "the rows fit into the array");
-        for (index, (row, fate)) in self.rows.iter_mut().zip(fates).enumerate() {
-            *row = RowUnderWay { fate, crc: Crc::START, end: index * stride };
+    pub(super) fn begin(&mut self, stride: usize, upserts: RowSet, deletes: RowSet) {
+        let rows = BLOCK_ROWS - upserts.union(deletes).0.leading_zeros() as usize;
+        assert!(rows * stride <= RECORD_BYTES_MAX, "the rows fit into the array");
+        (self.upserts, self.deletes, self.stride) = (upserts, deletes, stride);
+        for (index, row) in self.rows[..rows].iter_mut().enumerate() {
+            *row = RowUnderWay { crc: Crc::START, end: (index * stride) as u32 };
         }
     }
 
-    /// Adds something to each row of a fate up to `last`, given its place, its checksum and the
-    /// place of its next byte. A row for which `write` returns none is left to the plain way.
+    /// The rows of which all columns are written.
+    pub(super) fn upserts(&self) -> RowSet {
+        self.upserts
+    }
+
+    /// The rows of which the primary key is written.
+    pub(super) fn deletes(&self) -> RowSet {
+        self.deletes
+    }
+
+    /// Leaves rows to the plain way.
+    pub(super) fn leave(&mut self, rows: RowSet) {
+        self.upserts = self.upserts.difference(rows);
+        self.deletes = self.deletes.difference(rows);
+    }
+
+    /// Adds something to each of these rows, given its place, its checksum and the place of its
+    /// next byte. A row for which `write` returns none is left to the plain way.
     #[inline(always)]
     pub(super) fn each(
         &mut self,
-        last: Fate,
-        mut write: impl FnMut(usize, Fate, Crc, &mut Cursor<'_>) -> Option<Crc>,
+        rows: RowSet,
+        mut write: impl FnMut(usize, Crc, &mut Cursor<'_>) -> Option<Crc>,
     ) {
-        let Self { bytes, rows, count, .. } = self;
-        for (index, row) in rows[..*count].iter_mut().enumerate() {
-            if row.fate > last {
-                continue;
-            }
-            let mut cursor = Cursor::new(bytes, row.end);
-            match write(index, row.fate, row.crc, &mut cursor) {
-                Some(crc) => (row.crc, row.end) = (crc, cursor.at()),
-                None => row.fate = Fate::Plain,
+        let bytes = &mut *self.bytes;
+        let (mut rest, mut left) = (rows.0, RowSet::default());
+        while let Some(bits) = NonZeroU32::new(rest) {
+            let index = bits.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let row = &mut self.rows[index];
+            let mut cursor = Cursor::new(bytes, row.end as usize);
+            match write(index, row.crc, &mut cursor) {
+                Some(crc) => *row = RowUnderWay { crc, end: cursor.at() as u32 },
+                None => left = left.with(index),
             }
         }
+        self.leave(left);
     }
 }
 

@@ -195,7 +195,7 @@ impl<'a> Cursor<'a> {
     /// zeros after them.
     #[inline(always)]
     fn last(&mut self, source: &[u8], to: usize, length: usize) -> (u64, u64) {
-        let block = source[to - 16..].first_chunk().expect("there are 16 bytes before the end");
+        let block = source[..to].last_chunk().expect("there are 16 bytes before the end");
         let (low, high) = (word_of(block, 0), word_of(block, 8));
         if length > 8 {
             let unused = (8 * (16 - length as u32)) & 63;

@@ -52,13 +52,18 @@ impl Crc {
     /// Adds 12 bytes: the step of a tag and an integer.
     #[inline(always)]
     pub(crate) fn integer(self, tag: u32, value: i64) -> Self {
-        let low = value as i32;
-        if i64::from(low) != value {
-            return self.tagged(tag, value as u64);
+        match value as i32 {
+            short if i64::from(short) == value => self.short_integer(tag, short),
+            _ => self.tagged(tag, value as u64),
         }
-        // The high half is all zeros or all ones, and what those contribute is known.
-        let sign = if low < 0 { const { moved::<4>(u32::MAX) } } else { 0 };
-        Self(moved::<12>(self.0 ^ tag) ^ moved::<8>(low as u32) ^ sign)
+    }
+
+    /// The same for an integer of 32 bits: its high half is all zeros or all ones, and what those
+    /// contribute is known.
+    #[inline(always)]
+    pub(crate) fn short_integer(self, tag: u32, value: i32) -> Self {
+        let sign = if value < 0 { const { moved::<4>(u32::MAX) } } else { 0 };
+        Self(moved::<12>(self.0 ^ tag) ^ moved::<8>(value as u32) ^ sign)
     }
 
     /// Adds 12 bytes: the step of a tag and a double.

@@ -11,7 +11,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Op;
-use super::block::{BLOCK_ROWS, Fate, RecordBlock};
+use super::block::{BLOCK_ROWS, RecordBlock, RowSet};
 use super::bytes::{OVERRUN_BYTES, RECORD_BYTES_MAX, RecordBytes};
 use super::crc::Crc;
 use super::partial::PartialRows;
@@ -80,16 +80,15 @@ impl RecordEncoder {
     ) -> usize {
         let rest = batch.rows() - first;
         let Some(room) = self.room(batch) else {
-            let count = rest.min(BLOCK_ROWS);
-            block.begin(0, (0..count).map(|_| Fate::Plain));
-            return count;
+            block.begin(0, RowSet::default(), RowSet::default());
+            return rest.min(BLOCK_ROWS);
         };
         let count = rest.min(BLOCK_ROWS).min(RECORD_BYTES_MAX / room.stride);
-        let fate = |index| match Op::of(batch.kind(first + index)) {
-            Op::Delete => Fate::Delete,
-            Op::Upsert => Fate::Upsert,
+        let deletes = match batch.only_inserts() {
+            true => RowSet::default(),
+            false => RowSet::of(count, |index| batch.kind(first + index).removes()),
         };
-        block.begin(room.stride, (0..count).map(fate));
+        block.begin(room.stride, RowSet::first(count).difference(deletes), deletes);
         for step in &self.columns {
             step.write(batch, first, room, block);
         }
@@ -100,10 +99,8 @@ impl RecordEncoder {
     #[inline(never)]
     fn end(&self, block: &mut RecordBlock) {
         let (upsert, delete) = (self.upsert, self.delete);
-        block.each(Fate::Delete, move |_, fate, crc, out| {
-            let ending = if fate == Fate::Delete { delete } else { upsert };
-            Some(ending.write(crc, out))
-        });
+        block.each(block.upserts(), move |_, crc, out| Some(upsert.write(crc, out)));
+        block.each(block.deletes(), move |_, crc, out| Some(delete.write(crc, out)));
     }
 
     /// Twice what the batch's rows take on average, so that few do not fit; none if a block cannot

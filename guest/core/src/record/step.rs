@@ -10,15 +10,18 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::block::{Fate, RecordBlock};
+use super::block::{BLOCK_ROWS, RecordBlock, RowSet};
 use super::bytes::Cursor;
 use super::convert;
 use super::crc::Crc;
 use super::decimal::{DECIMAL_BYTES_MAX, write_decimal};
 use super::value_encode::push_value;
-use super::varint::{VARINT_BYTES_MAX, push_varint, varint_len, varint_word, zigzag};
+use super::varint::{
+    SHORT_VARINT_END, VARINT_BYTES_MAX, push_varint, short_varint_len, short_varint_word,
+    varint_len, varint_word, zigzag,
+};
 use super::{Op, table_value, wire};
-use crate::batch::{Column, RowBatch, Slices, Values, bit};
+use crate::batch::{Column, RowBatch, Slices, TimeUnit, Values, bit};
 use crate::hash::NULL_KEY;
 use crate::schema::{ColumnType, TableSchema};
 
@@ -47,6 +50,8 @@ struct Field {
     /// Its tag as it stands on the wire: the first `tag_bytes` bytes.
     tag: u64,
     tag_bytes: usize,
+    /// A word times this stands behind the tag; a shift by a variable would be a step more.
+    after_tag: u64,
 }
 
 /// What ends every record of one operation, up to the value of its checksum.
@@ -130,7 +135,12 @@ impl Step {
                 (false, true) => None,
             },
             of_key,
-            field: Field { number, tag: varint_word(tag, tag_bytes), tag_bytes },
+            field: Field {
+                number,
+                tag: varint_word(tag, tag_bytes),
+                tag_bytes,
+                after_tag: 1 << (8 * tag_bytes),
+            },
             shortest_limit: convert::shortest_limit(&column.column_type),
         }
     }
@@ -161,75 +171,92 @@ impl Step {
         let field = self.field;
         let mut rows = Rows { step: self, column, first, block };
         match column.values {
-            Values::Int64(values) => rows.each(move |row, _, crc, out| {
-                Some(field.integer(crc, i64::from_le_bytes(values[row]), out))
+            Values::Int64(values) => rows.each_of(values, move |value, crc, out| {
+                Some(field.integer(crc, i64::from_le_bytes(value), out))
             }),
-            Values::Int32(values) | Values::Months(values) => rows.each(move |row, _, crc, out| {
-                Some(field.integer(crc, i64::from(i32::from_le_bytes(values[row])), out))
+            Values::Int32(values) | Values::Months(values) => {
+                rows.each_of(values, move |value, crc, out| {
+                    Some(field.integer(crc, i64::from(i32::from_le_bytes(value)), out))
+                })
+            }
+            Values::Int16(values) => rows.each_of(values, move |value, crc, out| {
+                Some(field.integer(crc, i64::from(i16::from_le_bytes(value)), out))
             }),
-            Values::Int16(values) => rows.each(move |row, _, crc, out| {
-                Some(field.integer(crc, i64::from(i16::from_le_bytes(values[row])), out))
+            Values::Int8(values) => rows.each_of(values, move |value, crc, out| {
+                Some(field.integer(crc, i64::from(value as i8), out))
             }),
-            Values::Int8(values) => rows.each(move |row, _, crc, out| {
-                Some(field.integer(crc, i64::from(values[row] as i8), out))
-            }),
-            Values::Date32(values) => rows.each(move |row, _, crc, out| {
-                let days = convert::date(i32::from_le_bytes(values[row])).ok()?;
+            Values::Date32(values) => rows.each_of(values, move |value, crc, out| {
+                let days = convert::date(i32::from_le_bytes(value)).ok()?;
                 Some(field.integer(crc, days, out))
             }),
-            Values::Float64(values) => rows.each(move |row, _, crc, out| {
-                Some(field.double(crc, u64::from_le_bytes(values[row]), out))
+            Values::Float64(values) => rows.each_of(values, move |value, crc, out| {
+                Some(field.double(crc, u64::from_le_bytes(value), out))
             }),
             Values::Float32(values) if self.column_type == ColumnType::Double => {
-                rows.each(move |row, _, crc, out| {
-                    let value = f64::from(f32::from_le_bytes(values[row]));
+                rows.each_of(values, move |value, crc, out| {
+                    let value = f64::from(f32::from_le_bytes(value));
                     Some(field.double(crc, value.to_bits(), out))
                 });
             }
-            Values::Float32(values) => rows.each(move |row, _, crc, out| {
-                Some(field.float(crc, u32::from_le_bytes(values[row]), out))
+            Values::Float32(values) => rows.each_of(values, move |value, crc, out| {
+                Some(field.float(crc, u32::from_le_bytes(value), out))
             }),
-            Values::Bool(bits) => {
-                rows.each(move |row, _, crc, out| Some(field.boolean(crc, bit(bits, row), out)))
-            }
+            Values::Bool(bits) => rows.each(move |index, crc, out| {
+                Some(field.boolean(crc, bit(bits, first + index), out))
+            }),
             Values::Utf8(slices) | Values::Binary(slices) => self.write_slices(slices, room, rows),
             Values::Timestamp(unit, values) if self.column_type == ColumnType::Datetime => {
-                rows.each(move |row, _, crc, out| {
-                    let millis = convert::datetime(unit, i64::from_le_bytes(values[row])).ok()?;
-                    Some(field.integer(crc, millis, out))
-                });
+                self.write_datetimes(unit, values, rows);
             }
-            Values::Timestamp(unit, values) => rows.each(move |row, _, crc, out| {
-                let value = i64::from_le_bytes(values[row]);
+            Values::Timestamp(unit, values) => rows.each_of(values, move |value, crc, out| {
+                let value = i64::from_le_bytes(value);
                 let (seconds, nanos) = convert::timestamp(unit, value).ok()?;
                 Some(field.time(crc, seconds, nanos, out))
             }),
-            Values::Duration(unit, values) => rows.each(move |row, _, crc, out| {
-                let (seconds, nanos) = convert::parts(unit, i64::from_le_bytes(values[row]));
+            Values::Duration(unit, values) => rows.each_of(values, move |value, crc, out| {
+                let (seconds, nanos) = convert::parts(unit, i64::from_le_bytes(value));
                 Some(field.time(crc, seconds, nanos, out))
             }),
-            Values::Decimal128 { scale, unscaled } => rows.each(|row, _, crc, out| {
-                self.decimal(crc, scale, i128::from_le_bytes(unscaled[row]), out)
+            Values::Decimal128 { scale, unscaled } => rows.each(|index, crc, out| {
+                self.decimal(crc, scale, i128::from_le_bytes(unscaled[first + index]), out)
             }),
             Values::List(..) | Values::Map(..) | Values::Struct(_) => {
-                rows.each(|row, index, crc, out| {
-                    self.nested(crc, column, row, room.text_end_max(index), out)
+                rows.each(|index, crc, out| {
+                    self.nested(crc, column, first + index, room.text_end_max(index), out)
                 });
             }
         }
     }
 
+    fn write_datetimes(&self, unit: TimeUnit, values: &[[u8; 8]], mut rows: Rows<'_, '_>) {
+        let field = self.field;
+        match unit {
+            // A loop of its own for the unit that needs no conversion: it only checks the range.
+            TimeUnit::Millis => rows.each_of(values, move |value, crc, out| {
+                field.datetime(crc, TimeUnit::Millis, i64::from_le_bytes(value), out)
+            }),
+            _ => rows.each_of(values, move |value, crc, out| {
+                field.datetime(crc, unit, i64::from_le_bytes(value), out)
+            }),
+        }
+    }
+
     fn write_slices(&self, slices: Slices<'_>, room: Room, mut rows: Rows<'_, '_>) {
         let (field, shortest_limit) = (self.field, self.shortest_limit);
-        rows.each(move |row, index, crc, out| {
-            let (from, to) = slices.range(row);
+        let (offsets, base) = slices.offsets_from(rows.first);
+        let mut padded = [[0; 4]; BLOCK_ROWS + 1];
+        let offsets: &[_; BLOCK_ROWS + 1] = whole(offsets, &mut padded);
+        let (first, source) = (rows.first, slices.batch());
+        rows.each(move |index, crc, out| {
+            let from = base + u32::from_le_bytes(offsets[index]) as usize;
+            let to = base + u32::from_le_bytes(offsets[index + 1]) as usize;
             if out.at() + (to - from) > room.text_end_max(index) {
                 return None;
             }
             if to - from > shortest_limit {
-                convert::check_length(slices.bytes(row), &self.column_type).ok()?;
+                convert::check_length(slices.bytes(first + index), &self.column_type).ok()?;
             }
-            Some(field.slice(crc, slices.batch(), from, to, out))
+            Some(field.slice(crc, source, from, to, out))
         });
     }
 
@@ -254,6 +281,7 @@ impl Step {
         let value = table_value(column, row, &self.column_type).ok()??;
         // `copy` may read 16 bytes before the end.
         let mut bytes = vec![0; 16];
+        self.field.tag(out);
         let crc = push_value(crc.word(self.field.number), &self.column_type, &value, &mut bytes);
         if out.at() + bytes.len() > end_max {
             return None;
@@ -272,55 +300,112 @@ struct Rows<'a, 'b> {
 }
 
 impl Rows<'_, '_> {
-    /// Writes tag and value of each row that has one.
+    /// Writes tag and value of each row that has one; `write` is given the row's place in the block.
     ///
     /// A function of its own for each kind of value: in a small one the sandbox's compiler keeps in
     /// registers what it would reload from the stack at every access in a large one.
     #[inline(never)]
-    fn each(&mut self, mut write: impl FnMut(usize, usize, Crc, &mut Cursor<'_>) -> Option<Crc>) {
-        let Self { step, column, first, ref mut block } = *self;
-        let (field, may_be_null) = (step.field, step.null_rule.is_none());
-        let last = if step.of_key { Fate::Delete } else { Fate::Upsert };
-        let nulls = column.has_nulls();
-        block.each(last, move |index, _, crc, out| {
-            let row = first + index;
-            if nulls && column.is_null(row) {
-                // Nothing is written for null, if it may be.
-                return may_be_null.then_some(crc);
-            }
-            out.word(field.tag, field.tag_bytes);
-            write(row, index, crc, out)
-        });
+    fn each(&mut self, write: impl FnMut(usize, Crc, &mut Cursor<'_>) -> Option<Crc>) {
+        let rows = self.with_value();
+        self.block.each(rows, write);
+    }
+
+    /// The same for values of one size.
+    #[inline(never)]
+    fn each_of<T: Copy + Default>(
+        &mut self,
+        values: &[T],
+        mut write: impl FnMut(T, Crc, &mut Cursor<'_>) -> Option<Crc>,
+    ) {
+        let rows = self.with_value();
+        let mut padded = [T::default(); BLOCK_ROWS];
+        let values: &[T; BLOCK_ROWS] = whole(&values[self.first..], &mut padded);
+        self.block.each(rows, move |index, crc, out| write(values[index], crc, out));
+    }
+
+    /// The rows that have a value. Of one that is null nothing is written, if it may be; if not, it
+    /// is left to the plain way, which says so.
+    fn with_value(&mut self) -> RowSet {
+        let mut rows = self.block.upserts();
+        if self.step.of_key {
+            rows = rows.union(self.block.deletes());
+        }
+        if !self.column.has_nulls() {
+            return rows;
+        }
+        let count = BLOCK_ROWS.min(self.column.rows() - self.first);
+        let nulls = RowSet::of(count, |index| self.column.is_null(self.first + index));
+        if self.step.null_rule.is_some() {
+            self.block.leave(nulls.intersection(rows));
+        }
+        rows.difference(nulls)
+    }
+}
+
+/// The first values, or all and others after them if they are fewer: an array needs no check.
+fn whole<'a, T: Copy, const N: usize>(values: &'a [T], padded: &'a mut [T; N]) -> &'a [T; N] {
+    match values.first_chunk() {
+        Some(values) => values,
+        None => {
+            padded[..values.len()].copy_from_slice(values);
+            padded
+        }
     }
 }
 
 impl Field {
+    /// Writes the tag, and a word of which the first `length` bytes count, at most four.
+    #[inline(always)]
+    fn short(self, word: u32, length: usize, out: &mut Cursor<'_>) {
+        let word = u64::from(word).wrapping_mul(self.after_tag);
+        out.word(self.tag | word, self.tag_bytes + length);
+    }
+
+    #[inline(always)]
+    fn tag(self, out: &mut Cursor<'_>) {
+        out.word(self.tag, self.tag_bytes);
+    }
+
     #[inline(always)]
     fn integer(self, crc: Crc, value: i64, out: &mut Cursor<'_>) -> Crc {
-        out.varint(zigzag(value));
+        let number = zigzag(value);
+        if number < SHORT_VARINT_END {
+            let length = short_varint_len(number as u32);
+            self.short(short_varint_word(number as u32, length), length, out);
+            return crc.short_integer(self.number, value as i32);
+        }
+        self.tag(out);
+        out.varint(number);
         crc.integer(self.number, value)
     }
 
     #[inline(always)]
     fn double(self, crc: Crc, bits: u64, out: &mut Cursor<'_>) -> Crc {
+        self.tag(out);
         out.word(bits, 8);
         crc.tagged(self.number, bits)
     }
 
     #[inline(always)]
     fn float(self, crc: Crc, bits: u32, out: &mut Cursor<'_>) -> Crc {
-        out.word(u64::from(bits), 4);
+        self.short(bits, 4, out);
         crc.words(self.number, bits)
     }
 
     #[inline(always)]
     fn boolean(self, crc: Crc, value: bool, out: &mut Cursor<'_>) -> Crc {
-        out.word(u64::from(value), 1);
+        self.short(u32::from(value), 1, out);
         crc.word(self.number).byte(u8::from(value))
     }
 
     #[inline(always)]
+    fn datetime(self, crc: Crc, unit: TimeUnit, value: i64, out: &mut Cursor<'_>) -> Option<Crc> {
+        Some(self.integer(crc, convert::datetime(unit, value).ok()?, out))
+    }
+
+    #[inline(always)]
     fn time(self, crc: Crc, seconds: i64, nanos: u32, out: &mut Cursor<'_>) -> Crc {
+        self.tag(out);
         out.varint(zigzag(seconds));
         out.varint(zigzag(i64::from(nanos)));
         let seconds = seconds as u64;
@@ -332,8 +417,11 @@ impl Field {
     #[inline(always)]
     fn slice(self, crc: Crc, source: &[u8], from: usize, to: usize, out: &mut Cursor<'_>) -> Crc {
         match to - from {
-            short @ ..128 => out.word(short as u64, 1),
-            long => out.varint(long as u64),
+            short @ ..128 => self.short(short as u32, 1, out),
+            long => {
+                self.tag(out);
+                out.varint(long as u64);
+            }
         }
         out.text(crc, self.number, source, from, to)
     }

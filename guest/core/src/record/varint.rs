@@ -35,7 +35,25 @@ pub(crate) const fn varint_word(value: u64, length: usize) -> u64 {
     let halves = ((value & 0x00ff_ffff_f000_0000) << 4) | (value & 0x0fff_ffff);
     let quarters = ((halves & 0x0fff_c000_0fff_c000) << 2) | (halves & 0x0000_3fff_0000_3fff);
     let bytes = ((quarters & 0x3f80_3f80_3f80_3f80) << 1) | (quarters & 0x007f_007f_007f_007f);
-    bytes | (0x8080_8080_8080_8080 & ((1 << (8 * (length - 1))) - 1))
+    bytes | 0x0080_8080_8080_8080 >> (64 - 8 * length)
+}
+
+/// Numbers below this take at most four bytes.
+pub(crate) const SHORT_VARINT_END: u64 = 1 << 28;
+
+/// `varint_len` of a number below [`SHORT_VARINT_END`].
+#[inline(always)]
+pub(crate) const fn short_varint_len(value: u32) -> usize {
+    let bits = 32 - (value | 1).leading_zeros() as usize;
+    (bits * 9 + 64) / 64
+}
+
+/// `varint_word` of a number below [`SHORT_VARINT_END`], in half the steps.
+#[inline(always)]
+pub(crate) const fn short_varint_word(value: u32, length: usize) -> u32 {
+    let halves = ((value & 0x0fff_c000) << 2) | (value & 0x3fff);
+    let bytes = ((halves & 0x3f80_3f80) << 1) | (halves & 0x007f_007f);
+    bytes | 0x0080_8080 >> (32 - 8 * length)
 }
 
 /// Appends a number.
@@ -78,6 +96,11 @@ mod tests {
             assert_eq!(read_varint(&bytes[..bytes.len() - 1]), None);
             if value < 1 << 56 {
                 let word = varint_word(value, bytes.len()).to_le_bytes();
+                assert_eq!(word[..bytes.len()], bytes);
+            }
+            if value < SHORT_VARINT_END {
+                assert_eq!(short_varint_len(value as u32), bytes.len());
+                let word = short_varint_word(value as u32, bytes.len()).to_le_bytes();
                 assert_eq!(word[..bytes.len()], bytes);
             }
         }

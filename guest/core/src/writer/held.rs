@@ -70,8 +70,10 @@ impl Writer {
         partition.last_batch = self.batches;
         let slot = partition.slot(place.bucket);
         slot.moved_out += 1;
-        let key = self.config.merge_per_key.then_some(key.as_slice());
-        let grown = slot.buffer.push(&mut self.pool, &record, crc, key);
+        let grown = match self.config.merge_per_key {
+            true => slot.buffer.push_keyed(&mut self.pool, &record, crc, &key),
+            false => slot.buffer.push(&mut self.pool, &record, crc),
+        };
         let grown = i64::try_from(grown).expect("a record is far smaller than 2^63 bytes");
         self.account.add(place.partition, grown);
         let slot = self.partitions[place.partition.0 as usize].slot(place.bucket);

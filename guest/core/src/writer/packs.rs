@@ -33,6 +33,8 @@ pub(crate) struct Partition {
     pub(crate) session: PartitionSession,
     /// The batch that last had a row of it.
     pub(crate) last_batch: u64,
+    /// The bytes buffered of the batch under way that the account does not know yet.
+    pub(crate) unaccounted: usize,
     /// Partitions that rows are known to have moved to from here.
     pub(crate) moved_to: BTreeSet<PartitionIndex>,
     /// Slot of each bucket, `NO_SLOT` before its first row.
@@ -63,6 +65,7 @@ impl Partition {
             spec,
             session: PartitionSession::default(),
             last_batch: 0,
+            unaccounted: 0,
             moved_to: BTreeSet::new(),
             slot_of: vec![NO_SLOT; buckets as usize],
             slots: Vec::new(),

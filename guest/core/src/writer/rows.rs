@@ -52,8 +52,6 @@ pub(crate) struct Scratch {
     pub(crate) key: RecordBytes,
     /// The key of a before-image, held against that of the next row.
     before_key: Vec<u8>,
-    /// By partition, the bytes buffered of this batch that the account does not know yet.
-    unaccounted: Vec<usize>,
 }
 
 /// Between two batches nothing in it means anything.
@@ -127,11 +125,11 @@ impl Writer {
         let batch = RowBatch::parse(bytes, &self.path.plan)?;
         let mut scratch = core::mem::take(&mut self.path.scratch);
         let taken = self.take_batch(&batch, &mut scratch);
-        for index in 0..scratch.unaccounted.len() {
-            let index = u32::try_from(index).expect("indices are 32 bits wide");
-            self.account_for(PartitionIndex(index), &mut scratch);
-        }
         self.path.scratch = scratch;
+        for index in 0..self.partitions.len() {
+            let index = u32::try_from(index).expect("indices are 32 bits wide");
+            self.account_for(PartitionIndex(index));
+        }
         taken?;
         self.seal_partitions();
         self.count("messaging.client.consumed.messages", batch.rows() as u64);
@@ -147,7 +145,6 @@ impl Writer {
             self.refuse(batch, *row, fault)?;
         }
         self.meet_partitions();
-        scratch.unaccounted.resize(self.partitions.len(), 0);
         self.path.hasher.hash_batch(batch, &mut scratch.hashes);
         self.settle_held(batch, scratch);
         let mut first = 0;
@@ -178,8 +175,8 @@ impl Writer {
     }
 
     /// Tells the account what was buffered of a partition since it was last told.
-    fn account_for(&mut self, partition: PartitionIndex, scratch: &mut Scratch) {
-        let bytes = core::mem::take(&mut scratch.unaccounted[partition.0 as usize]);
+    fn account_for(&mut self, partition: PartitionIndex) {
+        let bytes = core::mem::take(&mut self.partitions[partition.0 as usize].unaccounted);
         let bytes = i64::try_from(bytes).expect("a batch is far smaller than 2^63 bytes");
         self.account.add(partition, bytes);
     }
@@ -216,29 +213,30 @@ impl Writer {
         if record.len() > self.config.bucket_buffer.0 as usize {
             return Err(too_large(record.len(), &self.config));
         }
-        let key = if self.path.merge_per_key {
-            self.path.encoder.key(batch, row, &mut scratch.key);
-            Some(scratch.key.as_slice())
-        } else {
-            None
-        };
         let partition = &mut self.partitions[place.partition.0 as usize];
         partition.last_batch = self.batches;
         let slot = partition.slot(place.bucket);
-        slot.moved_out += u64::from(moved_out);
-        let grown = slot.buffer.push(&mut self.pool, record, crc, key);
+        if moved_out {
+            slot.moved_out += 1;
+        }
+        let grown = if self.path.merge_per_key {
+            self.path.encoder.key(batch, row, &mut scratch.key);
+            slot.buffer.push_keyed(&mut self.pool, record, crc, &scratch.key)
+        } else {
+            slot.buffer.push(&mut self.pool, record, crc)
+        };
         let full = slot.buffer.bytes() >= self.config.bucket_buffer.0 as usize;
-        scratch.unaccounted[place.partition.0 as usize] += grown;
+        partition.unaccounted += grown;
         if full {
-            self.relieve_bucket(place, scratch);
+            self.relieve_bucket(place);
         }
         Ok(())
     }
 
     /// Seals a full buffer, unless it is full of what later rows have replaced.
     #[cold]
-    fn relieve_bucket(&mut self, place: Place, scratch: &mut Scratch) {
-        self.account_for(place.partition, scratch);
+    fn relieve_bucket(&mut self, place: Place) {
+        self.account_for(place.partition);
         let limit = self.config.bucket_buffer.0 as usize;
         let slot = self.partitions[place.partition.0 as usize].slot(place.bucket);
         match slot.buffer.relieve(&mut self.pool, limit) {
