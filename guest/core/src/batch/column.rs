@@ -143,8 +143,8 @@ impl<'a> Slices<'a> {
         Some(ShortText { bytes: u128::from_le_bytes(*block) & kept, length: length as u32 })
     }
 
-    /// Where the bytes of the rows from this one on begin, and last where they all end, counted from
-    /// the place that comes with them.
+    /// Where the bytes of the rows from this one on begin, and last where they all end, counted
+    /// from the place that comes with them.
     pub(crate) fn offsets_from(&self, row: usize) -> (&'a [[u8; 4]], usize) {
         (&self.offsets[row..], self.base)
     }

@@ -300,7 +300,7 @@ struct Rows<'a, 'b> {
 }
 
 impl Rows<'_, '_> {
-    /// Writes tag and value of each row that has one; `write` is given the row's place in the block.
+    /// Writes tag and value of each row that has one; `write` is given its place in the block.
     ///
     /// A function of its own for each kind of value: in a small one the sandbox's compiler keeps in
     /// registers what it would reload from the stack at every access in a large one.
