@@ -28,7 +28,7 @@ const ATTEMPTS_WITH_FAULTS: u64 = 24;
 /// Attempts without faults and what they left behind, at most: one to find what is lost, one for
 /// each checkpoint that is retained, one from the beginning, and one more.
 const ATTEMPTS_TO_END: u64 = RETAINED as u64 + 3;
-/// How late the death of a server may be of which an attempt was told when it began.
+/// A server that dies in an attempt dies so long after its beginning, at most.
 const SERVER_DEATH_MS: u64 = 30_000;
 /// Longer than any session is in the way.
 const PROGRESS_MS: u64 = 30 * 3_600_000;

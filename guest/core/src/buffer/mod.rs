@@ -71,7 +71,7 @@ impl BucketBuffer {
         record.len()
     }
 
-    /// The same for a record whose key no earlier record is sent of any more.
+    /// The same for a record with its key: an earlier record of that key is not sent any more.
     ///
     /// Panics if the record is empty, or if a record of the buffer has no key.
     #[inline(never)]

@@ -10,12 +10,12 @@
 pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
     assert_eq!(to.len(), from.len(), "a copy is as long as its original");
     if from.len() > WORDWISE_MAX {
-        return copy_other(to, from);
+        return to.copy_from_slice(from);
     }
     // The last block overlaps the one before it, which saves a loop over the rest.
     let (Some(last_to), Some(last_from)) = (to.last_chunk_mut::<32>(), from.last_chunk::<32>())
     else {
-        return copy_other(to, from);
+        return copy_few(to, from);
     };
     *last_to = *last_from;
     let blocks = (from.len() - 1) / 32;
@@ -27,12 +27,9 @@ pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
     }
 }
 
-/// The same for the lengths of few records, and for keys.
+/// The same for less than one block.
 #[inline(never)]
-fn copy_other(to: &mut [u8], from: &[u8]) {
-    if from.len() > WORDWISE_MAX {
-        return to.copy_from_slice(from);
-    }
+fn copy_few(to: &mut [u8], from: &[u8]) {
     if !(ends::<16>(to, from) || ends::<8>(to, from) || ends::<4>(to, from)) {
         for (to, from) in to.iter_mut().zip(from) {
             *to = *from;

@@ -17,8 +17,8 @@ use super::crc::Crc;
 use super::decimal::{DECIMAL_BYTES_MAX, write_decimal};
 use super::value_encode::push_value;
 use super::varint::{
-    SHORT_VARINT_END, VARINT_BYTES_MAX, push_varint, short_varint_len, short_varint_word,
-    varint_len, varint_word, zigzag,
+    SHORT_VARINT_END, VARINT_BYTES_MAX, push_varint, short_varint_word, varint_len, varint_word,
+    zigzag,
 };
 use super::{Op, table_value, wire};
 use crate::batch::{Column, RowBatch, Slices, TimeUnit, Values, bit};
@@ -246,7 +246,7 @@ impl Step {
         let (offsets, base) = slices.offsets_from(rows.first);
         let mut padded = [[0; 4]; BLOCK_ROWS + 1];
         let offsets: &[_; BLOCK_ROWS + 1] = whole(offsets, &mut padded);
-        let (first, source) = (rows.first, slices.batch());
+        let source = slices.batch();
         rows.each(move |index, crc, out| {
             let from = base + u32::from_le_bytes(offsets[index]) as usize;
             let to = base + u32::from_le_bytes(offsets[index + 1]) as usize;
@@ -254,7 +254,7 @@ impl Step {
                 return None;
             }
             if to - from > shortest_limit {
-                convert::check_length(slices.bytes(first + index), &self.column_type).ok()?;
+                convert::check_length(&source[from..to], &self.column_type).ok()?;
             }
             Some(field.slice(crc, source, from, to, out))
         });
@@ -370,7 +370,7 @@ impl Field {
     fn integer(self, crc: Crc, value: i64, out: &mut Cursor<'_>) -> Crc {
         let number = zigzag(value);
         if number < SHORT_VARINT_END {
-            let length = short_varint_len(number as u32);
+            let length = varint_len(number);
             self.short(short_varint_word(number as u32, length), length, out);
             return crc.short_integer(self.number, value as i32);
         }

@@ -41,13 +41,6 @@ pub(crate) const fn varint_word(value: u64, length: usize) -> u64 {
 /// Numbers below this take at most four bytes.
 pub(crate) const SHORT_VARINT_END: u64 = 1 << 28;
 
-/// `varint_len` of a number below [`SHORT_VARINT_END`].
-#[inline(always)]
-pub(crate) const fn short_varint_len(value: u32) -> usize {
-    let bits = 32 - (value | 1).leading_zeros() as usize;
-    (bits * 9 + 64) / 64
-}
-
 /// `varint_word` of a number below [`SHORT_VARINT_END`], in half the steps.
 #[inline(always)]
 pub(crate) const fn short_varint_word(value: u32, length: usize) -> u32 {
@@ -99,7 +92,6 @@ mod tests {
                 assert_eq!(word[..bytes.len()], bytes);
             }
             if value < SHORT_VARINT_END {
-                assert_eq!(short_varint_len(value as u32), bytes.len());
                 let word = short_varint_word(value as u32, bytes.len()).to_le_bytes();
                 assert_eq!(word[..bytes.len()], bytes);
             }
