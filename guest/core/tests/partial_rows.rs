@@ -331,7 +331,8 @@ fn a_batch_may_end_between_a_before_image_and_its_after_image() {
     let found = held(true, &barrier);
     assert!(found[0] == 0 && found[1] > 0, "it does not wait for what is behind a barrier");
     // A whole row replaces what was deleted: nothing has to wait.
-    assert_eq!(held(false, &[rows(&[before])]), [delete]);
+    let delete = rows(&[(RowKind::Delete, 1, None)]);
+    assert_eq!(held(false, &[rows(&[before])]), held(false, &[delete]));
 }
 
 fn row(key: i64, a: Option<&str>, b: Option<&str>, c: Option<i64>) -> Row {

@@ -285,14 +285,22 @@ proptest! {
             .build();
         let batch = RowBatch::parse(&batch, &plan).expect("a batch");
         let encoder = RecordEncoder::new(&schema, &plan);
-        let keys: Vec<Vec<u8>> = (0..rows.len()).map(|row| {
-            let mut key = RecordBytes::new();
-            encoder.key(&batch, row, &mut key);
-            key.to_vec()
-        }).collect();
-        for (a, key_a) in rows.iter().zip(&keys) {
-            for (b, key_b) in rows.iter().zip(&keys) {
-                prop_assert_eq!(a == b, key_a == key_b);
+        let merged = encoder.clone().merged(true);
+        let mut block = RecordBlock::new();
+        prop_assert_eq!(merged.encode_block(&batch, 0, &mut block), rows.len());
+        let mut out = RecordBytes::new();
+        for (a, row_a) in rows.iter().enumerate() {
+            encoder.key(&batch, a, &mut out);
+            let key_a = out.to_vec();
+            let merge_key_a = merged.merge_key(&batch, a, None, &mut out).to_vec();
+            for (b, row_b) in rows.iter().enumerate() {
+                encoder.key(&batch, b, &mut out);
+                prop_assert_eq!(row_a == row_b, key_a == *out);
+                // One row in a block and the other written the plain way merge, too.
+                let in_block = block.key(b);
+                prop_assert!(in_block.is_some(), "these records begin with their keys");
+                let merge_key_b = merged.merge_key(&batch, b, in_block, &mut out);
+                prop_assert_eq!(row_a == row_b, merge_key_a == merge_key_b);
             }
         }
     }

@@ -9,25 +9,49 @@
 #[inline(always)]
 pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
     assert_eq!(to.len(), from.len(), "a copy is as long as its original");
-    if from.len() > WORDWISE_MAX {
-        return to.copy_from_slice(from);
+    match from.len() {
+        ..=32 => copy_few(to, from),
+        33..=64 => _ = ends::<32>(to, from),
+        65..=128 => two_ends(to, from),
+        129..=BLOCKWISE_MAX => copy_blocks(to, from),
+        _ => to.copy_from_slice(from),
     }
+}
+
+/// The same for 32 bytes and more.
+#[inline(never)]
+fn copy_blocks(to: &mut [u8], from: &[u8]) {
     // The last block overlaps the one before it, which saves a loop over the rest.
-    let (Some(last_to), Some(last_from)) = (to.last_chunk_mut::<32>(), from.last_chunk::<32>())
-    else {
-        return copy_few(to, from);
-    };
-    *last_to = *last_from;
-    let blocks = (from.len() - 1) / 32;
-    let (to, from) = (to.as_chunks_mut::<32>().0, from.as_chunks::<32>().0);
-    for (to, from) in to[..blocks].iter_mut().zip(from) {
+    if let (Some(to), Some(from)) = (to.last_chunk_mut::<32>(), from.last_chunk::<32>()) {
+        *to = *from;
+    }
+    let blocks = to.as_chunks_mut::<32>().0.iter_mut().zip(from.as_chunks::<32>().0);
+    for (to, from) in blocks {
         // Written in the other order, so that this stays a loop and is not made a `memory.copy`.
         to[16..].copy_from_slice(&from[16..]);
         to[..16].copy_from_slice(&from[..16]);
     }
 }
 
-/// The same for less than one block.
+/// The same for 64 to 128 bytes.
+#[inline(always)]
+fn two_ends(to: &mut [u8], from: &[u8]) {
+    // In pieces that are moved by words: more at once is made a `memory.copy`.
+    if let (Some((to, to_rest)), Some((from, rest))) =
+        (to.split_first_chunk_mut::<32>(), from.split_first_chunk::<32>())
+        && let (Some(to_next), Some(next)) = (to_rest.first_chunk_mut::<32>(), rest.first_chunk())
+    {
+        (*to, *to_next) = (*from, *next);
+    }
+    if let (Some((to_rest, to)), Some((rest, from))) =
+        (to.split_last_chunk_mut::<32>(), from.split_last_chunk::<32>())
+        && let (Some(to_next), Some(next)) = (to_rest.last_chunk_mut::<32>(), rest.last_chunk())
+    {
+        (*to_next, *to) = (*next, *from);
+    }
+}
+
+/// The same for up to 32 bytes.
 #[inline(never)]
 fn copy_few(to: &mut [u8], from: &[u8]) {
     if !(ends::<16>(to, from) || ends::<8>(to, from) || ends::<4>(to, from)) {
@@ -114,8 +138,8 @@ pub(crate) fn mix(n: u64) -> u64 {
     low ^ low >> 29
 }
 
-/// Up to here words beat the call; measured in wasmtime.
-const WORDWISE_MAX: usize = 256;
+/// Up to here blocks beat the call; measured in wasmtime.
+const BLOCKWISE_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {

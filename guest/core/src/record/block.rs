@@ -17,6 +17,9 @@ use super::crc::Crc;
 pub struct RecordBlock {
     bytes: Box<[u8; NEAR_BYTES]>,
     rows: [RowUnderWay; BLOCK_ROWS],
+    /// Where the primary key of each row ends, if that is known.
+    key_ends: [u32; BLOCK_ROWS],
+    has_keys: bool,
     /// Of these rows all columns are written.
     upserts: RowSet,
     /// Of these the columns of the primary key.
@@ -86,6 +89,8 @@ impl RecordBlock {
         Self {
             bytes: Box::new([0; NEAR_BYTES]),
             rows: [RowUnderWay { crc: Crc::START, end: 0 }; BLOCK_ROWS],
+            key_ends: [0; BLOCK_ROWS],
+            has_keys: false,
             upserts: RowSet::default(),
             deletes: RowSet::default(),
             stride: RECORD_BYTES_MAX,
@@ -99,8 +104,32 @@ impl RecordBlock {
         if !self.upserts.union(self.deletes).has(index) {
             return None;
         }
+        Some(self.written(index))
+    }
+
+    /// The same of a row that has been written.
+    #[inline]
+    pub fn written(&self, index: usize) -> (&[u8], u32) {
         let row = &self.rows[index];
-        Some((&self.bytes[index * self.stride..row.end as usize], row.crc.finish()))
+        (&self.bytes[index * self.stride..row.end as usize], row.crc.finish())
+    }
+
+    /// The fields of the primary key of a row that has been written, with which its record begins;
+    /// none if it does not, or if nobody asked.
+    #[inline]
+    pub fn key(&self, index: usize) -> Option<&[u8]> {
+        let key = || &self.bytes[index * self.stride..self.key_ends[index] as usize];
+        self.has_keys.then(key)
+    }
+
+    /// Whether it has the records of all of the first `count` rows.
+    pub fn is_complete(&self, count: usize) -> bool {
+        RowSet::first(count).difference(self.upserts.union(self.deletes)) == RowSet::default()
+    }
+
+    /// The most bytes that a record takes.
+    pub fn row_bytes_max(&self) -> usize {
+        self.stride
     }
 
     /// Begins anew with these rows, each with room for `stride` bytes.
@@ -108,9 +137,18 @@ impl RecordBlock {
         let rows = BLOCK_ROWS - upserts.union(deletes).0.leading_zeros() as usize;
         assert!(rows * stride <= RECORD_BYTES_MAX, "the rows fit into the array");
         (self.upserts, self.deletes, self.stride) = (upserts, deletes, stride);
+        self.has_keys = false;
         for (index, row) in self.rows[..rows].iter_mut().enumerate() {
             *row = RowUnderWay { crc: Crc::START, end: (index * stride) as u32 };
         }
+    }
+
+    /// What has been written until now is the primary keys.
+    pub(super) fn end_keys(&mut self) {
+        for (end, row) in self.key_ends.iter_mut().zip(&self.rows) {
+            *end = row.end;
+        }
+        self.has_keys = true;
     }
 
     /// The rows of which all columns are written.

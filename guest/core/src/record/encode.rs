@@ -18,6 +18,7 @@ use super::partial::PartialRows;
 use super::step::{Ending, Room, Step};
 use super::table_value;
 use super::value_encode::{encode_values, push_value};
+use super::varint::push_varint;
 use crate::batch::{RowBatch, RowFault, Values};
 use crate::schema::{ColumnType, RowPlan, TableSchema};
 
@@ -28,6 +29,9 @@ pub struct RecordEncoder {
     columns: Vec<Step>,
     /// Those of the primary key.
     key: Vec<Step>,
+    /// How many columns the primary key has, if a record begins with them, a delete like an upsert,
+    /// and is merged by them as they stand there; else none.
+    leading_key: usize,
     upsert: Ending,
     delete: Ending,
     /// The types of all of the table's columns.
@@ -50,6 +54,7 @@ impl RecordEncoder {
         let after = schema.columns.len() as u32;
         let values: usize = columns.iter().map(Step::bytes_max).sum();
         Self {
+            leading_key: 0,
             key: columns.iter().filter(|step| step.of_key).cloned().collect(),
             columns,
             upsert: Ending::new(after, Op::Upsert),
@@ -67,6 +72,14 @@ impl RecordEncoder {
             self.fixed_bytes = RECORD_BYTES_MAX;
         }
         Self { partial, ..self }
+    }
+
+    /// The same for records that are merged by `merge_key`.
+    pub fn merged(self, merged: bool) -> Self {
+        let key = self.key.len();
+        let leads = self.columns[..key].iter().all(|step| step.of_key);
+        let leading_key = if merged && leads && self.partial.is_none() { key } else { 0 };
+        Self { leading_key, ..self }
     }
 
     /// Writes the records of the rows from `first` to the end of the batch, or as many as a block
@@ -89,8 +102,11 @@ impl RecordEncoder {
             false => RowSet::of(count, |index| batch.kind(first + index).removes()),
         };
         block.begin(room.stride, RowSet::first(count).difference(deletes), deletes);
-        for step in &self.columns {
+        for (index, step) in self.columns.iter().enumerate() {
             step.write(batch, first, room, block);
+            if index + 1 == self.leading_key {
+                block.end_keys();
+            }
         }
         self.end(block);
         count
@@ -143,6 +159,27 @@ impl RecordEncoder {
         }
     }
 
+    /// What records are merged by: bytes that are equal for two rows that have been encoded if and
+    /// only if their keys are. Of a row that a block has written, `in_block` is what that says of
+    /// its key.
+    #[inline(always)]
+    pub fn merge_key<'a>(
+        &self,
+        batch: &RowBatch<'_>,
+        row: usize,
+        in_block: Option<&'a [u8]>,
+        out: &'a mut RecordBytes,
+    ) -> &'a [u8] {
+        if let Some(key) = in_block {
+            return key;
+        }
+        match self.leading_key {
+            0 => self.key(batch, row, out),
+            _ => self.key_plain(batch, row, out, |step, out| push_varint(out, step.tag())),
+        }
+        out
+    }
+
     /// Writes, in place of what `out` held, bytes that are equal for two rows if and only if their
     /// keys are. The row has been encoded before.
     pub fn key(&self, batch: &RowBatch<'_>, row: usize, out: &mut RecordBytes) {
@@ -155,26 +192,33 @@ impl RecordEncoder {
                 Values::Utf8(slices) => {
                     let (from, to) = slices.range(row);
                     if cursor.at() + (to - from) > KEY_TEXT_END_MAX {
-                        return self.key_large(batch, row, out);
+                        return self.key_plain(batch, row, out, |_, _| {});
                     }
                     cursor.word((to - from) as u64, 4);
                     cursor.copy(slices.batch(), from, to);
                 }
-                _ => return self.key_large(batch, row, out),
+                _ => return self.key_plain(batch, row, out, |_, _| {}),
             }
         }
         let end = cursor.at();
         out.finish(end);
     }
 
-    /// The plain way, for keys of rare types and large ones.
+    /// The plain way, for keys of rare types and large ones: each value after what `before` writes.
     #[cold]
-    fn key_large(&self, batch: &RowBatch<'_>, row: usize, out: &mut RecordBytes) {
+    fn key_plain(
+        &self,
+        batch: &RowBatch<'_>,
+        row: usize,
+        out: &mut RecordBytes,
+        before: impl Fn(&Step, &mut Vec<u8>),
+    ) {
         let out = out.far();
         for step in &self.key {
             // A key that was encoded is a value of its column.
             if let Ok(Some(value)) = table_value(batch.column(step.source), row, &step.column_type)
             {
+                before(step, out);
                 push_value(Crc::START, &step.column_type, &value, out);
             }
         }

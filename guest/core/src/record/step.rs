@@ -145,6 +145,11 @@ impl Step {
         }
     }
 
+    /// Its tag, as a number.
+    pub(super) fn tag(&self) -> u64 {
+        u64::from(wire::tag(self.field.number, wire::wire_type(&self.column_type)))
+    }
+
     /// Which of the table's columns it is.
     pub(super) fn index(&self) -> usize {
         self.field.number as usize - 1

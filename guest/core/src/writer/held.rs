@@ -65,20 +65,9 @@ impl Writer {
     /// Buffers what is held: nothing comes any more that could absorb it.
     pub(crate) fn release_held(&mut self) {
         let Some(HeldBefore { place, record, crc, key }) = self.held.take() else { return };
-        let limit = self.config.bucket_buffer.0 as usize;
-        let partition = &mut self.partitions[place.partition.0 as usize];
-        partition.last_batch = self.batches;
-        let slot = partition.slot(place.bucket);
-        slot.moved_out += 1;
-        let grown = match self.config.merge_per_key {
-            true => slot.buffer.push_keyed(&mut self.pool, &record, crc, &key),
-            false => slot.buffer.push(&mut self.pool, &record, crc),
-        };
-        let grown = i64::try_from(grown).expect("a record is far smaller than 2^63 bytes");
-        self.account.add(place.partition, grown);
-        let slot = self.partitions[place.partition.0 as usize].slot(place.bucket);
-        if slot.buffer.bytes() >= limit {
-            self.seal_full(place.partition, place.bucket);
-        }
+        self.partitions[place.partition.0 as usize].slot(place.bucket).moved_out += 1;
+        let key = self.config.merge_per_key.then_some(key.as_slice());
+        self.keep(place, &record, crc, key);
+        self.account_for(place.partition);
     }
 }

@@ -82,7 +82,9 @@ impl RowPath {
         Ok(Self {
             partitioner: Partitioner::new(schema, &plan, config),
             hasher: KeyHasher::new(config.hasher, schema, &plan)?,
-            encoder: RecordEncoder::new(schema, &plan).partial(partial),
+            encoder: RecordEncoder::new(schema, &plan)
+                .partial(partial)
+                .merged(config.merge_per_key),
             key: schema.key.iter().filter_map(|column| plan.columns[*column]).collect(),
             plan,
             merge_per_key: config.merge_per_key,
@@ -156,9 +158,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Buffers the rows of an encoded block. What few rows need is kept out of this function, so
-    /// that it stays small.
-    #[inline(never)]
+    /// Buffers the rows of an encoded block.
     fn take_block(
         &mut self,
         batch: &RowBatch<'_>,
@@ -166,6 +166,13 @@ impl Writer {
         rows: usize,
         scratch: &mut Scratch,
     ) -> Result<(), Error> {
+        if self.are_plain(batch, first, rows, scratch) {
+            match self.path.merge_per_key {
+                true => self.take_plain::<true>(batch, first, rows, scratch),
+                false => self.take_plain::<false>(batch, first, rows, scratch),
+            }
+            return Ok(());
+        }
         for index in 0..rows {
             if let Err(fault) = self.take_row(batch, first, index, scratch) {
                 self.refuse(batch, first + index, &fault)?;
@@ -174,15 +181,55 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether there is nothing to decide for any row of a block: each goes to its bucket.
+    fn are_plain(
+        &self,
+        batch: &RowBatch<'_>,
+        first: usize,
+        rows: usize,
+        scratch: &Scratch,
+    ) -> bool {
+        scratch.block.is_complete(rows)
+            && scratch.block.row_bytes_max() <= self.config.bucket_buffer.0 as usize
+            && scratch.faults.is_empty()
+            && (batch.only_inserts()
+                || !(first..first + rows).any(|row| batch.kind(row) == RowKind::UpdateBefore))
+            && !planted(Bug::DeletesDropped)
+    }
+
+    /// Buffers the rows of a block for which there is nothing to decide. What few rows need is kept
+    /// out of this function, so that it stays small.
+    #[inline(never)]
+    fn take_plain<const KEYED: bool>(
+        &mut self,
+        batch: &RowBatch<'_>,
+        first: usize,
+        rows: usize,
+        scratch: &mut Scratch,
+    ) {
+        let buckets = self.path.buckets;
+        let partitions = &scratch.partitions[first..][..rows];
+        let hashes = &scratch.hashes[first..][..rows];
+        for (index, (partition, hash)) in partitions.iter().zip(hashes).enumerate() {
+            let place = Place { partition: *partition, bucket: bucket_of(*hash, buckets) };
+            let (record, crc) = scratch.block.written(index);
+            let key = KEYED.then(|| {
+                let written = scratch.block.key(index);
+                self.path.encoder.merge_key(batch, first + index, written, &mut scratch.key)
+            });
+            self.keep(place, record, crc, key);
+        }
+    }
+
     /// Tells the account what was buffered of a partition since it was last told.
-    fn account_for(&mut self, partition: PartitionIndex) {
+    pub(crate) fn account_for(&mut self, partition: PartitionIndex) {
         let bytes = core::mem::take(&mut self.partitions[partition.0 as usize].unaccounted);
         let bytes = i64::try_from(bytes).expect("a batch is far smaller than 2^63 bytes");
         self.account.add(partition, bytes);
     }
 
     /// Buffers one row, the one at `index` of the block that begins with `first`.
-    #[inline(always)]
+    #[inline(never)]
     fn take_row(
         &mut self,
         batch: &RowBatch<'_>,
@@ -203,34 +250,41 @@ impl Writer {
         if moved_out && !self.leaves(batch, row, place, scratch) {
             return Ok(());
         }
-        let (record, crc) = match scratch.block.record(index) {
-            Some(written) => written,
+        let (record, crc, key) = match scratch.block.record(index) {
+            Some((record, crc)) => (record, crc, scratch.block.key(index)),
             None => {
                 let crc = self.path.encoder.encode(batch, row, &mut scratch.plain)?;
-                (&*scratch.plain, crc)
+                (&*scratch.plain, crc, None)
             }
         };
         if record.len() > self.config.bucket_buffer.0 as usize {
             return Err(too_large(record.len(), &self.config));
         }
+        if moved_out {
+            self.partitions[place.partition.0 as usize].slot(place.bucket).moved_out += 1;
+        }
+        let merge_per_key = self.path.merge_per_key;
+        let key =
+            merge_per_key.then(|| self.path.encoder.merge_key(batch, row, key, &mut scratch.key));
+        self.keep(place, record, crc, key);
+        Ok(())
+    }
+
+    /// Buffers a record where it belongs, with its key if records are merged.
+    #[inline(always)]
+    pub(crate) fn keep(&mut self, place: Place, record: &[u8], crc: u32, key: Option<&[u8]>) {
         let partition = &mut self.partitions[place.partition.0 as usize];
         partition.last_batch = self.batches;
         let slot = partition.slot(place.bucket);
-        if moved_out {
-            slot.moved_out += 1;
-        }
-        let grown = if self.path.merge_per_key {
-            self.path.encoder.key(batch, row, &mut scratch.key);
-            slot.buffer.push_keyed(&mut self.pool, record, crc, &scratch.key)
-        } else {
-            slot.buffer.push(&mut self.pool, record, crc)
+        let grown = match key {
+            Some(key) => slot.buffer.push_keyed(&mut self.pool, record, crc, key),
+            None => slot.buffer.push(&mut self.pool, record, crc),
         };
         let full = slot.buffer.bytes() >= self.config.bucket_buffer.0 as usize;
         partition.unaccounted += grown;
         if full {
             self.relieve_bucket(place);
         }
-        Ok(())
     }
 
     /// Seals a full buffer, unless it is full of what later rows have replaced.
