@@ -17,9 +17,9 @@ use super::crc::Crc;
 pub struct RecordBlock {
     bytes: Box<[u8; NEAR_BYTES]>,
     rows: [RowUnderWay; BLOCK_ROWS],
-    /// Where the primary key of each row ends, if that is known.
+    /// Where the primary key of each row ends, of those of which that is known.
     key_ends: [u32; BLOCK_ROWS],
-    has_keys: bool,
+    keyed: RowSet,
     /// Of these rows all columns are written.
     upserts: RowSet,
     /// Of these the columns of the primary key.
@@ -90,7 +90,7 @@ impl RecordBlock {
             bytes: Box::new([0; NEAR_BYTES]),
             rows: [RowUnderWay { crc: Crc::START, end: 0 }; BLOCK_ROWS],
             key_ends: [0; BLOCK_ROWS],
-            has_keys: false,
+            keyed: RowSet::default(),
             upserts: RowSet::default(),
             deletes: RowSet::default(),
             stride: RECORD_BYTES_MAX,
@@ -114,12 +114,12 @@ impl RecordBlock {
         (&self.bytes[index * self.stride..row.end as usize], row.crc.finish())
     }
 
-    /// The fields of the primary key of a row that has been written, with which its record begins;
-    /// none if it does not, or if nobody asked.
+    /// The fields of the primary key of a row, if its record is written here and known to begin with
+    /// them.
     #[inline]
     pub fn key(&self, index: usize) -> Option<&[u8]> {
-        let key = || &self.bytes[index * self.stride..self.key_ends[index] as usize];
-        self.has_keys.then(key)
+        let known = self.keyed.has(index);
+        known.then(|| &self.bytes[index * self.stride..self.key_ends[index] as usize])
     }
 
     /// Whether it has the records of all of the first `count` rows.
@@ -137,7 +137,7 @@ impl RecordBlock {
         let rows = BLOCK_ROWS - upserts.union(deletes).0.leading_zeros() as usize;
         assert!(rows * stride <= RECORD_BYTES_MAX, "the rows fit into the array");
         (self.upserts, self.deletes, self.stride) = (upserts, deletes, stride);
-        self.has_keys = false;
+        self.keyed = RowSet::default();
         for (index, row) in self.rows[..rows].iter_mut().enumerate() {
             *row = RowUnderWay { crc: Crc::START, end: (index * stride) as u32 };
         }
@@ -148,7 +148,7 @@ impl RecordBlock {
         for (end, row) in self.key_ends.iter_mut().zip(&self.rows) {
             *end = row.end;
         }
-        self.has_keys = true;
+        self.keyed = self.upserts.union(self.deletes);
     }
 
     /// The rows of which all columns are written.
@@ -165,6 +165,7 @@ impl RecordBlock {
     pub(super) fn leave(&mut self, rows: RowSet) {
         self.upserts = self.upserts.difference(rows);
         self.deletes = self.deletes.difference(rows);
+        self.keyed = self.keyed.difference(rows);
     }
 
     /// Adds something to each of these rows, given its place, its checksum and the place of its

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::batch::{RowBatch, RowFault, RowKind};
+use crate::buffer::words;
 use crate::config::{InvalidRow, SinkConfig};
 use crate::dead_letter;
 use crate::error::Error;
@@ -247,7 +248,7 @@ impl Writer {
             return Ok(());
         }
         let moved_out = batch.kind(row) == RowKind::UpdateBefore;
-        if moved_out && !self.leaves(batch, row, place, scratch) {
+        if moved_out && !self.leaves(batch, first, index, place, scratch) {
             return Ok(());
         }
         let (record, crc, key) = match scratch.block.record(index) {
@@ -306,11 +307,13 @@ impl Writer {
     fn leaves(
         &mut self,
         batch: &RowBatch<'_>,
-        row: usize,
+        first: usize,
+        index: usize,
         place: Place,
         scratch: &mut Scratch,
     ) -> bool {
-        if !self.has_after_image(batch, row, scratch) {
+        let row = first + index;
+        if !self.has_after_image(batch, first, index, scratch) {
             return !self.hold(batch, row, place, scratch);
         }
         let target = scratch.partitions[row + 1];
@@ -324,12 +327,25 @@ impl Writer {
     }
 
     /// Whether the next row is the after-image of the same key.
-    fn has_after_image(&self, batch: &RowBatch<'_>, row: usize, scratch: &mut Scratch) -> bool {
-        let next = row + 1;
+    fn has_after_image(
+        &self,
+        batch: &RowBatch<'_>,
+        first: usize,
+        index: usize,
+        scratch: &mut Scratch,
+    ) -> bool {
+        let (row, next) = (first + index, first + index + 1);
         let may_be = next < batch.rows()
             && batch.kind(next) == RowKind::UpdateAfter
             && scratch.hashes[next] == scratch.hashes[row];
-        if !may_be || self.path.has_null_key(batch, row) || self.path.has_null_key(batch, next) {
+        if !may_be {
+            return false;
+        }
+        if let (Some(key), Some(of_next)) = (scratch.block.key(index), scratch.block.key(index + 1))
+        {
+            return words::same(key, of_next);
+        }
+        if self.path.has_null_key(batch, row) || self.path.has_null_key(batch, next) {
             return false;
         }
         self.path.encoder.key(batch, row, &mut scratch.key);
