@@ -114,8 +114,8 @@ impl RecordBlock {
         (&self.bytes[index * self.stride..row.end as usize], row.crc.finish())
     }
 
-    /// The fields of the primary key of a row, if its record is written here and known to begin with
-    /// them.
+    /// The fields of the primary key of a row, if its record is written here and known to begin
+    /// with them.
     #[inline]
     pub fn key(&self, index: usize) -> Option<&[u8]> {
         let known = self.keyed.has(index);
