@@ -37,18 +37,9 @@ fn copy_blocks(to: &mut [u8], from: &[u8]) {
 #[inline(always)]
 fn two_ends(to: &mut [u8], from: &[u8]) {
     // In pieces that are moved by words: more at once is made a `memory.copy`.
-    if let (Some((to, to_rest)), Some((from, rest))) =
-        (to.split_first_chunk_mut::<32>(), from.split_first_chunk::<32>())
-        && let (Some(to_next), Some(next)) = (to_rest.first_chunk_mut::<32>(), rest.first_chunk())
-    {
-        (*to, *to_next) = (*from, *next);
-    }
-    if let (Some((to_rest, to)), Some((rest, from))) =
-        (to.split_last_chunk_mut::<32>(), from.split_last_chunk::<32>())
-        && let (Some(to_next), Some(next)) = (to_rest.last_chunk_mut::<32>(), rest.last_chunk())
-    {
-        (*to_next, *to) = (*next, *from);
-    }
+    let last = from.len() - 64;
+    ends::<32>(&mut to[..64], &from[..64]);
+    ends::<32>(&mut to[last..], &from[last..]);
 }
 
 /// The same for up to 32 bytes.

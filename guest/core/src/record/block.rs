@@ -17,9 +17,9 @@ use super::crc::Crc;
 pub struct RecordBlock {
     bytes: Box<[u8; NEAR_BYTES]>,
     rows: [RowUnderWay; BLOCK_ROWS],
-    /// Where the primary key of each row ends, of those of which that is known.
+    /// Where the primary key of each row ends, if the records are known to begin with it.
     key_ends: [u32; BLOCK_ROWS],
-    keyed: RowSet,
+    keys_lead: bool,
     /// Of these rows all columns are written.
     upserts: RowSet,
     /// Of these the columns of the primary key.
@@ -90,7 +90,7 @@ impl RecordBlock {
             bytes: Box::new([0; NEAR_BYTES]),
             rows: [RowUnderWay { crc: Crc::START, end: 0 }; BLOCK_ROWS],
             key_ends: [0; BLOCK_ROWS],
-            keyed: RowSet::default(),
+            keys_lead: false,
             upserts: RowSet::default(),
             deletes: RowSet::default(),
             stride: RECORD_BYTES_MAX,
@@ -101,7 +101,7 @@ impl RecordBlock {
     /// written the plain way.
     #[inline]
     pub fn record(&self, index: usize) -> Option<(&[u8], u32)> {
-        if !self.upserts.union(self.deletes).has(index) {
+        if !self.with_record().has(index) {
             return None;
         }
         Some(self.written(index))
@@ -118,13 +118,13 @@ impl RecordBlock {
     /// with them.
     #[inline]
     pub fn key(&self, index: usize) -> Option<&[u8]> {
-        let known = self.keyed.has(index);
+        let known = self.keys_lead && self.with_record().has(index);
         known.then(|| &self.bytes[index * self.stride..self.key_ends[index] as usize])
     }
 
     /// Whether it has the records of all of the first `count` rows.
     pub fn is_complete(&self, count: usize) -> bool {
-        RowSet::first(count).difference(self.upserts.union(self.deletes)) == RowSet::default()
+        RowSet::first(count).difference(self.with_record()) == RowSet::default()
     }
 
     /// The most bytes that a record takes.
@@ -137,7 +137,7 @@ impl RecordBlock {
         let rows = BLOCK_ROWS - upserts.union(deletes).0.leading_zeros() as usize;
         assert!(rows * stride <= RECORD_BYTES_MAX, "the rows fit into the array");
         (self.upserts, self.deletes, self.stride) = (upserts, deletes, stride);
-        self.keyed = RowSet::default();
+        self.keys_lead = false;
         for (index, row) in self.rows[..rows].iter_mut().enumerate() {
             *row = RowUnderWay { crc: Crc::START, end: (index * stride) as u32 };
         }
@@ -148,7 +148,12 @@ impl RecordBlock {
         for (end, row) in self.key_ends.iter_mut().zip(&self.rows) {
             *end = row.end;
         }
-        self.keyed = self.upserts.union(self.deletes);
+        self.keys_lead = true;
+    }
+
+    /// The rows that are not left to the plain way.
+    fn with_record(&self) -> RowSet {
+        self.upserts.union(self.deletes)
     }
 
     /// The rows of which all columns are written.
@@ -165,7 +170,6 @@ impl RecordBlock {
     pub(super) fn leave(&mut self, rows: RowSet) {
         self.upserts = self.upserts.difference(rows);
         self.deletes = self.deletes.difference(rows);
-        self.keyed = self.keyed.difference(rows);
     }
 
     /// Adds something to each of these rows, given its place, its checksum and the place of its

@@ -69,7 +69,7 @@ impl RecordEncoder {
     pub fn partial(mut self, partial: Option<PartialRows>) -> Self {
         if partial.is_some() {
             // A block has no room for a row.
-            self.fixed_bytes = RECORD_BYTES_MAX;
+            (self.fixed_bytes, self.leading_key) = (RECORD_BYTES_MAX, 0);
         }
         Self { partial, ..self }
     }
