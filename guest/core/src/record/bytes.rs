@@ -12,7 +12,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Deref;
 
-use super::crc::Crc;
+use super::crc::{Crc, word_of};
 use super::varint::{varint_len, varint_word};
 
 /// One key.
@@ -104,15 +104,6 @@ impl<'a> Cursor<'a> {
         self.at
     }
 
-    /// Lends a copy of the place to what is not inlined, so that this one can stay in registers.
-    #[inline(always)]
-    pub(super) fn lend<T>(&mut self, write: impl FnOnce(&mut Cursor<'_>) -> T) -> T {
-        let mut lent = Cursor { bytes: &mut *self.bytes, at: self.at };
-        let written = write(&mut lent);
-        self.at = lent.at;
-        written
-    }
-
     /// Writes a word, of which the first `length` bytes count.
     #[inline(always)]
     pub(super) fn word(&mut self, word: u64, length: usize) {
@@ -125,19 +116,21 @@ impl<'a> Cursor<'a> {
     pub(super) fn varint(&mut self, value: u64) {
         let length = varint_len(value);
         if length > 8 {
-            return self.lend(|cursor| cursor.long_varint(value));
+            return self.long_varint(value, length);
         }
         self.word(varint_word(value, length), length);
     }
 
-    /// Numbers of 9 and 10 bytes: 56 bits first, then the rest.
-    #[cold]
-    #[inline(never)]
-    fn long_varint(&mut self, value: u64) {
+    /// Numbers of 9 and 10 bytes: 56 bits first, then the rest. No call: a loop that may call, even
+    /// if it does not, reloads all that it knows for every row.
+    #[inline(always)]
+    fn long_varint(&mut self, value: u64, length: usize) {
         let low = varint_word(value & ((1 << 56) - 1), 8);
         self.word(low | 0x8080_8080_8080_8080, 8);
+        // Of the eight bits that are left, the last one has a byte of its own, and in its place
+        // says so.
         let high = value >> 56;
-        self.word(varint_word(high, varint_len(high)), varint_len(high));
+        self.word(high | (high << 1 & 0x100), length - 8);
     }
 
     /// Writes `source[from..to]`, and adds a number and these bytes to the checksum. There are 16
@@ -155,11 +148,7 @@ impl<'a> Cursor<'a> {
         let text = &source[from..to];
         let Some((start, rest)) = text.split_first_chunk::<12>() else {
             let (low, high) = self.last(source, to, text.len());
-            let number = u64::from(number);
-            return match text.len() + 4 {
-                length @ ..=8 => crc.short_tail(length, number | low << 32),
-                length => crc.long_tail(length, number | low << 32, low >> 32 | high << 32),
-            };
+            return crc.short_text(number, text.len(), low, high);
         };
         *self.next() = *start;
         self.at += 12;
@@ -170,14 +159,22 @@ impl<'a> Cursor<'a> {
             self.at += 16;
             crc = crc.text_block(block);
         }
-        if rest.is_empty() {
-            return crc;
-        }
-        let (low, high) = self.last(source, to, rest.len());
         match rest.len() {
-            length @ ..=8 => crc.short_tail(length, low),
-            length => crc.long_tail(length, low, high),
+            0 => crc,
+            length @ ..=8 => crc.short_tail(length, *self.tail(text, length)),
+            length => crc.long_tail(length, self.tail(text, length)),
         }
+    }
+
+    /// Writes the last N bytes of a text, of which the last `length` are new: the others are there
+    /// already, and to write them again takes less than to take them off.
+    #[inline(always)]
+    fn tail<'t, const N: usize>(&mut self, text: &'t [u8], length: usize) -> &'t [u8; N] {
+        let last = text.last_chunk().expect("the text is longer");
+        self.at = self.at + length - N;
+        *self.next() = *last;
+        self.at += N;
+        last
     }
 
     /// Writes `source[from..to]`. There are 16 bytes before `to`.
@@ -220,9 +217,4 @@ impl<'a> Cursor<'a> {
         let at = self.at & (RECORD_BYTES_MAX - 1);
         self.bytes[at..].first_chunk_mut().expect("the array is longer than the mask")
     }
-}
-
-#[inline(always)]
-fn word_of(block: &[u8; 16], at: usize) -> u64 {
-    u64::from_le_bytes(*block[at..].first_chunk().expect("a block has two words"))
 }

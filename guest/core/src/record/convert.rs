@@ -40,12 +40,17 @@ pub(crate) fn table_value(
         (Values::Utf8(slices) | Values::Binary(slices), to) => {
             Value::Bytes(bytes(slices, row, to)?)
         }
-        (Values::Date32(values), _) => Value::Date(date(i32::from_le_bytes(values[row]))?),
+        (Values::Date32(values), _) => {
+            let days = date(i32::from_le_bytes(values[row]));
+            Value::Date(days.ok_or_else(|| out_of_years("date"))?)
+        }
         (Values::Timestamp(unit, values), ColumnType::Datetime) => {
-            Value::Datetime(datetime(*unit, i64::from_le_bytes(values[row]))?)
+            let millis = datetime(*unit, i64::from_le_bytes(values[row]));
+            Value::Datetime(millis.ok_or_else(|| out_of_years("datetime"))?)
         }
         (Values::Timestamp(unit, values), _) => {
-            let (seconds, nanos) = timestamp(*unit, i64::from_le_bytes(values[row]))?;
+            let parts = timestamp(*unit, i64::from_le_bytes(values[row]));
+            let (seconds, nanos) = parts.ok_or_else(|| out_of_years("timestamp"))?;
             Value::Timestamp { seconds, nanos }
         }
         (Values::Duration(unit, values), _) => {
@@ -92,8 +97,8 @@ fn range(offsets: &[[u8; 4]], row: usize) -> core::ops::Range<usize> {
 
 fn bytes(slices: &Slices<'_>, row: usize, to: &ColumnType) -> Result<Vec<u8>, Rule> {
     let bytes = slices.bytes(row);
-    if bytes.len() > shortest_limit(to) {
-        check_length(bytes, to)?;
+    if bytes.len() > shortest_limit(to) && !fits(bytes, to) {
+        return Err(too_long(bytes, to));
     }
     Ok(bytes.to_vec())
 }
@@ -106,17 +111,26 @@ pub(crate) const fn shortest_limit(to: &ColumnType) -> usize {
     }
 }
 
-/// The limit of a value that is longer than `shortest_limit`. A character takes up to four bytes.
-pub(crate) fn check_length(bytes: &[u8], to: &ColumnType) -> Result<(), Rule> {
-    let (ColumnType::Varchar(most) | ColumnType::Char(most)) = to else {
-        return Err(format!("it has {} bytes; {to} holds at most {TEXT_BYTES_MAX}", bytes.len()));
-    };
-    // Every byte but a continuation byte begins a character.
-    let characters = bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
-    if characters > *most as usize {
-        return Err(format!("it has {characters} characters; {to} holds at most {most}"));
+/// Whether a value that is longer than `shortest_limit` keeps its column's limit.
+pub(crate) fn fits(bytes: &[u8], to: &ColumnType) -> bool {
+    match to {
+        ColumnType::Varchar(most) | ColumnType::Char(most) => characters(bytes) <= *most as usize,
+        _ => false,
     }
-    Ok(())
+}
+
+fn too_long(bytes: &[u8], to: &ColumnType) -> Rule {
+    match to {
+        ColumnType::Varchar(most) | ColumnType::Char(most) => {
+            format!("it has {} characters; {to} holds at most {most}", characters(bytes))
+        }
+        _ => format!("it has {} bytes; {to} holds at most {TEXT_BYTES_MAX}", bytes.len()),
+    }
+}
+
+/// How many characters a text has: every byte but a continuation byte begins one.
+fn characters(text: &[u8]) -> usize {
+    text.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
 /// A decimal at the column's scale, within its precision.
@@ -131,38 +145,29 @@ pub(crate) fn decimal(unscaled: i128, from: u8, precision: u8, to: u8) -> Result
         })
 }
 
-/// Days since 1970-01-01.
-pub(crate) fn date(days: i32) -> Result<i64, Rule> {
+/// Days since 1970-01-01; none if they are out of the years.
+pub(crate) fn date(days: i32) -> Option<i64> {
     let days = i64::from(days);
-    if (SECONDS_MIN / 86_400..=SECONDS_MAX / 86_400).contains(&days) {
-        return Ok(days);
-    }
-    Err(out_of_years("date"))
+    (SECONDS_MIN / 86_400..=SECONDS_MAX / 86_400).contains(&days).then_some(days)
 }
 
-/// Milliseconds, cut towards the past.
+/// Milliseconds, cut towards the past; none if they are out of the years.
 #[inline]
-pub(crate) fn datetime(unit: TimeUnit, value: i64) -> Result<i64, Rule> {
+pub(crate) fn datetime(unit: TimeUnit, value: i64) -> Option<i64> {
     let millis = match unit {
         TimeUnit::Seconds => value.saturating_mul(1_000),
         TimeUnit::Millis => value,
         TimeUnit::Micros => value.div_euclid(1_000),
         TimeUnit::Nanos => value.div_euclid(1_000_000),
     };
-    if (SECONDS_MIN * 1_000..(SECONDS_MAX + 1) * 1_000).contains(&millis) {
-        return Ok(millis);
-    }
-    Err(out_of_years("datetime"))
+    (SECONDS_MIN * 1_000..(SECONDS_MAX + 1) * 1_000).contains(&millis).then_some(millis)
 }
 
-/// Seconds, rounded down, and the nanoseconds after them.
+/// Seconds, rounded down, and the nanoseconds after them; none if they are out of the years.
 #[inline]
-pub(crate) fn timestamp(unit: TimeUnit, value: i64) -> Result<(i64, u32), Rule> {
+pub(crate) fn timestamp(unit: TimeUnit, value: i64) -> Option<(i64, u32)> {
     let (seconds, nanos) = parts(unit, value);
-    if (SECONDS_MIN..=SECONDS_MAX).contains(&seconds) {
-        return Ok((seconds, nanos));
-    }
-    Err(out_of_years("timestamp"))
+    (SECONDS_MIN..=SECONDS_MAX).contains(&seconds).then_some((seconds, nanos))
 }
 
 /// A span or an instant as seconds, rounded down, and the nanoseconds after them.
@@ -185,7 +190,6 @@ fn split<const PER_SECOND: i64>(value: i64) -> (i64, i64) {
     (seconds, (value - seconds * PER_SECOND) * (1_000_000_000 / PER_SECOND))
 }
 
-#[cold]
 fn out_of_years(what: &str) -> Rule {
     format!("a {what} lies between the years 0001 and 9999")
 }

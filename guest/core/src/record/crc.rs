@@ -4,7 +4,9 @@
 //! for it. Invariant: any split of the same bytes into steps gives the same checksum.
 //!
 //! A step of n bytes moves the state n bytes on and adds what the bytes themselves contribute. Both
-//! are sums of table entries, so the entries of one step do not wait for each other.
+//! are sums of table entries, so the entries of one step do not wait for each other. Zeros at the
+//! beginning contribute nothing: fewer bytes than a step has are put at its end, the state in front
+//! of them.
 
 /// The checksum of bytes.
 pub fn crc32c(bytes: &[u8]) -> u32 {
@@ -34,7 +36,7 @@ impl Crc {
     /// Adds 1 byte.
     #[inline(always)]
     pub(crate) const fn byte(self, byte: u8) -> Self {
-        Self((self.0 >> 8) ^ TABLES[NONE_FOLLOW][(self.0 as u8 ^ byte) as usize])
+        Self((self.0 >> 8) ^ TABLES[0][(self.0 as u8 ^ byte) as usize])
     }
 
     /// Adds 4 bytes.
@@ -69,14 +71,13 @@ impl Crc {
     /// Adds 12 bytes: the step of a tag and a double.
     #[inline(always)]
     pub(crate) const fn tagged(self, tag: u32, value: u64) -> Self {
-        Self(moved::<12>(self.0 ^ tag) ^ contribution(value))
+        Self(moved::<12>(self.0 ^ tag) ^ last_8(value))
     }
 
     /// Adds 16 bytes.
     #[inline(always)]
     pub(crate) const fn block(self, low: u64, high: u64) -> Self {
-        let first = moved::<16>(self.0 ^ low as u32) ^ moved::<12>((low >> 32) as u32);
-        Self(first ^ contribution(high))
+        Self(first_8(low ^ self.0 as u64) ^ last_8(high))
     }
 
     /// Adds 16 bytes: the step of a number and the first bytes of a text.
@@ -93,17 +94,35 @@ impl Crc {
         Self(moved::<16>(self.0 ^ u32::from_le_bytes(*first)) ^ last_12(rest))
     }
 
-    /// Adds the first `length` bytes of a word, at most 8; the bytes after them must be zero.
+    /// Adds a number and a text of up to 11 bytes, with which two words begin; zeros follow it.
     #[inline(always)]
-    pub(crate) fn short_tail(self, length: usize, word: u64) -> Self {
-        Self(by_tables((word ^ u64::from(self.0)).to_le_bytes(), tables_of_tail(length)))
+    pub(crate) fn short_text(self, number: u32, length: usize, low: u64, high: u64) -> Self {
+        let first = u64::from(self.0 ^ number) | low << 32;
+        if length <= 4 {
+            return Self(last_8(first << (8 * (4 - length))));
+        }
+        let second = low >> 32 | high << 32;
+        let zeros = 8 * (12 - length);
+        Self(first_8(first << zeros) ^ last_8(second << zeros | first >> (64 - zeros)))
     }
 
-    /// Adds the first `length` bytes of two words, at most 16; the bytes after them must be zero.
+    /// Adds the last `length` bytes of 8, at least one.
     #[inline(always)]
-    pub(crate) fn long_tail(self, length: usize, low: u64, high: u64) -> Self {
-        let bytes = u128::from(low ^ u64::from(self.0)) | u128::from(high) << 64;
-        Self(by_tables(bytes.to_le_bytes(), tables_of_tail(length)))
+    pub(crate) fn short_tail(self, length: usize, bytes: [u8; 8]) -> Self {
+        let (word, state) = (u64::from_le_bytes(bytes), u64::from(self.0));
+        let zeros = 8 * (8 - length);
+        // What a step of fewer than four bytes does not reach of the state only moves.
+        let moved = state >> 4 >> (8 * length - 4);
+        Self(last_8((word >> zeros ^ state) << zeros) ^ moved as u32)
+    }
+
+    /// Adds the last `length` bytes of 16, more than 8 and not all.
+    #[inline(always)]
+    pub(crate) fn long_tail(self, length: usize, bytes: &[u8; 16]) -> Self {
+        let (low, high) = (word_of(bytes, 0), word_of(bytes, 8));
+        let (zeros, state) = (8 * (16 - length), u64::from(self.0));
+        let low = (low >> zeros ^ state) << zeros;
+        Self(first_8(low) ^ last_8(high ^ state >> (64 - zeros)))
     }
 
     /// Adds any bytes.
@@ -116,7 +135,7 @@ impl Crc {
     /// What 12 constant bytes contribute when they end a step of 16 whose first 4 are
     /// `after_block`'s tag.
     pub(crate) const fn constant(low: u32, high: u64) -> u32 {
-        moved::<12>(low) ^ contribution(high)
+        moved::<12>(low) ^ last_8(high)
     }
 
     /// Adds a tag and 12 constant bytes, whose contribution is known.
@@ -130,50 +149,45 @@ impl Crc {
 #[inline(always)]
 const fn moved<const N: usize>(word: u32) -> u32 {
     let [a, b, c, d] = word.to_le_bytes();
-    TABLES[NONE_FOLLOW + N - 1][a as usize]
-        ^ TABLES[NONE_FOLLOW + N - 2][b as usize]
-        ^ TABLES[NONE_FOLLOW + N - 3][c as usize]
-        ^ TABLES[NONE_FOLLOW + N - 4][d as usize]
+    TABLES[N - 1][a as usize]
+        ^ TABLES[N - 2][b as usize]
+        ^ TABLES[N - 3][c as usize]
+        ^ TABLES[N - 4][d as usize]
 }
 
 /// What the last 12 bytes of a step contribute. They are read one by one: to take them out of words
 /// would take longer.
 #[inline(always)]
 fn last_12(bytes: &[u8; 12]) -> u32 {
-    (0..12).fold(0, |sum, at| sum ^ TABLES[NONE_FOLLOW + 11 - at][usize::from(bytes[at])])
+    (0..12).fold(0, |sum, at| sum ^ TABLES[11 - at][usize::from(bytes[at])])
 }
 
-/// The tables of a tail of so many bytes, that of the first byte last.
+/// What the first 8 bytes of a step of 16 contribute.
 #[inline(always)]
-fn tables_of_tail(length: usize) -> &'static [[u32; 256]; 16] {
-    TABLES[length..].first_chunk().expect("a tail has at most 16 bytes")
-}
-
-/// What the first bytes of a tail contribute whose tables are these.
-#[inline(always)]
-fn by_tables<const N: usize>(bytes: [u8; N], tables: &[[u32; 256]; 16]) -> u32 {
-    (0..N).fold(0, |sum, at| sum ^ tables[15 - at][usize::from(bytes[at])])
+const fn first_8(word: u64) -> u32 {
+    moved::<16>(word as u32) ^ moved::<12>((word >> 32) as u32)
 }
 
 /// What the last 8 bytes of a step contribute.
 #[inline(always)]
-const fn contribution(word: u64) -> u32 {
+const fn last_8(word: u64) -> u32 {
     moved::<8>(word as u32) ^ moved::<4>((word >> 32) as u32)
+}
+
+/// Eight of 16 bytes as a number.
+#[inline(always)]
+pub(crate) fn word_of(block: &[u8; 16], at: usize) -> u64 {
+    u64::from_le_bytes(*block[at..].first_chunk().expect("a block has two words"))
 }
 
 /// Castagnoli's polynomial, bits reversed.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
-/// `TABLES[NONE_FOLLOW + k][b]` is what byte b contributes that k bytes follow. The four tables
-/// before stand for bytes of the state that a short step does not reach, and those before them for
-/// zeros after the bytes of a tail.
-static TABLES: [[u32; 256]; NONE_FOLLOW + 16] = tables();
+/// `TABLES[k][b]` is what byte b contributes that k bytes follow.
+static TABLES: [[u32; 256]; 16] = tables();
 
-/// The table of the last byte of a step.
-const NONE_FOLLOW: usize = 16;
-
-const fn tables() -> [[u32; 256]; NONE_FOLLOW + 16] {
-    let mut tables = [[0; 256]; NONE_FOLLOW + 16];
+const fn tables() -> [[u32; 256]; 16] {
+    let mut tables = [[0; 256]; 16];
     let mut byte = 0;
     while byte < 256 {
         let mut state = byte as u32;
@@ -182,20 +196,15 @@ const fn tables() -> [[u32; 256]; NONE_FOLLOW + 16] {
             state = (state >> 1) ^ if state & 1 == 1 { POLYNOMIAL } else { 0 };
             bit += 1;
         }
-        tables[NONE_FOLLOW][byte] = state;
-        let mut short = 0;
-        while short < 4 {
-            tables[NONE_FOLLOW - 1 - short][byte] = (byte as u32) << (8 * short);
-            short += 1;
-        }
+        tables[0][byte] = state;
         byte += 1;
     }
-    let mut table = NONE_FOLLOW + 1;
-    while table < NONE_FOLLOW + 16 {
+    let mut table = 1;
+    while table < 16 {
         let mut byte = 0;
         while byte < 256 {
             let before = tables[table - 1][byte];
-            tables[table][byte] = (before >> 8) ^ tables[NONE_FOLLOW][(before & 0xff) as usize];
+            tables[table][byte] = (before >> 8) ^ tables[0][(before & 0xff) as usize];
             byte += 1;
         }
         table += 1;
@@ -245,15 +254,22 @@ mod tests {
         let (number, text) = bytes.split_first_chunk().expect("16 bytes");
         let text = text.first_chunk().expect("12 bytes");
         assert_eq!(start.text_start(u32::from_le_bytes(*number), text), all);
-        for length in 0..=16 {
+        let expected = |length: usize| bytes[..length].iter().fold(start, |s, b| s.byte(*b));
+        for length in 0..12 {
             let mut padded = [0; 16];
-            padded[..length].copy_from_slice(&bytes[..length]);
-            let padded = u128::from_le_bytes(padded);
-            let (low, high) = (padded as u64, (padded >> 64) as u64);
-            let expected = bytes[..length].iter().fold(start, |state, byte| state.byte(*byte));
-            assert_eq!(start.long_tail(length, low, high), expected);
-            if length <= 8 {
-                assert_eq!(start.short_tail(length, low), expected);
+            padded[..length].copy_from_slice(&bytes[4..length + 4]);
+            let (low, high) = (word_of(&padded, 0), word_of(&padded, 8));
+            let number = u32::from_le_bytes(*number);
+            assert_eq!(start.short_text(number, length, low, high), expected(length + 4));
+        }
+        for length in 1..16 {
+            let mut padded = [0xee; 16];
+            padded[16 - length..].copy_from_slice(&bytes[..length]);
+            if length > 8 {
+                assert_eq!(start.long_tail(length, &padded), expected(length));
+            } else {
+                let last = *padded.last_chunk().expect("16 bytes");
+                assert_eq!(start.short_tail(length, last), expected(length));
             }
         }
     }

@@ -191,7 +191,7 @@ impl Step {
                 Some(field.integer(crc, i64::from(value as i8), out))
             }),
             Values::Date32(values) => rows.each_of(values, move |value, crc, out| {
-                let days = convert::date(i32::from_le_bytes(value)).ok()?;
+                let days = convert::date(i32::from_le_bytes(value))?;
                 Some(field.integer(crc, days, out))
             }),
             Values::Float64(values) => rows.each_of(values, move |value, crc, out| {
@@ -215,7 +215,7 @@ impl Step {
             }
             Values::Timestamp(unit, values) => rows.each_of(values, move |value, crc, out| {
                 let value = i64::from_le_bytes(value);
-                let (seconds, nanos) = convert::timestamp(unit, value).ok()?;
+                let (seconds, nanos) = convert::timestamp(unit, value)?;
                 Some(field.time(crc, seconds, nanos, out))
             }),
             Values::Duration(unit, values) => rows.each_of(values, move |value, crc, out| {
@@ -247,7 +247,10 @@ impl Step {
     }
 
     fn write_slices(&self, slices: Slices<'_>, room: Room, mut rows: Rows<'_, '_>) {
-        let (field, shortest_limit) = (self.field, self.shortest_limit);
+        if self.shortest_limit < room.stride {
+            rows.leave_too_long(slices);
+        }
+        let field = self.field;
         let (offsets, base) = slices.offsets_from(rows.first);
         let mut padded = [[0; 4]; BLOCK_ROWS + 1];
         let offsets: &[_; BLOCK_ROWS + 1] = whole(offsets, &mut padded);
@@ -257,9 +260,6 @@ impl Step {
             let to = base + u32::from_le_bytes(offsets[index + 1]) as usize;
             if out.at() + (to - from) > room.text_end_max(index) {
                 return None;
-            }
-            if to - from > shortest_limit {
-                convert::check_length(&source[from..to], &self.column_type).ok()?;
             }
             Some(field.slice(crc, source, from, to, out))
         });
@@ -328,6 +328,24 @@ impl Rows<'_, '_> {
         self.block.each(rows, move |index, crc, out| write(values[index], crc, out));
     }
 
+    /// Leaves rows to the plain way whose text is longer than the column holds: what is called in
+    /// a loop is paid for by every row of it.
+    #[inline(never)]
+    fn leave_too_long(&mut self, slices: Slices<'_>) {
+        let (first, step) = (self.first, self.step);
+        let too_long = RowSet::of(self.rows_left(), |index| {
+            let text = slices.bytes(first + index);
+            text.len() > step.shortest_limit && !convert::fits(text, &step.column_type)
+        });
+        let with_value = self.with_value();
+        self.block.leave(too_long.intersection(with_value));
+    }
+
+    /// How many rows of the batch the block can have.
+    fn rows_left(&self) -> usize {
+        BLOCK_ROWS.min(self.column.rows() - self.first)
+    }
+
     /// The rows that have a value. Of one that is null nothing is written, if it may be; if not, it
     /// is left to the plain way, which says so.
     fn with_value(&mut self) -> RowSet {
@@ -338,8 +356,7 @@ impl Rows<'_, '_> {
         if !self.column.has_nulls() {
             return rows;
         }
-        let count = BLOCK_ROWS.min(self.column.rows() - self.first);
-        let nulls = RowSet::of(count, |index| self.column.is_null(self.first + index));
+        let nulls = RowSet::of(self.rows_left(), |index| self.column.is_null(self.first + index));
         if self.step.null_rule.is_some() {
             self.block.leave(nulls.intersection(rows));
         }
@@ -405,7 +422,7 @@ impl Field {
 
     #[inline(always)]
     fn datetime(self, crc: Crc, unit: TimeUnit, value: i64, out: &mut Cursor<'_>) -> Option<Crc> {
-        Some(self.integer(crc, convert::datetime(unit, value).ok()?, out))
+        Some(self.integer(crc, convert::datetime(unit, value)?, out))
     }
 
     #[inline(always)]
