@@ -16,16 +16,12 @@ use crate::planted::{Bug, planted};
 pub(super) const NOTE_BYTES: usize = 12;
 
 /// Notes a record with its key.
-#[inline]
+#[inline(always)]
 pub(super) fn note(notes: &mut Chain, pool: &mut BufferPool, length: usize, crc: u32, key: &[u8]) {
     let length = u32::try_from(length).expect("a record is shorter than 2 GiB");
     assert!(length & REPLACED == 0, "a record is shorter than 2 GiB");
     let key_length = u32::try_from(key.len()).expect("a key is shorter than its record");
-    let mut head = [0; NOTE_BYTES];
-    head[..4].copy_from_slice(&length.to_le_bytes());
-    head[4..8].copy_from_slice(&crc.to_le_bytes());
-    head[8..].copy_from_slice(&key_length.to_le_bytes());
-    notes.append_both(pool, &head, key);
+    notes.append_both(pool, [length, crc, key_length], key);
 }
 
 /// What is known of one record.

@@ -74,7 +74,7 @@ impl BucketBuffer {
     /// The same for a record with its key: an earlier record of that key is not sent any more.
     ///
     /// Panics if the record is empty, or if a record of the buffer has no key.
-    #[inline(never)]
+    #[inline(always)]
     pub fn push_keyed(
         &mut self,
         pool: &mut BufferPool,

@@ -125,26 +125,25 @@ impl Chain {
         self.at = end;
     }
 
-    /// Appends a few bytes and others after them, at the cost of one.
-    #[inline]
+    /// Appends numbers of 32 bits and bytes after them, at the cost of one.
+    #[inline(always)]
     pub(super) fn append_both<const N: usize>(
         &mut self,
         pool: &mut BufferPool,
-        head: &[u8; N],
+        numbers: [u32; N],
         bytes: &[u8],
     ) {
-        let free = self.last.as_mut().and_then(|chunk| chunk.get_mut(self.at..));
-        match free.and_then(|free| free.split_first_chunk_mut()) {
-            Some((to, rest)) if bytes.len() <= rest.len() => {
-                *to = *head;
-                words::copy(&mut rest[..bytes.len()], bytes);
-                self.at += N + bytes.len();
-            }
-            _ => {
-                self.append(pool, head);
-                self.append(pool, bytes);
-            }
+        let end = self.at + 4 * N + bytes.len();
+        let Some(chunk) = self.last.as_mut().filter(|_| end <= CHUNK_BYTES) else {
+            numbers.iter().for_each(|number| self.append_across(pool, &number.to_le_bytes()));
+            return self.append_across(pool, bytes);
+        };
+        let (to, rest) = chunk[self.at..end].split_at_mut(4 * N);
+        for (to, number) in to.as_chunks_mut().0.iter_mut().zip(numbers) {
+            *to = number.to_le_bytes();
         }
+        words::copy(rest, bytes);
+        self.at = end;
     }
 
     #[cold]
@@ -218,9 +217,9 @@ mod tests {
         let mut pool = BufferPool::new();
         let (mut one, mut other) = (Chain::default(), Chain::default());
         for length in (0..600).chain([CHUNK_BYTES - 12, CHUNK_BYTES, 3]) {
-            let (head, bytes) = ([length as u8; 12], vec![!length as u8; length]);
-            one.append_both(&mut pool, &head, &bytes);
-            other.append(&mut pool, &head);
+            let (numbers, bytes) = ([length as u32, 7, !0], vec![!length as u8; length]);
+            one.append_both(&mut pool, numbers, &bytes);
+            numbers.iter().for_each(|number| other.append(&mut pool, &number.to_le_bytes()));
             other.append(&mut pool, &bytes);
         }
         let all = 0..other.length();
