@@ -139,6 +139,7 @@ const BLOCKWISE_MAX: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::varint::push_varint;
     use alloc::collections::BTreeSet;
     use alloc::vec;
     use alloc::vec::Vec;
@@ -187,12 +188,8 @@ mod tests {
         const KEYS: usize = 4096;
         for step in [1, 16, 1000, 70_000, 10_000_000, 3 << 40] {
             let key = |n: usize| {
-                let (mut key, mut rest) = (vec![8], n as u64 * step);
-                while rest >= 0x80 {
-                    key.push(rest as u8 | 0x80);
-                    rest >>= 7;
-                }
-                key.push(rest as u8);
+                let mut key = vec![8];
+                push_varint(&mut key, n as u64 * step);
                 key
             };
             let places: BTreeSet<u64> = (0..KEYS).map(|n| hash(&key(n)) & 0x1fff).collect();

@@ -15,7 +15,7 @@ mod partial;
 mod step;
 mod value;
 mod value_encode;
-mod varint;
+pub(crate) mod varint;
 mod wire;
 
 pub use block::{BLOCK_ROWS, RecordBlock};
