@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 const TARGET: &str = "wasm32-unknown-unknown";
+/// If it is set, the build adds no target to the toolchain.
+const FORBIDDEN: &str = "UPSERT_SINK_NO_RUSTUP";
 /// What the component is made of; the guest's tests are no part of it.
 const WATCHED: [&str; 7] = [
     "guest/core/src",
@@ -23,6 +25,7 @@ const WATCHED: [&str; 7] = [
 ];
 
 fn main() {
+    require_target();
     let workspace = workspace();
     for path in WATCHED {
         println!("cargo::rerun-if-changed={}", workspace.join(path).display());
@@ -34,6 +37,36 @@ fn main() {
         None => componentise(&read(&build_guest(&workspace, &out))),
     };
     fs::write(out.join("upsert_sink.wasm"), component).expect("OUT_DIR can be written");
+}
+
+/// The guest needs the target's standard library. rustup adds it where it is missing, and the build
+/// says so, because that changes the toolchain; a variable forbids it.
+fn require_target() {
+    println!("cargo::rerun-if-env-changed={FORBIDDEN}");
+    if env::var_os("UPSERT_SINK_COMPONENT").is_some() || target_is_installed() {
+        return;
+    }
+    let remedy = format!("run `rustup target add {TARGET}` in this directory, and build again");
+    assert!(
+        env::var_os(FORBIDDEN).is_none(),
+        "the target {TARGET} is not installed, and {FORBIDDEN} forbids the build to add it: {remedy}"
+    );
+    println!("cargo::warning=the target {TARGET} is missing: adding it by `rustup target add`");
+    let added = Command::new("rustup").args(["target", "add", TARGET]).status();
+    assert!(
+        added.is_ok_and(|status| status.success()) && target_is_installed(),
+        "the target {TARGET} is not installed, and rustup could not add it: {remedy}; a toolchain \
+         without rustup must bring the target along"
+    );
+}
+
+fn target_is_installed() -> bool {
+    let mut rustc = Command::new(variable("RUSTC"));
+    let printed = rustc.args(["--print", "target-libdir", "--target", TARGET]).output();
+    printed.is_ok_and(|printed| {
+        let directory = String::from_utf8_lossy(&printed.stdout);
+        Path::new(directory.trim()).is_dir()
+    })
 }
 
 /// Runs the nested build, in a target directory of its own: cargo's lock of the outer one is held.

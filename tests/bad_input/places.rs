@@ -11,7 +11,7 @@ use upsert_sink_core::id::{Millis, WriterIndex};
 use upsert_sink_core::io::{ColumnDescription, Task};
 use upsert_sink_tests::binary::{self, Running};
 
-use crate::scene::{Scene, assert_refused};
+use crate::bad_input::scene::{Scene, assert_refused};
 
 /// Root may write anywhere, so the directory lies under a file.
 #[test]

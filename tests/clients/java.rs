@@ -3,8 +3,8 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::process::Kind;
-use crate::site::{Site, commit, delete, put, small_table, sorted, upsert, upsert_in};
+use crate::clients::process::Kind;
+use crate::clients::site::{Site, commit, delete, put, small_table, sorted, upsert, upsert_in};
 
 #[test]
 fn java_creates_describes_lists_and_drops_tables() -> Result<()> {

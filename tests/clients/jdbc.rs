@@ -3,8 +3,8 @@
 use anyhow::Result;
 use serde_json::json;
 
-use crate::process::Kind;
-use crate::site::{Site, put, upsert};
+use crate::clients::process::Kind;
+use crate::clients::site::{Site, put, upsert};
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS t \
     (id BIGINT NOT NULL, v STRING, PRIMARY KEY (id)) \

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::process::Kind;
-use crate::site::{Site, begin, commit, delete, put, small_table, sorted, upsert, upsert_in};
+use crate::clients::process::Kind;
+use crate::clients::site::{Site, begin, commit, delete, put, small_table, sorted, upsert, upsert_in};
 
 #[test]
 fn pyodps_creates_describes_lists_and_drops_tables() -> Result<()> {
@@ -28,7 +28,7 @@ fn pyodps_creates_describes_lists_and_drops_tables() -> Result<()> {
     let refused = client.refused("create_table", small_table("other", false))?;
     assert!(refused.message.contains("ODPS-0130071"), "{refused:?}");
     client.call("drop_table", json!({"table": "other"}))?;
-    let exists = |client: &mut crate::process::Client, name: &str| {
+    let exists = |client: &mut crate::clients::process::Client, name: &str| {
         client.call("table_exists", json!({"table": name})).map(|answer| answer["exists"].clone())
     };
     assert_eq!(exists(&mut client, "other")?, false);

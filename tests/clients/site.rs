@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use upsert_sink_tests::binary::{self, Running};
 
-use crate::process::{Client, Kind};
+use crate::clients::process::{Client, Kind};
 
 /// A server that runs.
 pub(crate) struct Site {

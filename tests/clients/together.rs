@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use upsert_sink::arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use upsert_sink::{Catalog, Components, Plugin, Settings, Sink};
 
-use crate::process::{Client, Kind};
-use crate::site::{Site, begin, commit, delete, put, sorted, upsert};
-use crate::value::{columns, every_type, read_row, row, same_json};
+use crate::clients::process::{Client, Kind};
+use crate::clients::site::{Site, begin, commit, delete, put, sorted, upsert};
+use crate::clients::value::{columns, every_type, read_row, row, same_json};
 
 fn create(buckets: u32) -> Value {
     json!({"table": "t", "columns": columns(), "key": ["id"], "partitions": [], "buckets": buckets})
@@ -121,7 +121,7 @@ fn the_last_commit_of_a_key_wins_whoever_made_it() -> Result<()> {
     let site = Site::new()?;
     let mut python = site.client(Kind::PyOdps)?;
     let mut java = site.client(Kind::Java)?;
-    python.call("create_table", crate::site::small_table("t", false))?;
+    python.call("create_table", crate::clients::site::small_table("t", false))?;
     python.call("upsert", upsert(json!([put(1, "p"), put(2, "p"), put(3, "p")])))?;
     let open = java.call("upsert", begin(json!([put(1, "j"), delete(2)])))?;
     python.call("upsert", upsert(json!([put(1, "p2"), put(2, "p2")])))?;
@@ -136,7 +136,7 @@ fn the_last_commit_of_a_key_wins_whoever_made_it() -> Result<()> {
 fn a_session_survives_kill_9_of_the_server_and_another_client_commits_it() -> Result<()> {
     let site = Site::new()?;
     let mut python = site.client(Kind::PyOdps)?;
-    python.call("create_table", crate::site::small_table("t", false))?;
+    python.call("create_table", crate::clients::site::small_table("t", false))?;
     let rows = json!([put(1, "one"), put(2, "two"), delete(2)]);
     let open = python.call("upsert", begin(rows))?;
     let site = site.kill_and_restart()?;

@@ -14,9 +14,9 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::components::delay;
-use crate::http::{self, Call, Message};
-use crate::proxy::{Gate, Point};
+use crate::crash::components::delay;
+use crate::crash::http::{self, Call, Message};
+use crate::crash::proxy::{Gate, Point};
 
 /// What becomes of something that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

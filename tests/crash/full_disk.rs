@@ -11,9 +11,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use crate::job::Attempt;
-use crate::site::Site;
-use crate::tally::seed;
+use crate::crash::job::Attempt;
+use crate::crash::site::Site;
+use crate::crash::tally::seed;
 
 const EVENTS: u64 = 60_000;
 const RATE: u64 = 20_000;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use upsert_sink_tests::progress::Watch;
 
-use crate::process::{Ended, Process};
+use crate::crash::process::{Ended, Process};
 
 /// A running attempt.
 pub(crate) struct Attempt {

@@ -9,12 +9,12 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use upsert_sink_tests::progress::Phase;
 
-use crate::components::jitter;
-use crate::http::Call;
-use crate::job::Attempt;
-use crate::proxy::{POINTS, Proxy};
-use crate::site::Site;
-use crate::tally::{BORN_DEAD, Hit, Tally, seed, share};
+use crate::crash::components::jitter;
+use crate::crash::http::Call;
+use crate::crash::job::Attempt;
+use crate::crash::proxy::{POINTS, Proxy};
+use crate::crash::site::Site;
+use crate::crash::tally::{BORN_DEAD, Hit, Tally, seed, share};
 
 /// Changes of a series, and how many of them are handed over in a second.
 const EVENTS: u64 = 250_000;

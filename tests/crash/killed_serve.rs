@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::components::jitter;
-use crate::http::Call;
-use crate::job::Attempt;
-use crate::process::Process;
-use crate::proxy::{Gate, POINTS, Proxy};
-use crate::site::Site;
-use crate::tally::{BORN_DEAD, Hit, Tally, seed, share};
+use crate::crash::components::jitter;
+use crate::crash::http::Call;
+use crate::crash::job::Attempt;
+use crate::crash::process::Process;
+use crate::crash::proxy::{Gate, POINTS, Proxy};
+use crate::crash::site::Site;
+use crate::crash::tally::{BORN_DEAD, Hit, Tally, seed, share};
 
 const EVENTS: u64 = 120_000;
 const RATE: u64 = 20_000;

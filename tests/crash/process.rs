@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use upsert_sink_tests::binary;
 
-use crate::components::read_lines;
+use crate::crash::components::read_lines;
 
 /// For a process that hangs; nothing is expected to take so long.
 const SILENCE_MAX: Duration = Duration::from_secs(120);

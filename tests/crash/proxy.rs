@@ -12,8 +12,8 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use tokio::net::TcpListener;
 
-use crate::exchange::{Held, Shared, State, Traffic, serve};
-use crate::http::Call;
+use crate::crash::exchange::{Held, Shared, State, Traffic, serve};
+use crate::crash::http::Call;
 
 /// Where an exchange is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

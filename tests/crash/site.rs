@@ -13,9 +13,9 @@ use upsert_sink::journal;
 use upsert_sink::{Catalog, Components, Settings};
 use upsert_sink_tests::binary;
 
-use crate::input::{self, Input};
-use crate::job::Attempt;
-use crate::process::Process;
+use crate::crash::input::{self, Input};
+use crate::crash::job::Attempt;
+use crate::crash::process::Process;
 
 /// A place of its own.
 pub(crate) struct Site {

@@ -9,7 +9,7 @@ use std::fmt;
 use anyhow::{Context, Result, ensure};
 use upsert_sink_tests::progress::Phase;
 
-use crate::exchange::Traffic;
+use crate::crash::exchange::Traffic;
 
 /// What was going on when a process was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

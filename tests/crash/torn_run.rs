@@ -11,12 +11,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use upsert_sink_tests::binary;
 
-use crate::components::jitter;
-use crate::http::Call;
-use crate::proxy::{Gate, Point, Proxy};
-use crate::site::Site;
-use crate::tally::seed;
-use crate::torn;
+use crate::crash::components::jitter;
+use crate::crash::http::Call;
+use crate::crash::proxy::{Gate, Point, Proxy};
+use crate::crash::site::Site;
+use crate::crash::tally::seed;
+use crate::crash::torn;
 
 const EVENTS: u64 = 120_000;
 const RATE: u64 = 30_000;

@@ -10,12 +10,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use upsert_sink_tests::binary;
 
-use crate::components::jitter;
-use crate::http::Call;
-use crate::proxy::{Gate, Point, Proxy};
-use crate::site::Site;
-use crate::tally::seed;
-use crate::torn;
+use crate::crash::components::jitter;
+use crate::crash::http::Call;
+use crate::crash::proxy::{Gate, Point, Proxy};
+use crate::crash::site::Site;
+use crate::crash::tally::seed;
+use crate::crash::torn;
 
 const EVENTS: u64 = 120_000;
 const RATE: u64 = 20_000;

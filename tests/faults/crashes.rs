@@ -7,9 +7,9 @@ use anyhow::{Context, Result, ensure};
 use upsert_sink::{Catalog, Components, Settings, Sink};
 use upsert_sink_tests::binary::Running;
 
-use crate::components::Call;
-use crate::report::Test;
-use crate::scene::{ROUNDS, Scene, batch, plugin};
+use crate::faults::components::Call;
+use crate::faults::report::Test;
+use crate::faults::scene::{ROUNDS, Scene, batch, plugin};
 
 const DOES: &str = "asks again when the server is back";
 
@@ -67,7 +67,7 @@ fn a_server_process_that_dies_at_a_commit_is_started_again_and_has_it_once() {
         let (server, endpoint) = serve(&dir, "127.0.0.1:0", Some(&faults))?;
         let settings = Settings::local(endpoint.clone(), "t", dir.join("journal"));
         let catalog = Catalog::connect(&settings, &Components::system()).await?;
-        catalog.execute(crate::world::CREATE).await?;
+        catalog.execute(crate::faults::world::CREATE).await?;
         let (rows, kinds) = batch(0);
         let sink = Sink::builder(plugin()?, settings).schema(rows.schema()).open().await?;
         sink.write(&rows, &kinds).await?;
@@ -80,8 +80,8 @@ fn a_server_process_that_dies_at_a_commit_is_started_again_and_has_it_once() {
         let (server, _) = serve(&dir, address, None)?;
         sink.committed(1).await?;
         sink.close().await?;
-        let table = crate::world::table_of(&dir.join("data")).await?;
-        ensure!(table == crate::scene::fold(1), "the table is not the fold of the only round");
+        let table = crate::faults::world::table_of(&dir.join("data")).await?;
+        ensure!(table == crate::faults::scene::fold(1), "the table is not the fold of the only round");
         server.kill()?;
         scene.attempts_told.push("commit: lost, then until it is back".to_owned());
         scene.state_told.push("exit 1; fold of all changes".to_owned());

@@ -4,9 +4,9 @@
 use anyhow::{Result, ensure};
 use upsert_sink::ErrorKind;
 
-use crate::components::Call;
-use crate::report::Test;
-use crate::scene::{ROUNDS, ROUNDS_PER_CHECKPOINT, Scene, error_of};
+use crate::faults::components::Call;
+use crate::faults::report::Test;
+use crate::faults::scene::{ROUNDS, ROUNDS_PER_CHECKPOINT, Scene, error_of};
 
 /// The bucket whose packs go wrong.
 const BUCKET: Call = Call::Put(2);

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use anyhow::{Context, Result};
 use tokio::runtime::Builder;
 
-use crate::scene::Scene;
+use crate::faults::scene::Scene;
 
 /// The sources of the tests: the last one to end prints the table.
 const SOURCES: [&str; 5] = [

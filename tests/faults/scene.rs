@@ -11,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use upsert_sink::{Checkpoint, Components, Error, ErrorKind, Plugin, RowKind, Settings, Sink};
 
-use crate::components::{Attempt, Call, End};
-use crate::world::{Table, World};
+use crate::faults::components::{Attempt, Call, End};
+use crate::faults::world::{Table, World};
 
 /// Batches of changes; each changes every key, so that order matters.
 pub(crate) const ROUNDS: usize = 6;

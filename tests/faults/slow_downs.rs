@@ -3,9 +3,9 @@
 
 use anyhow::{Result, ensure};
 
-use crate::components::Call;
-use crate::report::Test;
-use crate::scene::{ROUNDS, Scene};
+use crate::faults::components::Call;
+use crate::faults::report::Test;
+use crate::faults::scene::{ROUNDS, Scene};
 
 /// The bucket whose packs go wrong.
 const BUCKET: Call = Call::Put(2);

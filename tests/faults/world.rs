@@ -17,7 +17,7 @@ use futures::future::{Either, select};
 use upsert_sink::{Catalog, Components, Settings};
 use upsert_sink_server::{FaultRules, FaultStatus, Server, ServerSettings, Stats};
 
-use crate::components::{Call, RushClock, Wire, moment};
+use crate::faults::components::{Call, RushClock, Wire, moment};
 
 /// So much of the sink's time passes in each moment of real time, if nothing is on the wire.
 const STEP_MS: u64 = 50;

@@ -12,8 +12,8 @@ use http::{Request, Response};
 use upsert_sink::components::{Components, SystemTransport, Transport, TransportError};
 use upsert_sink::{Compression, Settings, Sink};
 
-use crate::fixture::{described, exchanges};
-use crate::local::{Local, plugin};
+use crate::protocol::fixture::{described, exchanges};
+use crate::protocol::local::{Local, plugin};
 
 /// The network, with a list of the packs that went through it.
 struct Watched {

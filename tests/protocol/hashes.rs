@@ -10,7 +10,7 @@ use upsert_sink_core::hash::{Hasher, bucket_of, hash_values};
 use upsert_sink_core::record::Value;
 use upsert_sink_core::schema::ColumnType;
 
-use crate::fixture::read;
+use crate::protocol::fixture::read;
 
 #[test]
 fn keys_of_integers_and_texts_find_the_buckets_of_java() {

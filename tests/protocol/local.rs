@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use upsert_sink::{Catalog, Plugin, Settings};
 use upsert_sink_server::{Components, Server, ServerSettings};
 
-use crate::fixture::{Described, Exchange};
+use crate::protocol::fixture::{Described, Exchange};
 
 /// The project of the recordings.
 pub(crate) const PROJECT: &str = "proj";

@@ -9,10 +9,10 @@ use http::Method;
 use upsert_sink::{Error, Settings, Sink};
 use upsert_sink_core::record::DecodedRecord;
 
-use crate::fixture::{Described, Exchange, described, exchanges};
-use crate::local::plugin;
-use crate::rows;
-use crate::scripted::{Scripted, query};
+use crate::protocol::fixture::{Described, Exchange, described, exchanges};
+use crate::protocol::local::plugin;
+use crate::protocol::rows;
+use crate::protocol::scripted::{Scripted, query};
 
 fn recorded() -> (Vec<Exchange>, Described) {
     let theirs = exchanges("java_partial_update");

@@ -3,8 +3,8 @@
 //! Invariant: each refusal has the vendor's code, and the very same request, unchanged, is accepted
 //! afterwards.
 
-use crate::fixture::{described, exchanges};
-use crate::local::Local;
+use crate::protocol::fixture::{described, exchanges};
+use crate::protocol::local::Local;
 
 /// The packs that Java made, and that our server hashes anew.
 const OF_JAVA: [&str; 3] = ["java_basic_4buckets", "java_partitioned", "java_types"];

@@ -10,8 +10,8 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use serde_json::Value as Json;
 use upsert_sink::Sink;
 
-use crate::fixture::{Exchange, described, exchanges, labels, read};
-use crate::local::{Answer, Local, plugin};
+use crate::protocol::fixture::{Exchange, described, exchanges, labels, read};
+use crate::protocol::local::{Answer, Local, plugin};
 
 /// Hashes that this server's tables do not have; see `refused.rs`.
 const REFUSED: [&str; 2] = ["java_legacy_hasher", "py_legacy_hasher"];

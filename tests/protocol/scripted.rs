@@ -13,7 +13,7 @@ use http::{Method, Request, Response};
 use serde_json::json;
 use upsert_sink::components::{Components, Transport, TransportError};
 
-use crate::fixture::{Described, parameters};
+use crate::protocol::fixture::{Described, parameters};
 
 /// Answers, and keeps the requests.
 pub(crate) struct Scripted {

@@ -12,10 +12,10 @@ use http::{Method, Request};
 use upsert_sink::{Settings, Sink};
 use upsert_sink_core::record::{DecodedRecord, Op};
 
-use crate::fixture::{Described, Exchange, described, exchanges};
-use crate::local::plugin;
-use crate::rows;
-use crate::scripted::{Scripted, query};
+use crate::protocol::fixture::{Described, Exchange, described, exchanges};
+use crate::protocol::local::plugin;
+use crate::protocol::rows;
+use crate::protocol::scripted::{Scripted, query};
 
 /// Labels with plain bodies and full rows: every type, both hashers, partitions, deletes.
 const LABELS: [&str; 8] = [

@@ -15,8 +15,8 @@ use upsert_sink_core::id::Millis;
 use upsert_sink_server::components::simulated::{ManualClock, SimulatedDisk, components};
 use upsert_sink_server::{Auth, Keys, ServerSettings, Service};
 
-use crate::fixture::{described, exchanges, read};
-use crate::local::{Local, PROJECT, plugin};
+use crate::protocol::fixture::{described, exchanges, read};
+use crate::protocol::local::{Local, PROJECT, plugin};
 
 const KEYS: &str = r#"[
     {"AccessKeyId":"plain","AccessKeySecret":"secret-one"},

@@ -27,7 +27,7 @@ use upsert_sink_server::{Server, ServerSettings};
 use upsert_sink_tests::live;
 use upsert_sink_tests::simulation::native;
 
-use crate::scene::{BAD_INPUT, DIFFERS, expect_refused, recordings, replay};
+use crate::replay::scene::{BAD_INPUT, DIFFERS, expect_refused, recordings, replay};
 
 const ACCESS_KEY: &str = "an-access-key-that-nobody-may-see";
 const TOKEN: &str = "a-token-that-nobody-may-see-either";

@@ -176,7 +176,8 @@ fn the_example_in_readme_is_the_doc_test() {
 #[test]
 fn every_suite_is_in_the_table_of_guarantees() {
     let tree = Tree::of_this_project();
-    let findings = tree::suites(&tree.text("tests/Cargo.toml"), &tree.text("tests/README.md"));
+    let (manifest, modules) = (tree.text("tests/Cargo.toml"), tree.text("tests/suites.rs"));
+    let findings = tree::suites(&manifest, &modules, &tree.text("tests/README.md"));
     expect_none(&findings);
 }
 

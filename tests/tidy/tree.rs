@@ -161,22 +161,28 @@ pub(crate) fn example(readme: &str, library: &str) -> Vec<Finding> {
     (!same).then(|| Finding::new("README.md", 1, rule)).into_iter().collect()
 }
 
-/// Each suite of `tests/Cargo.toml` has its row in `tests/README.md`.
-pub(crate) fn suites(manifest: &str, readme: &str) -> Vec<Finding> {
-    let mut found = Vec::new();
+/// Each suite, a module of `tests/suites.rs` or an executable of its own, has its row in
+/// `tests/README.md`.
+pub(crate) fn suites(manifest: &str, modules: &str, readme: &str) -> Vec<Finding> {
+    let mut named = Vec::new();
     let mut in_suite = false;
     for (number, line) in manifest.lines().enumerate() {
         if line.starts_with('[') {
             in_suite = line == "[[test]]";
         }
-        let Some(name) = line.strip_prefix("name = \"").filter(|_| in_suite) else { continue };
-        let name = name.trim_end_matches('"');
-        if !readme.contains(&format!("`{name}`")) {
-            let rule = format!("tests/README.md has no row for the suite `{name}`");
-            found.push(Finding::new("tests/Cargo.toml", number + 1, rule));
-        }
+        let name = line.strip_prefix("name = \"").filter(|name| in_suite && *name != "suites\"");
+        named.extend(name.map(|name| ("tests/Cargo.toml", number, name.replace('"', ""))));
     }
-    found
+    for (number, line) in modules.lines().enumerate() {
+        let name = line.strip_prefix("mod ").and_then(|name| name.strip_suffix(';'));
+        named.extend(name.map(|name| ("tests/suites.rs", number, name.replace('_', "-"))));
+    }
+    let missing = named.iter().filter(|(_, _, name)| !readme.contains(&format!("`{name}`")));
+    let finding = |(path, number, name): &(&str, usize, String)| {
+        let rule = format!("tests/README.md has no row for the suite `{name}`");
+        Finding::new(path, number + 1, rule)
+    };
+    missing.map(finding).collect()
 }
 
 /// Paths of the machine a text was written on, and hosts that only it can reach.
@@ -225,9 +231,11 @@ mod tests {
 
     #[test]
     fn a_suite_without_a_row_is_found() {
-        let manifest = "[[test]]\nname = \"tidy\"\n[[bin]]\nname = \"bench\"";
-        assert_eq!(suites(manifest, "| x | `tidy` |"), []);
-        assert_eq!(suites(manifest, "| x |").len(), 1);
+        let manifest = "[[test]]\nname = \"tidy\"\n[[test]]\nname = \"suites\"\n[[bin]]\nname = \"b\"";
+        let modules = "mod bad_input;\n";
+        assert_eq!(suites(manifest, modules, "| x | `tidy` |\n| y | `bad-input` |"), []);
+        assert_eq!(suites(manifest, modules, "| x | `bad-input` |").len(), 1);
+        assert_eq!(suites(manifest, modules, "| x | `tidy` |").len(), 1);
     }
 
     #[test]

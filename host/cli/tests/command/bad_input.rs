@@ -1,14 +1,13 @@
 //! Wrong input: each is refused by name and place, with a remedy and a code, and nothing panics.
 
-mod support;
 
 use std::process::Output;
 
-use support::JSON;
-use support::Place;
-use support::SAMPLE;
-use support::TABLE;
-use support::assert_refused;
+use crate::support::JSON;
+use crate::support::Place;
+use crate::support::SAMPLE;
+use crate::support::TABLE;
+use crate::support::assert_refused;
 
 /// Runs a job of these texts over these rows.
 fn run(source: &str, table: &str, rows: &[u8]) -> Output {

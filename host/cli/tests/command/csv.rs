@@ -1,6 +1,5 @@
 //! Jobs over CSV: files, patterns and standard input, going on after a kill, and wrong input.
 
-mod support;
 
 use std::fmt::Write;
 use std::io::BufRead;
@@ -8,10 +7,10 @@ use std::io::BufReader;
 use std::process::Stdio;
 
 use serde_json::json;
-use support::Place;
-use support::TABLE;
-use support::assert_refused;
-use support::report;
+use crate::support::Place;
+use crate::support::TABLE;
+use crate::support::assert_refused;
+use crate::support::report;
 
 const SOURCE: &str = "[source]\nformat = \"csv\"\npath = \"rows.csv\"\nop-column = \"op\"\n\
     columns = [\"id BIGINT\", \"name STRING\", \"paid DECIMAL(5,2)\", \"day STRING\"]\n";

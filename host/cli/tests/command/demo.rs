@@ -1,10 +1,9 @@
 //! The demo, as a newcomer runs it.
 
-mod support;
 
-use support::Place;
-use support::assert_refused;
-use support::report;
+use crate::support::Place;
+use crate::support::assert_refused;
+use crate::support::report;
 
 /// The figures are those of the feed's own documentation.
 #[test]
@@ -27,10 +26,10 @@ fn the_demo_ends_with_the_documented_figures() {
     assert_refused(&again, 1, &["a demo ran here before"]);
     let rows = "SELECT count(*), sum(dep_delay), sum(air_time) FROM flights";
     let query = place.run(&["query", rows, "--data", "kept/data", "--report", "json"]);
-    let rows = support::report(&query)["rows"].clone();
+    let rows = crate::support::report(&query)["rows"].clone();
     assert_eq!(rows, serde_json::json!([[26_483, 265_801, 4_070_239]]));
     let sessions = ["sessions", "--data", "kept/data", "--state", "kept/state", "--report", "json"];
-    assert_eq!(support::report(&place.run(&sessions))["open"], serde_json::json!([]));
+    assert_eq!(crate::support::report(&place.run(&sessions))["open"], serde_json::json!([]));
 }
 
 /// People see what they asked for, and the temporary directory is gone.

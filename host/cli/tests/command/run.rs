@@ -1,6 +1,5 @@
 //! Jobs: every source, going on where a run ended, and stopping cleanly.
 
-mod support;
 
 use std::io::BufRead;
 use std::io::BufReader;
@@ -8,11 +7,11 @@ use std::process::Command;
 use std::process::Stdio;
 
 use serde_json::json;
-use support::JSON;
-use support::Place;
-use support::SAMPLE;
-use support::TABLE;
-use support::report;
+use crate::support::JSON;
+use crate::support::Place;
+use crate::support::SAMPLE;
+use crate::support::TABLE;
+use crate::support::report;
 
 fn flights(place: &Place) {
     let job = include_str!("../../../tests/jobs/flights-full.toml");

@@ -2,7 +2,6 @@
 //!
 //! That it sees each broken assumption is proved by the suite `doctor` of `tests/`.
 
-mod support;
 
 use std::io::BufRead;
 use std::io::BufReader;
@@ -10,11 +9,11 @@ use std::process::Child;
 use std::process::Stdio;
 
 use serde_json::Value;
-use support::JSON;
-use support::Place;
-use support::TABLE;
-use support::assert_refused;
-use support::report;
+use crate::support::JSON;
+use crate::support::Place;
+use crate::support::TABLE;
+use crate::support::assert_refused;
+use crate::support::report;
 
 /// A server on the place's data, and its endpoint. It is killed when it is dropped. Nobody reads on
 /// after its first line, which must not end it.
