@@ -211,6 +211,15 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
+fn every_path_that_is_named_is_there() {
+    let tree = Tree::of_this_project();
+    let files = tree.files_ending(".md");
+    let findings: Vec<Finding> =
+        files.iter().flat_map(|(path, text)| prose::named_paths(path, text, &tree.paths)).collect();
+    expect_none(&findings);
+}
+
+#[test]
 fn sentences_open_with_their_subject() {
     let files = Tree::of_this_project().files_ending(".md");
     let findings: Vec<Finding> =

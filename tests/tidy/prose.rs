@@ -1,7 +1,7 @@
 //! Prose: the Markdown of the tree, the size of README, its links, and how sentences open.
 //!
-//! Fenced blocks and code between backticks are not looked at. Invariant: a link is held against
-//! the files as git knows them, an anchor against the headings of the file that it names.
+//! Fenced blocks are not looked at, and code between backticks for its paths only. Invariant: a
+//! link is held against the files as git knows them, an anchor against the headings of its file.
 
 use crate::Finding;
 
@@ -9,6 +9,8 @@ use crate::Finding;
 const README_BYTES_MAX: usize = 8192;
 /// Files that the program writes: their sentences are those of its options.
 const WRITTEN: [&str; 1] = ["host/cli/options.md"];
+/// Where paths from the top of the tree begin.
+const TOPS: [&str; 6] = [".ci/", ".github/", "guest/", "host/", "tests/", "wit/"];
 /// Words that put the subject of a sentence behind what is said of it.
 const OPENINGS: [&str; 2] = ["Of ", "What "];
 
@@ -33,6 +35,26 @@ pub(crate) fn links(files: &[(String, String)], paths: &[String]) -> Vec<Finding
         }
     }
     found
+}
+
+/// Each path that stands between backticks is in the tree.
+pub(crate) fn named_paths(path: &str, text: &str, paths: &[String]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (number, line) in unfenced(text) {
+        for name in line.split('`').skip(1).step_by(2).filter(|name| is_path(name)) {
+            let name = name.trim_end_matches('/');
+            let inside = format!("{name}/");
+            if !paths.iter().any(|known| known == name || known.starts_with(&inside)) {
+                found.push(Finding::new(path, number, format!("{name} is not in the tree")));
+            }
+        }
+    }
+    found
+}
+
+/// Whether a piece of code is a path from the top, and no pattern, command or place to be filled.
+fn is_path(code: &str) -> bool {
+    TOPS.iter().any(|top| code.starts_with(top)) && !code.contains([' ', '*', '<', '…'])
 }
 
 /// No sentence opens with `Of`, or with a clause that begins with `What`; a question may.
@@ -160,6 +182,15 @@ mod tests {
         }
         let tree = files(&[("a/x.md", "[a](../b/c.md#two-three)"), ("b/c.md", "## Two, three")]);
         assert_eq!(links(&tree, &paths), []);
+    }
+
+    #[test]
+    fn a_path_that_is_not_there_is_found() {
+        let paths = [String::from("guest/core/src/lib.rs"), String::from("tests/run")];
+        let text = "`guest/core/`, `tests/run`, `tests/run core`, `wit/<version>/`, `src/none.rs`";
+        assert_eq!(named_paths("a.md", text, &paths), []);
+        assert_eq!(named_paths("a.md", "see `guest/core/src/none.rs`", &paths).len(), 1);
+        assert_eq!(named_paths("a.md", "see `guest/cor`", &paths).len(), 1);
     }
 
     #[test]
