@@ -1,4 +1,4 @@
-//! The first command as a newcomer types it, and what README says of the program.
+//! The first command as a newcomer types it, and the file of options that the program writes.
 //!
 //! Runs the built binary in an empty directory. Invariant: every figure here is of an independent
 //! fold of the feed.
@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use upsert_sink::{Plugin, Settings};
 use upsert_sink_tests::binary;
 use upsert_sink_tests::feed;
-use upsert_sink_tests::options;
 
 fn demo(directory: &Path) -> Result<Value> {
     let directory = directory.display().to_string();
@@ -74,14 +73,16 @@ fn the_component_imports_nothing_but_the_contract() -> Result<()> {
     Ok(())
 }
 
-/// README's table is what the program says of itself, word for word.
+/// The file of options is what the program prints, word for word.
 #[test]
-fn the_table_of_options_in_readme_is_the_programs_own() -> Result<()> {
-    let readme = std::fs::read_to_string(feed::top().join("README.md"))?;
-    let table = options::markdown(&Plugin::embedded()?.options()?, &Settings::describe());
+fn the_file_of_options_is_what_the_program_prints() -> Result<()> {
+    let kept = std::fs::read_to_string(feed::top().join("host/cli/options.md"))?;
+    let printed = binary::run(&["options", "--report", "markdown"])?;
+    assert!(printed.status.success(), "{}", printed.stderr);
     assert!(
-        readme.contains(&table),
-        "README.md holds another table; this is the right one:\n{table}"
+        kept == printed.stdout,
+        "the program prints other options; write the file anew:\n\
+         cargo run --release -- options --report markdown > host/cli/options.md"
     );
     Ok(())
 }

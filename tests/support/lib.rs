@@ -9,7 +9,6 @@ pub mod clock;
 pub mod feed;
 pub mod fuzz;
 pub mod live;
-pub mod options;
 pub mod progress;
 #[path = "../simulation/mod.rs"]
 pub mod simulation;

@@ -8,6 +8,7 @@
 mod contract;
 mod manifest;
 mod names;
+mod prose;
 mod purity;
 mod size;
 mod source;
@@ -193,5 +194,36 @@ fn nothing_names_the_machine_it_was_written_on() {
     let tree = Tree::of_this_project();
     let findings: Vec<Finding> =
         tree.texts().iter().flat_map(|(path, text)| tree::machine_paths(path, text)).collect();
+    expect_none(&findings);
+}
+
+#[test]
+fn readme_is_read_in_minutes() {
+    let tree = Tree::of_this_project();
+    expect_none(&prose::readme_size("README.md", &tree.text("README.md")));
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let tree = Tree::of_this_project();
+    let files = tree.files_ending(".md");
+    assert!(files.len() > 5, "only {} Markdown files: the tree was not read", files.len());
+    expect_none(&prose::links(&files, &tree.paths));
+}
+
+#[test]
+fn every_path_that_is_named_is_there() {
+    let tree = Tree::of_this_project();
+    let files = tree.files_ending(".md");
+    let findings: Vec<Finding> =
+        files.iter().flat_map(|(path, text)| prose::named_paths(path, text, &tree.paths)).collect();
+    expect_none(&findings);
+}
+
+#[test]
+fn sentences_open_with_their_subject() {
+    let files = Tree::of_this_project().files_ending(".md");
+    let findings: Vec<Finding> =
+        files.iter().flat_map(|(path, text)| prose::openings(path, text)).collect();
     expect_none(&findings);
 }

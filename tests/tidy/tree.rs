@@ -14,8 +14,9 @@ use crate::source::RustFile;
 const FILE_BYTES_MAX: u64 = 2 << 20;
 
 /// Root files that tools demand, so that the map need not name them.
-const DEMANDED: [&str; 10] = [
+const DEMANDED: [&str; 11] = [
     ".ci",
+    ".github",
     ".gitignore",
     "Cargo.lock",
     "Cargo.toml",

@@ -483,14 +483,20 @@ mod tests {
         assert!(schema.field(0).is_nullable() && op.is_some());
     }
 
+    /// The first job that a text of Markdown shows.
+    fn shown_in(markdown: &str) -> Job {
+        let text = markdown.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+        parse(text.expect("it shows a job")).expect("valid")
+    }
+
     #[test]
-    fn the_job_in_readme_is_understood() {
-        let readme = include_str!("../../../README.md");
-        let text = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
-        let job = parse(text.expect("README shows a job")).expect("valid");
-        let Format::Csv { layout, op, .. } = job.format else { panic!("it is CSV") };
+    fn the_jobs_that_readmes_show_are_understood() {
+        let short = shown_in(include_str!("../../../README.md"));
+        assert!(matches!(short.format, Format::Csv { op: Some(_), .. }) && short.table.is_some());
+        let long = shown_in(include_str!("../README.md"));
+        let Format::Csv { layout, op, .. } = long.format else { panic!("it is CSV") };
         assert_eq!((layout.delimiter, layout.null_text.as_str()), (b';', "\\N"));
-        assert!(op.is_some() && job.table.is_some());
+        assert!(op.is_some() && long.table.is_some());
     }
 
     #[test]

@@ -19,9 +19,10 @@
 //! writes down every call of an instance, from which it can be replayed.
 //!
 //! ```
-//! use upsert_sink::{Catalog, Components, Plugin, Settings, Sink};
+//! use upsert_sink::{Plugin, Settings, Sink};
 //! # use std::sync::Arc;
 //! # use upsert_sink::arrow_array::{ArrayRef, Int64Array, RecordBatch};
+//! # use upsert_sink::{Catalog, Components};
 //! # use upsert_sink_server::{Server, ServerSettings};
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?; let dir = dir.path();
@@ -31,8 +32,7 @@
 //! # let rows = RecordBatch::try_from_iter([("id", ids)])?;
 //! # let create = "CREATE TABLE t (id BIGINT PRIMARY KEY) TBLPROPERTIES ('transactional'='true')";
 //! let settings = Settings::local(server.endpoint(), "t", dir.join("journal"));
-//! Catalog::connect(&settings, &Components::system()).await?.execute(create).await?;
-//!
+//! # Catalog::connect(&settings, &Components::system()).await?.execute(create).await?;
 //! let builder = Sink::builder(Plugin::embedded()?, settings);
 //! let sink = builder.schema(rows.schema()).restore(None).open().await?;
 //! sink.write(&rows, &[]).await?; // no row kinds: all are inserts
@@ -43,6 +43,8 @@
 //! sink.close().await?;
 //! # Ok(()) }
 //! ```
+//!
+//! The guarantees in full, `doctor`, recordings and credentials: [`manual`].
 //!
 //! Invariant: this crate decides nothing about buckets, buffers or commits. It knows where things
 //! are and who may do what.
@@ -65,6 +67,7 @@ mod ending;
 mod error;
 mod instance;
 pub mod journal;
+pub mod manual;
 mod metrics;
 mod open;
 mod plugin;

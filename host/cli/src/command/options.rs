@@ -11,14 +11,25 @@ use upsert_sink::Settings;
 
 use crate::failure::bad_input;
 use crate::report;
-use crate::report::ReportForm;
 
 /// Arguments of `options`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// How to print them
     #[arg(long, value_enum, default_value_t)]
-    report: ReportForm,
+    report: OptionsForm,
+}
+
+/// How the options are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum OptionsForm {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON document on standard output
+    Json,
+    /// The whole of `host/cli/options.md`
+    Markdown,
 }
 
 #[derive(Debug, Serialize)]
@@ -48,7 +59,33 @@ impl Row {
             self.doc
         )
     }
+
+    fn table_row(&self) -> String {
+        let code = |value: &str| match value {
+            "" => String::new(),
+            value => format!("`{value}`"),
+        };
+        let (name, default) = (code(&self.name), code(&self.default));
+        let cells = [&name, &self.value_type, &default, &self.bounds, &self.doc];
+        let cells = cells.map(|cell| cell.replace('|', "\\|").replace('\n', " "));
+        format!("| {} |\n", cells.join(" | "))
+    }
 }
+
+const MARKDOWN_HEAD: &str = "\
+# Options
+
+<!-- Written by `cargo run --release -- options --report markdown > host/cli/options.md`. -->
+<!-- `bash tests/run demo` compares this file with the program. -->
+
+The options of the sink come from the component itself (its export `describe`), those of the host
+from its settings. A job sets both in its section `[sink]`. An option that does not exist is
+refused, with the nearest name.
+";
+const TABLE_HEAD: &str = "\
+| option | type | default | allowed | what it does |
+|---|---|---|---|---|
+";
 
 /// Prints all options.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -58,12 +95,25 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     options.extend(Settings::describe().into_iter().map(|doc| row("host", doc)));
     options.sort_by(|a, b| a.name.cmp(&b.name));
     match arguments.report {
-        ReportForm::Json => report::print_json(&Document { options }),
-        ReportForm::Text => {
+        OptionsForm::Json => report::print_json(&Document { options }),
+        OptionsForm::Markdown => report::print(&markdown(&options)),
+        OptionsForm::Text => {
             let text: String = options.iter().map(Row::text).collect();
             report::print(&text)
         }
     }
+}
+
+/// The file `host/cli/options.md`: the sink's options, then the host's, each in a table.
+fn markdown(options: &[Row]) -> String {
+    let mut text = String::from(MARKDOWN_HEAD);
+    for (owner, title) in [("guest", "Options of the sink"), ("host", "Options of the host")] {
+        text.push_str(&format!("\n## {title}\n\n{TABLE_HEAD}"));
+        for option in options.iter().filter(|option| option.owner == owner) {
+            text.push_str(&option.table_row());
+        }
+    }
+    text
 }
 
 fn row(owner: &'static str, doc: OptionDoc) -> Row {
@@ -128,6 +178,22 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_option_is_a_row_in_the_table_of_its_owner() {
+        let option = |owner, name: &str| Row {
+            owner,
+            name: String::from(name),
+            value_type: String::from("a|b"),
+            default: String::new(),
+            bounds: String::new(),
+            doc: String::from("It\ndoes."),
+        };
+        let text = markdown(&[option("host", "a"), option("guest", "b")]);
+        let (guest, host) = text.split_once("## Options of the host").expect("two tables");
+        assert!(guest.ends_with("|---|\n| `b` | a\\|b |  |  | It does. |\n\n"), "{guest}");
+        assert!(host.ends_with("|---|\n| `a` | a\\|b |  |  | It does. |\n"), "{host}");
+    }
 
     #[test]
     fn distances_count_edits() {
