@@ -127,6 +127,12 @@ fn dependencies_point_one_way() {
 }
 
 #[test]
+fn the_first_command_is_compiled_without_datafusion() {
+    let tree = Tree::of_this_project();
+    expect_none(&manifest::on_demand(&tree.manifests()));
+}
+
+#[test]
 fn every_dependency_says_why() {
     let tree = Tree::of_this_project();
     let findings: Vec<Finding> = tree.manifests().iter().flat_map(manifest::reasons).collect();

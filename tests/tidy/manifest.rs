@@ -1,7 +1,8 @@
 //! Manifests: who may depend on whom, and why each dependency is there.
 //!
 //! Reads `Cargo.toml` line by line, as people do.
-//! Invariant: core ← guest, server, runtime ← cli, tests; never back.
+//! Invariant: core ← guest, server, runtime ← cli, tests; never back. DataFusion, half of what
+//! there is to compile, is the server's alone, and never without being asked for.
 
 use std::collections::BTreeMap;
 
@@ -46,6 +47,7 @@ const DIRECTIONS: [Direction; 7] = [
             "upsert-sink-guest",
             "upsert-sink-cli",
             "datafusion",
+            "sqlparser",
             "anyhow",
         ],
         only: None,
@@ -57,10 +59,10 @@ const DIRECTIONS: [Direction; 7] = [
     },
     Direction {
         crate_dir: "host/cli",
-        never: &["upsert-sink-core", "upsert-sink-guest", "wasmtime"],
+        never: &["upsert-sink-core", "upsert-sink-guest", "wasmtime", "datafusion", "sqlparser"],
         only: None,
     },
-    Direction { crate_dir: "tests", never: &[], only: None },
+    Direction { crate_dir: "tests", never: &["datafusion", "sqlparser"], only: None },
     Direction {
         crate_dir: "tests/model",
         never: &[],
@@ -69,8 +71,22 @@ const DIRECTIONS: [Direction; 7] = [
 ];
 
 /// Families that must be one version each: two would not be the same types, or the same contract.
-const ONE_VERSION: [&str; 7] =
-    ["arrow-", "object_store", "parquet", "wasmtime", "wit-component", "wit-parser", "datafusion"];
+const ONE_VERSION: [&str; 8] = [
+    "arrow-",
+    "object_store",
+    "parquet",
+    "wasmtime",
+    "wit-component",
+    "wit-parser",
+    "datafusion",
+    "sqlparser",
+];
+
+/// Who a newcomer's first command is built of, and what may not be in it unless it is asked for.
+const FIRST_COMMAND: [&str; 3] = ["host/runtime", "host/server", "host/cli"];
+const ON_DEMAND: [&str; 2] = ["datafusion", "async-trait"];
+/// The feature that asks for it.
+const ASKS: &str = "\"query\"";
 
 /// What has no job here: the component imports no WASI, and hyper tells whether bytes were written.
 const NEVER: [&str; 3] = ["wasi-common", "wasmtime-wasi", "reqwest"];
@@ -97,6 +113,35 @@ pub(crate) fn direction(manifests: &[Manifest]) -> Vec<Finding> {
         if !DIRECTIONS.iter().any(|rule| rule.crate_dir == crate_dir) {
             found.push(Finding::new(&manifest.path, 1, "a crate without a rule of direction"));
         }
+    }
+    found
+}
+
+/// What the first command needs is compiled without what stands behind the feature `query`: it is
+/// optional, and neither a default nor a dependency that is always there switches the feature on.
+pub(crate) fn on_demand(manifests: &[Manifest]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let first = manifests
+        .iter()
+        .filter(|manifest| FIRST_COMMAND.contains(&manifest.path.trim_end_matches("/Cargo.toml")));
+    for manifest in first {
+        let mut on_demand = Vec::new();
+        for dependency in dependencies(&manifest.text).iter().filter(|one| !one.dev) {
+            let text = manifest.text.lines().nth(dependency.line - 1).unwrap_or_default();
+            let always = ON_DEMAND.contains(&dependency.name) && !text.contains("optional = true");
+            if always || text.contains(ASKS) {
+                on_demand.push((dependency.line, dependency.name));
+            }
+        }
+        for (number, line) in manifest.text.lines().enumerate() {
+            if line.starts_with("default = ") && line.contains(ASKS) {
+                on_demand.push((number + 1, "a default"));
+            }
+        }
+        found.extend(on_demand.into_iter().map(|(line, name)| {
+            let rule = format!("{name} brings DataFusion into the first command");
+            Finding::new(&manifest.path, line, rule)
+        }));
     }
     found
 }
@@ -190,6 +235,21 @@ mod tests {
         assert_eq!(direction(&manifests).len(), 2);
         manifests.push(manifest("host/other/Cargo.toml", ""));
         assert_eq!(direction(&manifests).len(), 3);
+    }
+
+    #[test]
+    fn what_slows_the_first_command_down_is_found() {
+        let server = "upsert-sink-server = { workspace = true, features = [\"query\"] }";
+        for (text, count) in [
+            ("[dependencies]\ndatafusion = { workspace = true, optional = true }".to_owned(), 0),
+            ("[dependencies]\ndatafusion.workspace = true".to_owned(), 1),
+            (format!("[dependencies]\n{server}"), 1),
+            (format!("[dev-dependencies]\n{server}"), 0),
+            ("[features]\ndefault = [\"query\"]".to_owned(), 1),
+        ] {
+            assert_eq!(on_demand(&[manifest("host/cli/Cargo.toml", &text)]).len(), count, "{text}");
+            assert_eq!(on_demand(&[manifest("tests/Cargo.toml", &text)]), [], "{text}");
+        }
     }
 
     #[test]

@@ -41,7 +41,7 @@ enum Command {
     Run(command::run::Arguments),
     /// Runs the local server alone
     Serve(command::serve::Arguments),
-    /// Asks the tables of a data directory, also while a server runs on it
+    /// Asks the tables of a data directory, also while a server runs on it (feature `query`)
     Query(command::query::Arguments),
     /// Lists sessions that are not committed yet
     Sessions(command::sessions::Arguments),

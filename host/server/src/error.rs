@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use http::StatusCode;
 use serde::Serialize;
 
+use crate::table::read_error::ReadError;
+
 /// Why a server does not start, or a directory cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -96,6 +98,28 @@ pub enum Error {
     /// A query is wrong, or is no query.
     #[error("query: {0}")]
     Query(String),
+    /// Queries are not part of this program.
+    #[error("this build has no SELECT; build it with `cargo build --release --features query`")]
+    NoSelect,
+    /// There is no such table.
+    #[error("there is no table {table}; create it with CREATE TABLE")]
+    NoTable {
+        /// The name that was asked for.
+        table: String,
+    },
+    /// A table has no such column.
+    #[error("table {table} has no column {column}; it has {known}")]
+    NoColumn {
+        /// The table.
+        table: String,
+        /// The name that was asked for.
+        column: String,
+        /// The columns that there are.
+        known: String,
+    },
+    /// Rows cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// Rules of faults are wrong.
     #[error("fault rules: {0}")]
     Faults(String),
@@ -279,6 +303,7 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         match error {
             Error::Query(message) => Self::invalid(message),
+            Error::Read(error) => Self::invalid(error.to_string()),
             error => Self::internal(error.to_string()),
         }
     }

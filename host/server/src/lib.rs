@@ -6,10 +6,11 @@
 //! verifies it (`route/upsert/pack`) and appends it to the `spool`, where it is durable. **A
 //! commit's way**: `route/upsert` closes the session, `table/commit` writes its rows to a Parquet
 //! file (`table/delta`) and puts it, together with other commits that wait, into one record of the
-//! commit log (`table/log`). **A query's way**: `sql/select` plans it over `table/provider`, which
-//! streams the merged rows of each partition (`table/merge`); a client's query comes as a job
-//! (`route/instance`, `sql/job`), its rows are kept on disk (`result/kept`) and read back through
-//! `route/download`.
+//! commit log (`table/log`). **A query's way**: `query/select` plans it over `query/provider`,
+//! which streams the merged rows of each partition (`table/stream`, `table/merge`); a client's query
+//! comes as a job (`route/instance`, `sql/job`), its rows are kept on disk (`result/kept`) and read
+//! back through `route/download`. DataFusion, which plans, is in builds with the feature `query`;
+//! others refuse a SELECT, do all the rest, and read a table whole through [`table_rows`].
 //!
 //! Invariant: what was acknowledged survives any crash; rows are visible when their commit's log
 //! record is durable, and not before. Time, chance and disk come in through [`components`], so the
@@ -52,6 +53,7 @@ mod download;
 mod error;
 mod fault;
 mod http;
+mod query;
 mod quota;
 #[doc(hidden)]
 pub mod readers;
@@ -80,7 +82,10 @@ pub use quota::Quotas;
 pub use server::Server;
 pub use server::query;
 pub use server::recorded_sessions;
+pub use server::table_rows;
 pub use service::Service;
 pub use settings::ServerSettings;
 pub use stats::OpenSession;
 pub use stats::Stats;
+pub use table::read_error::ReadError;
+pub use table::readable::TableRows;

@@ -26,12 +26,12 @@ use crate::service::Service;
 use crate::session::SessionFacts;
 use crate::settings::ServerSettings;
 use crate::spool;
-use crate::sql::select;
-use crate::sql::select::Readable;
 use crate::stats::OpenSession;
 use crate::stats::Stats;
 use crate::table::catalog::Catalog;
 use crate::table::log;
+use crate::table::readable::Readable;
+use crate::table::readable::TableRows;
 
 /// A server that listens. Dropping it stops it at once; [`Server::shutdown`] answers first what was
 /// asked.
@@ -116,15 +116,33 @@ impl Server {
 /// There is at least one batch, so that the columns are known.
 ///
 /// Errors: `Directory` or `NoTables` if there is nothing to read, `Query` for SQL that is wrong or
-/// no SELECT, `Damaged` or `TooNew` if the log cannot be trusted or read.
+/// no SELECT, `Damaged` or `TooNew` if the log cannot be trusted or read; `NoSelect` for any SQL in
+/// a build without the feature `query`.
 pub fn query<'a>(dir: &'a Path, sql: &'a str) -> BoxFuture<'a, Result<Vec<RecordBatch>, Error>> {
     Box::pin(async move {
-        let components = Components::system();
-        let (directory, catalog) = read(dir, &*components.disk).await?;
-        let project = ServerSettings::new(dir).project;
-        let readable = Readable { project, tables: catalog.tables, objects: directory.objects() };
-        select::run(&readable, sql).await
+        crate::query::check()?;
+        crate::query::run(&readable(dir).await?, sql).await
     })
+}
+
+/// Streams the rows of one table of a directory, as a SELECT would find them, but without SQL:
+/// what is committed, last writer of a key wins. They come partition by partition, in the order of
+/// the partitions' values, and a batch is of one partition. In memory there are two batches and
+/// what merging one bucket takes, whatever the table's size.
+///
+/// The columns are those that are named, in that order, partition columns among them; without
+/// names all of them, the partition columns last. With an empty list, batches have rows but no
+/// columns. A commit that comes later does not change what is read.
+///
+/// Errors: `Directory` or `NoTables` if there is nothing to read, `NoTable` or `NoColumn` for a
+/// name that there is not, `Damaged` or `TooNew` if the log cannot be trusted or read; in the
+/// stream `Read`, after which nothing comes.
+pub fn table_rows<'a>(
+    dir: &'a Path,
+    table: &'a str,
+    columns: Option<&'a [String]>,
+) -> BoxFuture<'a, Result<TableRows, Error>> {
+    Box::pin(async move { readable(dir).await?.rows(table, columns) })
 }
 
 /// The open sessions that a directory holds, oldest first. Waits for the disk.
@@ -138,6 +156,14 @@ pub fn recorded_sessions(dir: &Path) -> Result<Vec<OpenSession>, Error> {
         open_sessions(&*directory, &catalog, &*components.clock).await
     });
     sessions.map_err(|error| Error::opening(dir, error))?
+}
+
+/// What a directory has now.
+async fn readable(dir: &Path) -> Result<Readable, Error> {
+    let components = Components::system();
+    let (directory, catalog) = read(dir, &*components.disk).await?;
+    let project = ServerSettings::new(dir).project;
+    Ok(Readable { project, tables: catalog.tables, objects: directory.objects() })
 }
 
 async fn read(dir: &Path, disk: &dyn Disk) -> Result<(Arc<dyn Directory>, Catalog), Error> {

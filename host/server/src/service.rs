@@ -38,6 +38,7 @@ use crate::fault::Faults;
 use crate::fault::Life;
 use crate::fault::Met;
 use crate::fault::unanswered;
+use crate::query;
 use crate::quota::QuotaUse;
 use crate::request::Request;
 use crate::result::kept::Results;
@@ -51,14 +52,14 @@ use crate::settings::ServerSettings;
 use crate::spool;
 use crate::spool::Spool;
 use crate::sql::job::Jobs;
-use crate::sql::select;
-use crate::sql::select::Readable;
 use crate::stats::Counters;
 use crate::stats::OpenSession;
 use crate::stats::Stats;
 use crate::table::commit::DATA;
 use crate::table::commit::GroupCommit;
 use crate::table::log::Log;
+use crate::table::readable::Readable;
+use crate::table::readable::TableRows;
 
 /// A server without its listener. One per directory.
 pub struct Service {
@@ -283,9 +284,16 @@ impl Service {
 
     /// Runs one SELECT over what is committed.
     ///
-    /// Errors: `Query` for SQL that is wrong or no SELECT.
+    /// Errors: `Query` for SQL that is wrong or no SELECT, `NoSelect` without the feature `query`.
     pub fn query<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<Vec<RecordBatch>, Error>> {
-        Box::pin(async move { select::run(&self.inner.readable(), sql).await })
+        Box::pin(async move { query::run(&self.inner.readable(), sql).await })
+    }
+
+    /// Streams what is committed of one table, as [`table_rows`](crate::table_rows) does.
+    ///
+    /// Errors: `NoTable`, `NoColumn`; in the stream `Read`.
+    pub fn table_rows(&self, table: &str, columns: Option<&[String]>) -> Result<TableRows, Error> {
+        self.inner.readable().rows(table, columns)
     }
 
     /// The commits of a table that were not seen before.

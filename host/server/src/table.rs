@@ -2,7 +2,7 @@
 //! view.
 //!
 //! Rows come from the spool through `delta`, become part of the table in `commit`, and are read
-//! through `merge` and `provider`. Invariant: what a query sees is exactly the fold of a prefix of
+//! through `merge` and `stream`. Invariant: what a query sees is exactly the fold of a prefix of
 //! the log.
 
 pub(crate) mod catalog;
@@ -13,7 +13,8 @@ pub(crate) mod log;
 pub(crate) mod merge;
 mod overlay;
 pub(crate) mod partition;
-pub(crate) mod provider;
-pub(crate) mod prune;
+pub(crate) mod read_error;
+pub(crate) mod readable;
 pub(crate) mod reader;
 pub(crate) mod rows;
+pub(crate) mod stream;

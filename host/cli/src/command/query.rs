@@ -1,11 +1,12 @@
 //! `query`: one SELECT over the tables of a data directory.
 //!
-//! Reads the files beside a running server or without one. Invariant: numbers are numbers in JSON,
-//! exact to the last digit.
+//! Reads the files beside a running server or without one; refused in a build without the feature
+//! `query`. Invariant: numbers are numbers in JSON, exact to the last digit.
 
 use std::io::Write;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use arrow_array::ArrayRef;
 use arrow_array::RecordBatch;
 use arrow_cast::display::ArrayFormatter;
@@ -14,9 +15,14 @@ use arrow_json::LineDelimitedWriter;
 use arrow_schema::DataType;
 use arrow_schema::Field;
 use arrow_schema::Schema;
+use upsert_sink_server::Error;
 
-use crate::local;
+use crate::failure::bad_input;
 use crate::report::ReportForm;
+
+/// How to get a build that answers.
+const NO_SELECT: &str = "this build has no SELECT, so that it is compiled in half of the time; run \
+                         `cargo run --release --features query -- query …`";
 
 /// Arguments of `query`.
 #[derive(Debug, clap::Args)]
@@ -33,7 +39,9 @@ pub(crate) struct Arguments {
 
 /// Runs the query and prints its result.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let batches = local::query(&arguments.data, &arguments.sql).await?;
+    let sql = &arguments.sql;
+    let answer = upsert_sink_server::query(&arguments.data, sql).await;
+    let batches = answer.map_err(advised).with_context(|| format!("query {sql:?}"))?;
     let mut out = std::io::stdout().lock();
     match arguments.report {
         ReportForm::Text => {
@@ -42,6 +50,14 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         ReportForm::Json => write_document(&batches, &mut out)?,
     }
     Ok(())
+}
+
+/// Says what to do where this program cannot answer any query.
+fn advised(error: Error) -> anyhow::Error {
+    match error {
+        Error::NoSelect => bad_input(NO_SELECT),
+        error => error.into(),
+    }
 }
 
 /// `{"columns": [names], "rows": [[values]]}`, one row per line.
@@ -119,6 +135,17 @@ mod tests {
     use arrow_array::types::Int32Type;
 
     use super::*;
+    use crate::failure::exit_code;
+
+    #[test]
+    fn a_build_without_queries_says_how_to_get_one_that_has_them() {
+        let error = Err::<(), _>(advised(Error::NoSelect)).context("query \"SELECT 1\"");
+        let error = error.expect_err("it is refused");
+        assert_eq!(exit_code(&error), 2);
+        let message = format!("{error:#}");
+        assert!(message.contains("cargo run --release --features query -- query"), "{message}");
+        assert_eq!(exit_code(&advised(Error::Query(String::from("x")))), 1);
+    }
 
     #[test]
     fn numbers_stay_numbers() {

@@ -46,6 +46,21 @@ fn the_summary_is_for_people() {
     }
 }
 
+/// The demo adds up by itself, for not every build has SQL: it must come to what SQL comes to.
+#[test]
+fn the_table_of_carriers_is_the_one_that_select_gives() {
+    let place = Place::new();
+    let demo = place.run(&["demo", "--dir", "kept"]);
+    assert!(demo.status.success(), "{}", String::from_utf8_lossy(&demo.stderr));
+    let sql = "SELECT carrier, count(*) AS flights, round(avg(arr_delay), 1) AS late_by_minutes \
+               FROM flights GROUP BY carrier ORDER BY flights DESC LIMIT 5";
+    let selected = place.run(&["query", sql, "--data", "kept/data"]);
+    let selected = String::from_utf8_lossy(&selected.stdout);
+    let demo = String::from_utf8_lossy(&demo.stdout);
+    assert!(selected.starts_with("+-"), "{selected}");
+    assert!(demo.contains(&*selected), "no {selected} in: {demo}");
+}
+
 /// The plugin says itself what it may do.
 #[test]
 fn the_plugin_imports_only_its_own_contract() {

@@ -10,7 +10,6 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 
 use arrow_array::RecordBatch;
-use datafusion::error::DataFusionError;
 use futures::Stream;
 use futures::StreamExt;
 use futures::TryStreamExt;
@@ -78,7 +77,7 @@ impl Results {
     pub(crate) async fn keep(
         &self,
         shape: Shape,
-        batches: impl Stream<Item = Result<RecordBatch, DataFusionError>> + Send,
+        batches: impl Stream<Item = Result<RecordBatch, Error>> + Send,
     ) -> Result<ResultNumber, Error> {
         let number = {
             let mut kept = self.kept();
@@ -101,7 +100,7 @@ impl Results {
     async fn write(
         &self,
         shape: &Shape,
-        batches: impl Stream<Item = Result<RecordBatch, DataFusionError>> + Send,
+        batches: impl Stream<Item = Result<RecordBatch, Error>> + Send,
         path: &str,
     ) -> Result<(u64, u64), Error> {
         let disk = |error: &dyn std::fmt::Display| Error::disk(path, error);
@@ -113,8 +112,7 @@ impl Results {
         let mut rows = 0;
         let mut batches = std::pin::pin!(batches);
         while let Some(batch) = batches.next().await {
-            let batch = batch.map_err(|error| Error::Query(error.strip_backtrace()))?;
-            let batch = shape.conform(&batch).map_err(Error::Query)?;
+            let batch = shape.conform(&batch?).map_err(Error::Query)?;
             rows += batch.num_rows() as u64;
             writer.write(&batch).await.map_err(|error| disk(&error))?;
             if writer.bytes_written() as u64 > RESULTS_BYTES_MAX {

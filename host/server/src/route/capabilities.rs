@@ -6,6 +6,7 @@
 use serde_json::json;
 
 use crate::fault;
+use crate::query;
 use crate::service::Answer;
 use crate::settings::ServerSettings;
 
@@ -13,6 +14,8 @@ use crate::settings::ServerSettings;
 pub(crate) fn describe(settings: &ServerSettings) -> Answer {
     let held = |text: &str, value: bool| json!({ "assumption": text, "value": value });
     let assumption = |text: &str| held(text, true);
+    let select = query::check().is_ok().then_some("SELECT");
+    let statements: Vec<&str> = CHANGES.into_iter().chain(select).collect();
     let body = json!({
         "server": "upsert-sink-server",
         "version": env!("CARGO_PKG_VERSION"),
@@ -20,10 +23,7 @@ pub(crate) fn describe(settings: &ServerSettings) -> Answer {
             "upsert": ["create", "reload", "put", "commit", "abort"],
             "content_encoding": ["none", "deflate", "x-snappy-framed", "x-lz4-frame", "zstd"],
             "hasher": ["default"],
-            "statements": [
-                "CREATE TABLE", "ALTER TABLE ADD PARTITION", "ALTER TABLE ADD COLUMNS",
-                "TRUNCATE TABLE", "DROP TABLE", "SELECT",
-            ],
+            "statements": statements,
             "instances": ["create", "status", "result", "source", "stop"],
             "download": ["table", "instance"],
             "download_format": ["records"],
@@ -56,3 +56,12 @@ pub(crate) fn describe(settings: &ServerSettings) -> Answer {
     });
     Answer::json(body.to_string())
 }
+
+/// The statements that every build carries out.
+const CHANGES: [&str; 5] = [
+    "CREATE TABLE",
+    "ALTER TABLE ADD PARTITION",
+    "ALTER TABLE ADD COLUMNS",
+    "TRUNCATE TABLE",
+    "DROP TABLE",
+];

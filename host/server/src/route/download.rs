@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 
+use futures::TryStreamExt;
 use http::Method;
 use serde_json::json;
 
 use crate::download::Download;
 use crate::download::DownloadOf;
+use crate::error::Error;
 use crate::error::Refusal;
 use crate::request::Request;
 use crate::result::kept::KeptRows;
@@ -19,7 +21,7 @@ use crate::result::shape::Shape;
 use crate::service::Answer;
 use crate::service::Inner;
 use crate::sql::job::How;
-use crate::table::provider::partition_rows;
+use crate::table::stream::partition_rows;
 
 /// Answers a download's request to `…/tables/{table}`.
 pub(crate) async fn of_table(
@@ -36,7 +38,8 @@ pub(crate) async fn of_table(
     if creates(request)? {
         let values = table.partition(request.parameter("partition"))?;
         let rows = partition_rows(&table, &values, server.directory.objects());
-        let rows = rows.map_err(|error| Refusal::internal(error.strip_backtrace()))?;
+        let rows = rows.map_err(|error| Refusal::internal(error.to_string()))?;
+        let rows = rows.map_err(Error::Read);
         let result = server.results.keep(Shape::of_table(&table.schema), rows).await?;
         let of = DownloadOf::Partition(table.definition.id.clone(), values);
         return create(server, of, result, u64::MAX);

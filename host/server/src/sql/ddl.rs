@@ -5,7 +5,7 @@
 //! Invariant: a statement that is parsed is supported whole; any clause that is not is refused by
 //! its name.
 
-use datafusion::sql::sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::Token;
 
 use super::tokens::Tokens;
 use crate::table::catalog::Column;

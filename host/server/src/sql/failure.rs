@@ -39,6 +39,7 @@ impl From<Error> for SqlFailure {
     fn from(error: Error) -> Self {
         match error {
             Error::Query(message) => Self::Semantic(message),
+            Error::NoSelect => Self::Semantic(error.to_string()),
             error => Self::Internal(error.to_string()),
         }
     }

@@ -11,20 +11,21 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::OnceLock;
 
+use sqlparser::ast;
 use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::failure::SqlFailure;
-use super::select::Query;
-use super::select::Readable;
 use crate::components::Clock;
 use crate::components::Workers;
 use crate::error::Refusal;
+use crate::query;
 use crate::result::kept::ResultNumber;
 use crate::result::kept::Results;
 use crate::result::shape::Shape;
+use crate::table::readable::Readable;
 
 /// What was asked.
 #[derive(Clone, Debug)]
@@ -111,7 +112,7 @@ impl Job {
     }
 
     /// Runs a query for this job, apart from whoever asked for it.
-    pub(crate) fn start_query(self: &Arc<Self>, query: Query, needs: QueryNeeds) {
+    pub(crate) fn start_query(self: &Arc<Self>, query: Box<ast::Query>, needs: QueryNeeds) {
         let clock = Arc::clone(&needs.clock);
         let workers = Arc::clone(&needs.workers);
         let (tell, outcome) = oneshot::channel();
@@ -145,11 +146,11 @@ pub(crate) struct QueryNeeds {
     pub(crate) turns: Arc<Semaphore>,
 }
 
-async fn run_query(query: Query, needs: QueryNeeds) -> Result<ResultNumber, SqlFailure> {
+async fn run_query(query: Box<ast::Query>, needs: QueryNeeds) -> Result<ResultNumber, SqlFailure> {
     let _turn = needs.turns.acquire().await.expect("the semaphore is never closed");
-    let batches = query.stream(&needs.readable).await?;
-    let shape = Shape::of_query(&batches.schema()).map_err(SqlFailure::Semantic)?;
-    Ok(needs.results.keep(shape, batches).await?)
+    let rows = query::stream(query, &needs.readable).await?;
+    let shape = Shape::of_query(&rows.schema).map_err(SqlFailure::Semantic)?;
+    Ok(needs.results.keep(shape, rows.batches).await?)
 }
 
 /// The jobs of this start.

@@ -3,11 +3,12 @@
 //! Between `route/instance.rs`, which takes the text out of a job, and `job`, which carries it out.
 //! Invariant: nothing of a script is done unless all of it can be read.
 
-use datafusion::sql::sqlparser::tokenizer::Token;
+use sqlparser::ast;
+use sqlparser::tokenizer::Token;
 
 use super::ddl;
 use super::failure::SqlFailure;
-use super::select::Query;
+use super::select;
 use super::tokens::Tokens;
 use super::tokens::statements;
 
@@ -17,7 +18,7 @@ pub(crate) enum Script {
     /// Changes the catalog, statement by statement.
     Changes(Vec<ddl::Statement>),
     /// Reads.
-    Query(Query),
+    Query(Box<ast::Query>),
 }
 
 /// Reads all statements of a text.
@@ -43,7 +44,7 @@ fn parse_statements(text: &str) -> Result<Script, String> {
             if query.is_some() {
                 return Err(ONE_QUERY.to_owned());
             }
-            query = Some(Query::of_tokens(tokens)?);
+            query = Some(select::parse(tokens)?);
         } else {
             changes.push(ddl::parse(&mut tokens)?);
         }

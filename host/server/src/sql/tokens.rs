@@ -3,12 +3,12 @@
 //! Under `script`, `ddl` and `select`; the tokens are those of DataFusion's SQL parser. Invariant:
 //! an error names the statement's words where it was found and what was expected.
 
-use datafusion::sql::sqlparser::ast;
-use datafusion::sql::sqlparser::dialect::Dialect;
-use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::Token;
-use datafusion::sql::sqlparser::tokenizer::Tokenizer;
-use datafusion::sql::sqlparser::tokenizer::Word;
+use sqlparser::ast;
+use sqlparser::dialect::Dialect;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::Tokenizer;
+use sqlparser::tokenizer::Word;
 
 /// MaxCompute's way of writing names and strings.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(crate) fn statements(text: &str) -> Result<Vec<Tokens>, String> {
     Ok(statements.filter(|statement| !statement.tokens.is_empty()).collect())
 }
 
-/// Parses the words of one statement as DataFusion's SQL, with names in lower case: they are the
+/// Parses the words of one statement as a query's SQL, with names in lower case: they are the
 /// same in any case.
 pub(crate) fn parse_query(tokens: Tokens) -> Result<ast::Statement, String> {
     let lower = |token| match token {

@@ -1,6 +1,6 @@
 //! The merged view of one partition: the last writer of each key wins, and a delete drops the key.
 //!
-//! Between the delta files and `table/provider.rs`. Works bucket by bucket, in two passes: the
+//! Between the delta files and `table/stream.rs`. Works bucket by bucket, in two passes: the
 //! first reads keys only and finds the winning rows, the second reads the wanted columns of those.
 //! A table whose rows may set some columns only goes through `overlay`. Invariant: memory is
 //! bounded by one bucket's keys, and those by [`KEY_BYTES_MAX`]: a bucket with more is merged in
@@ -16,16 +16,16 @@ use arrow_array::BooleanArray;
 use arrow_array::Int8Array;
 use arrow_array::RecordBatch;
 use arrow_array::RecordBatchOptions;
+use arrow_array::UInt32Array;
 use arrow_array::new_null_array;
 use arrow_buffer::BooleanBuffer;
 use arrow_buffer::BooleanBufferBuilder;
+use arrow_row::RowConverter;
+use arrow_row::SortField;
+use arrow_schema::ArrowError;
 use arrow_schema::SchemaRef;
 use arrow_select::filter::filter_record_batch;
-use datafusion::arrow::row::RowConverter;
-use datafusion::arrow::row::SortField;
-use datafusion::common::ScalarValue;
-use datafusion::error::DataFusionError;
-use datafusion::error::Result;
+use arrow_select::take::take;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use tokio::sync::mpsc::Sender;
@@ -35,10 +35,12 @@ use super::catalog::BucketRun;
 use super::catalog::DeltaFile;
 use super::class::Class;
 use super::overlay::Overlay;
+use super::read_error::ReadError;
 use super::reader::BATCH_ROWS;
 use super::reader::OpenFile;
 use super::rows::DELETE;
 use super::rows::data_type;
+use super::rows::parsed;
 
 /// What to read of a table, and how.
 #[derive(Clone)]
@@ -60,11 +62,15 @@ pub(crate) struct PartitionFiles {
 }
 
 /// Whom the batches go to.
-pub(crate) type Receiver = Sender<Result<RecordBatch>>;
+pub(crate) type Receiver = Sender<Result<RecordBatch, ReadError>>;
 
 impl Scan {
     /// Sends the merged rows of a partition. Answers false if nobody wants more.
-    pub(crate) async fn run(&self, partition: &PartitionFiles, rows: &Receiver) -> Result<bool> {
+    pub(crate) async fn run(
+        &self,
+        partition: &PartitionFiles,
+        rows: &Receiver,
+    ) -> Result<bool, ReadError> {
         let mut files = Vec::with_capacity(partition.files.len());
         for file in &partition.files {
             files.push(OpenFile::open(Arc::clone(&self.objects), Arc::clone(file)).await?);
@@ -94,7 +100,7 @@ impl Scan {
 
     /// Which rows of the runs, counted through all of them, are the last of their key and no
     /// deletes.
-    async fn winners(&self, runs: &[(&OpenFile, BucketRun)]) -> Result<BooleanBuffer> {
+    async fn winners(&self, runs: &[(&OpenFile, BucketRun)]) -> Result<BooleanBuffer, ReadError> {
         let mut classes = 1;
         loop {
             if let Some(winners) = self.winners_in(runs, classes).await? {
@@ -110,9 +116,10 @@ impl Scan {
         &self,
         runs: &[(&OpenFile, BucketRun)],
         classes: u32,
-    ) -> Result<Option<BooleanBuffer>> {
+    ) -> Result<Option<BooleanBuffer>, ReadError> {
         let total = runs.iter().map(|(_, run)| run.rows).sum::<u64>();
-        let total = usize::try_from(total).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let total = usize::try_from(total)
+            .map_err(|error| ArrowError::MemoryError(format!("{total} rows: {error}")))?;
         let mut winners = BooleanBufferBuilder::new(total);
         winners.append_n(total, false);
         for class in Class::division(classes) {
@@ -129,7 +136,7 @@ impl Scan {
         &self,
         runs: &[(&OpenFile, BucketRun)],
         mut keys: Keys,
-    ) -> Result<Option<HashMap<Box<[u8]>, LastRow>>> {
+    ) -> Result<Option<HashMap<Box<[u8]>, LastRow>>, ReadError> {
         let fields = self.table.key_columns().map(|c| SortField::new(data_type(&c.column_type)));
         let converter = RowConverter::new(fields.collect())?;
         let mut before = 0;
@@ -141,7 +148,7 @@ impl Scan {
             while let Some(batch) = stream.try_next().await? {
                 let (operation, key) = batch.columns().split_last().expect("a key has a column");
                 let operation = operation.as_any().downcast_ref::<Int8Array>();
-                let operation = operation.ok_or_else(|| malformed(&file.file))?;
+                let operation = operation.ok_or_else(|| ReadError::malformed(&file.file))?;
                 let converted = converter.convert_columns(key)?;
                 for (at, row) in converted.iter().enumerate() {
                     let deletes = operation.value(at) == DELETE;
@@ -160,9 +167,9 @@ impl Scan {
         &self,
         runs: &[(&OpenFile, BucketRun)],
         winners: &BooleanBuffer,
-        constants: &[ScalarValue],
+        constants: &[ArrayRef],
         rows: &Receiver,
-    ) -> Result<bool> {
+    ) -> Result<bool, ReadError> {
         let mut before = 0;
         for (file, run) in runs {
             let columns = self.columns_in(file);
@@ -210,31 +217,32 @@ impl Scan {
         &self,
         in_file: &[usize],
         from_file: &[ArrayRef],
-        constants: &[ScalarValue],
+        constants: &[ArrayRef],
         rows: usize,
-    ) -> Result<RecordBatch> {
+    ) -> Result<RecordBatch, ReadError> {
         let mut arrays = Vec::with_capacity(self.projection.len());
         for column in &self.projection {
             arrays.push(match (in_file.binary_search(column), self.table.columns.get(*column)) {
                 (Ok(at), _) => Arc::clone(&from_file[at]),
                 (Err(_), Some(missing)) => new_null_array(&data_type(&missing.column_type), rows),
-                (Err(_), None) => {
-                    constants[column - self.table.columns.len()].to_array_of_size(rows)?
-                }
+                (Err(_), None) => repeated(&constants[column - self.table.columns.len()], rows)?,
             });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?)
     }
 
-    fn constants(&self, values: &[String]) -> Result<Vec<ScalarValue>> {
+    /// The value of each partition column, as an array that has nothing else.
+    fn constants(&self, values: &[String]) -> Result<Vec<ArrayRef>, ReadError> {
         let columns = self.table.partition_columns.iter();
-        let constant = |(column, value): (&_, &String)| {
-            let column: &upsert_sink_core::schema::TableColumn = column;
-            ScalarValue::try_from_string(value.clone(), &data_type(&column.column_type))
-        };
-        columns.zip(values).map(constant).collect()
+        let constants = columns.zip(values).map(|(column, value)| parsed(column, [value.as_str()]));
+        Ok(constants.collect::<Result<Vec<_>, _>>()?)
     }
+}
+
+/// An array's only value, so many times.
+fn repeated(constant: &dyn Array, rows: usize) -> Result<ArrayRef, ArrowError> {
+    take(constant, &UInt32Array::from_value(0, rows), None)
 }
 
 /// The newest row of each key that was seen, for one class of keys.
@@ -268,10 +276,6 @@ impl Keys {
             }
         }
     }
-}
-
-pub(super) fn malformed(file: &DeltaFile) -> DataFusionError {
-    DataFusionError::Execution(format!("{}: it is no delta file of this version", file.path))
 }
 
 /// Bytes of keys in memory, at most, while a bucket is merged.

@@ -19,12 +19,10 @@ use arrow_array::Int8Array;
 use arrow_array::RecordBatch;
 use arrow_array::UInt64Array;
 use arrow_array::new_null_array;
+use arrow_row::RowConverter;
+use arrow_row::SortField;
 use arrow_select::concat::concat;
 use arrow_select::take::take;
-use datafusion::arrow::row::RowConverter;
-use datafusion::arrow::row::SortField;
-use datafusion::common::ScalarValue;
-use datafusion::error::Result;
 use futures::TryStreamExt;
 
 use super::catalog::BucketRun;
@@ -32,7 +30,7 @@ use super::class::Class;
 use super::merge::ENTRY_BYTES;
 use super::merge::Receiver;
 use super::merge::Scan;
-use super::merge::malformed;
+use super::read_error::ReadError;
 use super::reader::BATCH_ROWS;
 use super::reader::OpenFile;
 use super::rows::DELETE;
@@ -44,7 +42,7 @@ pub(super) struct Overlay<'a> {
     scan: &'a Scan,
     /// Oldest first; their rows are counted through all of them.
     runs: &'a [(&'a OpenFile, BucketRun)],
-    constants: &'a [ScalarValue],
+    constants: &'a [ArrayRef],
     /// The wanted columns that are stored in rows, rising.
     wanted: Vec<usize>,
     /// Values in memory, at most.
@@ -78,7 +76,7 @@ impl<'a> Overlay<'a> {
     pub(super) fn new(
         scan: &'a Scan,
         runs: &'a [(&'a OpenFile, BucketRun)],
-        constants: &'a [ScalarValue],
+        constants: &'a [ArrayRef],
     ) -> Self {
         let stored = |column: &usize| *column < scan.table.columns.len();
         let wanted: BTreeSet<usize> = scan.projection.iter().copied().filter(stored).collect();
@@ -87,7 +85,7 @@ impl<'a> Overlay<'a> {
     }
 
     /// Sends the merged rows. Answers false if nobody wants more.
-    pub(super) async fn send(&self, rows: &Receiver) -> Result<bool> {
+    pub(super) async fn send(&self, rows: &Receiver) -> Result<bool, ReadError> {
         let mut classes = vec![Class::ALL];
         while let Some(class) = classes.pop() {
             match self.keys(class).await? {
@@ -103,7 +101,7 @@ impl<'a> Overlay<'a> {
     }
 
     /// Finds the row of each cell; none if the class does not fit into memory.
-    async fn keys(&self, class: Class) -> Result<Option<Keys>> {
+    async fn keys(&self, class: Class) -> Result<Option<Keys>, ReadError> {
         let table = &self.scan.table;
         let fields = table.key_columns().map(|c| SortField::new(data_type(&c.column_type)));
         let converter = RowConverter::new(fields.collect())?;
@@ -118,9 +116,11 @@ impl<'a> Overlay<'a> {
             while let Some(batch) = stream.try_next().await? {
                 let (key, meta) = batch.columns().split_at(table.key.len());
                 let operation = meta[0].as_any().downcast_ref::<Int8Array>();
-                let operation = operation.ok_or_else(|| malformed(&file.file))?;
+                let operation = operation.ok_or_else(|| ReadError::malformed(&file.file))?;
                 let set = meta.get(1).map(|set| set.as_any().downcast_ref::<BinaryArray>());
-                let set = set.map(|set| set.ok_or_else(|| malformed(&file.file))).transpose()?;
+                let set = set
+                    .map(|set| set.ok_or_else(|| ReadError::malformed(&file.file)))
+                    .transpose()?;
                 let converted = converter.convert_columns(key)?;
                 for (at, row) in converted.iter().enumerate() {
                     let bits = set.filter(|set| set.is_valid(at)).map(|set| set.value(at));
@@ -176,7 +176,7 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    async fn send_keys(&self, keys: Keys, rows: &Receiver) -> Result<bool> {
+    async fn send_keys(&self, keys: Keys, rows: &Receiver) -> Result<bool, ReadError> {
         let mut left: Vec<Latest> =
             keys.latest.into_values().filter(|latest| !latest.deleted).collect();
         left.sort_unstable_by_key(|latest| latest.last);
@@ -200,14 +200,14 @@ impl<'a> Overlay<'a> {
         Ok(true)
     }
 
-    fn batch(&self, arrays: &[ArrayRef], rows: Range<usize>) -> Result<RecordBatch> {
+    fn batch(&self, arrays: &[ArrayRef], rows: Range<usize>) -> Result<RecordBatch, ReadError> {
         let slices = arrays.iter().map(|array| array.slice(rows.start, rows.len()));
         let slices: Vec<ArrayRef> = slices.collect();
         self.scan.assemble(&self.wanted, &slices, self.constants, rows.len())
     }
 
     /// The wanted columns of some keys, one value for each; none if they do not fit into memory.
-    async fn gather(&self, group: &[Latest]) -> Result<Option<Vec<ArrayRef>>> {
+    async fn gather(&self, group: &[Latest]) -> Result<Option<Vec<ArrayRef>>, ReadError> {
         let sources: Vec<Vec<usize>> = (0..self.wanted.len())
             .map(|at| {
                 let cells = group.iter().map(|latest| latest.cells[at]);
@@ -248,7 +248,7 @@ impl<'a> Overlay<'a> {
         }
         let arrays = found.iter().zip(&sources).enumerate();
         let arrays = arrays.map(|(at, (found, sources))| self.align(at, group, found, sources));
-        arrays.collect::<Result<Vec<_>>>().map(Some)
+        arrays.collect::<Result<Vec<_>, _>>().map(Some)
     }
 
     /// Values that were found in the order of their rows, in the order of the keys.
@@ -258,7 +258,7 @@ impl<'a> Overlay<'a> {
         group: &[Latest],
         found: &[ArrayRef],
         sources: &[usize],
-    ) -> Result<ArrayRef> {
+    ) -> Result<ArrayRef, ReadError> {
         if found.is_empty() {
             let column = &self.scan.table.columns[self.wanted[at]];
             return Ok(new_null_array(&data_type(&column.column_type), group.len()));

@@ -7,11 +7,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use bytes::Bytes;
-use datafusion::error::DataFusionError;
-use datafusion::error::Result;
 use futures::FutureExt;
+use futures::Stream;
 use futures::TryFutureExt;
+use futures::TryStreamExt;
 use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use object_store::ObjectStoreExt;
@@ -21,13 +22,13 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
-use parquet::arrow::async_reader::ParquetRecordBatchStream;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::metadata::ParquetMetaDataReader;
 
 use super::catalog::BucketRun;
 use super::catalog::DeltaFile;
+use super::read_error::ReadError;
 use super::rows::META_COLUMNS;
 use super::rows::SET_COLUMN;
 
@@ -40,11 +41,16 @@ pub(crate) struct OpenFile {
 
 impl OpenFile {
     /// Reads the footer.
-    pub(crate) async fn open(objects: Arc<dyn ObjectStore>, file: Arc<DeltaFile>) -> Result<Self> {
-        let path = Path::parse(&file.path).map_err(DataFusionError::from_external)?;
+    pub(crate) async fn open(
+        objects: Arc<dyn ObjectStore>,
+        file: Arc<DeltaFile>,
+    ) -> Result<Self, ReadError> {
+        let wrong = |source| ReadError::file(&file, source);
+        let path = Path::parse(&file.path);
+        let path = path.map_err(|error| wrong(ParquetError::External(Box::new(error))))?;
         let mut bytes = FileBytes::new(objects, path, file.bytes);
-        let metadata =
-            ArrowReaderMetadata::load_async(&mut bytes, ArrowReaderOptions::default()).await?;
+        let footer = ArrowReaderMetadata::load_async(&mut bytes, ArrowReaderOptions::default());
+        let metadata = footer.await.map_err(wrong)?;
         Ok(Self { bytes, metadata, file })
     }
 
@@ -70,7 +76,8 @@ impl OpenFile {
         &self,
         run: &BucketRun,
         columns: &[usize],
-    ) -> Result<ParquetRecordBatchStream<FileBytes>> {
+    ) -> Result<impl Stream<Item = Result<RecordBatch, ReadError>> + Unpin + use<'_>, ReadError>
+    {
         let first = run.first_row_group as usize;
         let groups = (first..first + run.row_groups as usize).collect();
         let schema = self.metadata.parquet_schema();
@@ -79,22 +86,14 @@ impl OpenFile {
             self.bytes.clone(),
             self.metadata.clone(),
         );
-        Ok(builder
+        let wrong = |source| ReadError::file(&self.file, source);
+        let stream = builder
             .with_row_groups(groups)
             .with_projection(mask)
             .with_batch_size(BATCH_ROWS)
-            .build()?)
-    }
-}
-
-/// An error of another library, with its place in a query's error.
-trait FromExternal {
-    fn from_external(error: impl std::error::Error + Send + Sync + 'static) -> Self;
-}
-
-impl FromExternal for DataFusionError {
-    fn from_external(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self::External(Box::new(error))
+            .build()
+            .map_err(wrong)?;
+        Ok(stream.map_err(wrong))
     }
 }
 

@@ -28,6 +28,9 @@ use arrow_array::TimestampMillisecondArray;
 use arrow_array::TimestampNanosecondArray;
 use arrow_buffer::NullBuffer;
 use arrow_buffer::OffsetBuffer;
+use arrow_cast::CastOptions;
+use arrow_cast::cast_with_options;
+use arrow_schema::ArrowError;
 use arrow_schema::DataType;
 use arrow_schema::Field;
 use arrow_schema::Fields;
@@ -90,6 +93,18 @@ pub(crate) fn data_type(column: &ColumnType) -> DataType {
         }
         ColumnType::Struct(fields) => DataType::Struct(struct_fields(fields)),
     }
+}
+
+/// The values of a partition column, as the catalog keeps them, in its own type.
+///
+/// Errors: a value that is none of that type.
+pub(crate) fn parsed<'v>(
+    column: &TableColumn,
+    values: impl IntoIterator<Item = &'v str>,
+) -> Result<ArrayRef, ArrowError> {
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let texts = StringArray::from_iter_values(values);
+    cast_with_options(&texts, &data_type(&column.column_type), &strict)
 }
 
 /// The schema of a table's delta files. A delete has values in its key's columns only, a partial

@@ -17,6 +17,7 @@ mod partial;
 mod queries;
 mod quotas;
 mod recovery;
+mod scans;
 mod sessions;
 mod statements;
 mod support;

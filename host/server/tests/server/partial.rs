@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use datafusion::arrow::util::display::ArrayFormatter;
-use datafusion::arrow::util::display::FormatOptions;
+use arrow_cast::display::ArrayFormatter;
+use arrow_cast::display::FormatOptions;
 use upsert_sink_core::record::Op;
 use upsert_sink_core::record::Value;
 use upsert_sink_core::record::encode_partial;

@@ -1,6 +1,6 @@
 //! What a query sees: every type, partition columns, and one version of the table.
 
-use datafusion::arrow::util::pretty::pretty_format_batches;
+use arrow_cast::pretty::pretty_format_batches;
 use upsert_sink_core::record::Op;
 use upsert_sink_core::record::Value;
 use upsert_sink_core::schema::ColumnType;

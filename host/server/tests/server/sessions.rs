@@ -164,6 +164,8 @@ async fn only_the_statistics_are_not_counted() {
     let stats = site.call("GET", "/stats", Vec::new()).await.json();
     assert_eq!(stats["http_requests"], before + 4);
     let capabilities = site.call("GET", "/capabilities", Vec::new()).await.json();
+    let statements = capabilities["supported"]["statements"].as_array().expect("a list");
+    assert!(statements.iter().any(|statement| statement == "SELECT"), "{statements:?}");
     for assumption in ["a", "b", "c", "d", "e"] {
         assert_eq!(capabilities["assumptions"][assumption]["value"], true);
     }

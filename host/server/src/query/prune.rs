@@ -1,6 +1,6 @@
 //! Which partitions a query can leave unread: those whose values its filters refuse.
 //!
-//! Used by `table/provider.rs` before files are opened. Invariant: a partition is left out only if
+//! Used by `provider.rs` before files are opened. Invariant: a partition is left out only if
 //! no row of it can pass: rows of a partition have its values in the partition columns.
 
 use std::sync::Arc;
@@ -12,13 +12,12 @@ use arrow_array::cast::AsArray;
 use arrow_schema::Schema;
 use datafusion::catalog::Session;
 use datafusion::common::DFSchema;
-use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
 
-use super::catalog::Table;
-use super::rows::data_type;
-use super::rows::query_schema;
+use crate::table::catalog::Table;
+use crate::table::rows::parsed;
+use crate::table::rows::query_schema;
 
 /// Whether a filter can be judged by a partition's values alone.
 pub(crate) fn is_on_partitions(table: &Table, filter: &Expr) -> bool {
@@ -61,10 +60,8 @@ fn partition_values(table: &Table) -> Result<RecordBatch> {
     let fields: Vec<_> = fields.fields()[table.schema.columns.len()..].to_vec();
     let mut arrays = Vec::with_capacity(columns.len());
     for (at, column) in columns.iter().enumerate() {
-        let values = table.partitions.keys().map(|values| {
-            ScalarValue::try_from_string(values[at].clone(), &data_type(&column.column_type))
-        });
-        arrays.push(ScalarValue::iter_to_array(values.collect::<Result<Vec<_>>>()?)?);
+        let values = table.partitions.keys().map(|values| values[at].as_str());
+        arrays.push(parsed(column, values)?);
     }
     let options = RecordBatchOptions::new().with_row_count(Some(table.partitions.len()));
     let schema = Arc::new(Schema::new(fields));

@@ -1,6 +1,6 @@
 //! Delta tables as DataFusion sees them.
 //!
-//! Between `sql/select.rs` and `table/merge.rs`. Invariant: a query reads one version of the log,
+//! Between `select.rs` and `table/stream.rs`. Invariant: a query reads one version of the log,
 //! whatever is committed meanwhile, and at most as many partitions at a time as the query has
 //! streams.
 
@@ -11,6 +11,7 @@ use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::catalog::TableProvider;
+use datafusion::error::DataFusionError;
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::TaskContext;
@@ -18,30 +19,30 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::TableProviderFilterPushDown;
 use datafusion::logical_expr::TableType;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::streaming::StreamingTableExec;
+use futures::TryStreamExt;
 use object_store::ObjectStore;
 
-use super::catalog::Table;
-use super::merge::KEY_BYTES_MAX;
-use super::merge::PartitionFiles;
-use super::merge::Scan;
 use super::prune;
-use super::rows::query_schema;
+use crate::table::catalog::Table;
+use crate::table::merge::PartitionFiles;
+use crate::table::merge::Scan;
+use crate::table::rows::query_schema;
+use crate::table::stream;
 
 /// One version of a table.
 pub(crate) struct DeltaTable {
     table: Arc<Table>,
     schema: SchemaRef,
     objects: Arc<dyn ObjectStore>,
-    key_bytes_max: usize,
 }
 
 impl DeltaTable {
     pub(crate) fn new(table: Arc<Table>, objects: Arc<dyn ObjectStore>) -> Self {
         let schema = query_schema(&table.schema);
-        Self { table, schema, objects, key_bytes_max: KEY_BYTES_MAX }
+        Self { table, schema, objects }
     }
 
     /// The partitions that pass the filters, dealt out to streams so that each has about as many
@@ -110,14 +111,9 @@ impl TableProvider for DeltaTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let all = || (0..self.schema.fields().len()).collect();
         let projection = projection.cloned().unwrap_or_else(all);
-        let schema = Arc::new(self.schema.project(&projection)?);
-        let scan = Scan {
-            objects: Arc::clone(&self.objects),
-            table: Arc::clone(&self.table.schema),
-            projection,
-            schema: Arc::clone(&schema),
-            key_bytes_max: self.key_bytes_max,
-        };
+        let scan = stream::scan(&self.table, projection, Arc::clone(&self.objects));
+        let scan = scan.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let schema = Arc::clone(&scan.schema);
         let streams = self.deal(state, filters, state.config().target_partitions())?;
         let streams = streams.into_iter().map(|partitions| {
             let stream = MergedPartitions { scan: scan.clone(), partitions };
@@ -147,47 +143,8 @@ impl PartitionStream for MergedPartitions {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        self.rows()
+        let batches = stream::merged(self.scan.clone(), self.partitions.clone());
+        let batches = batches.map_err(|error| DataFusionError::External(Box::new(error)));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.scan.schema), batches))
     }
 }
-
-impl MergedPartitions {
-    fn rows(&self) -> SendableRecordBatchStream {
-        let mut stream =
-            RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.scan.schema), BATCHES_AHEAD);
-        let (scan, partitions, rows) = (self.scan.clone(), self.partitions.clone(), stream.tx());
-        stream.spawn(async move {
-            for partition in &partitions {
-                if !scan.run(partition, &rows).await? {
-                    break;
-                }
-            }
-            Ok(())
-        });
-        stream.build()
-    }
-}
-
-/// The rows of one partition, in the same order whenever they are read: its columns, without those
-/// that name partitions.
-pub(crate) fn partition_rows(
-    table: &Table,
-    values: &[String],
-    objects: Arc<dyn ObjectStore>,
-) -> Result<SendableRecordBatchStream> {
-    let projection: Vec<usize> = (0..table.schema.columns.len()).collect();
-    let schema = Arc::new(query_schema(&table.schema).project(&projection)?);
-    let scan = Scan {
-        objects,
-        table: Arc::clone(&table.schema),
-        projection,
-        schema,
-        key_bytes_max: KEY_BYTES_MAX,
-    };
-    let files = table.partitions.get(values).cloned().unwrap_or_default();
-    let partitions = vec![PartitionFiles { values: values.to_vec(), files }];
-    Ok(MergedPartitions { scan, partitions }.rows())
-}
-
-/// Batches that are read before they are asked for.
-const BATCHES_AHEAD: usize = 1;

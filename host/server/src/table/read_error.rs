@@ -1,0 +1,44 @@
+//! Why the rows of a table cannot be read.
+//!
+//! Made in `reader.rs`, `merge.rs` and `overlay.rs`, passed on by everything that streams rows.
+//! Invariant: an error of a file names the file.
+
+use arrow_schema::ArrowError;
+use parquet::errors::ParquetError;
+
+use super::catalog::DeltaFile;
+
+/// Why the rows of a table cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A file cannot be read.
+    #[error("{file}: {source}")]
+    File {
+        /// The file, within the data directory.
+        file: String,
+        /// What the reader of Parquet says.
+        source: ParquetError,
+    },
+    /// A file can be read, but is none of a table's.
+    #[error("{file}: it is no delta file of this version")]
+    Malformed {
+        /// The file, within the data directory.
+        file: String,
+    },
+    /// Columns cannot be made what they have to be.
+    #[error("columns of a table: {0}")]
+    Columns(#[from] ArrowError),
+    /// The runtime is shutting down.
+    #[error("the reading of a table was stopped")]
+    Stopped,
+}
+
+impl ReadError {
+    pub(super) fn file(file: &DeltaFile, source: ParquetError) -> Self {
+        Self::File { file: file.path.clone(), source }
+    }
+
+    pub(super) fn malformed(file: &DeltaFile) -> Self {
+        Self::Malformed { file: file.path.clone() }
+    }
+}
