@@ -51,9 +51,5 @@ mod dead_letter;
 pub mod evidence;
 pub mod exchange;
 pub mod ignored;
-#[cfg(planted)]
-pub mod planted;
-#[cfg(not(planted))]
-mod planted;
 pub mod retry;
 pub mod state;
