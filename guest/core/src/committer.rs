@@ -104,13 +104,14 @@ impl Committer {
         })
     }
 
-    /// Takes one input. Drain `poll_output` before the next.
+    /// Takes one input. Drain `poll_output` before the next, which panics otherwise.
     ///
     /// Errors: `SessionLost` if a session that a checkpoint holds can no longer be committed;
     /// `Retry` if the service gave no clear word within `upsert.commit.timeout`, or if an aborted
     /// checkpoint leaves rows waiting for ever; `Corrupt` or `Bug` for a committable that is
     /// damaged or foreign.
     pub fn handle_input(&mut self, now: Millis, input: CommitterInput) -> Result<(), Error> {
+        assert!(self.outputs.is_empty(), "an output that is left is carried out too late");
         match input {
             CommitterInput::CheckpointEnded(checkpoint, outcome) => {
                 self.end(checkpoint, outcome)?;

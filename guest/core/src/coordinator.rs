@@ -114,10 +114,11 @@ impl Coordinator {
         self.phase == Phase::Serving
     }
 
-    /// Takes one input. Drain `poll_output` before the next.
+    /// Takes one input. Drain `poll_output` before the next, which panics otherwise.
     ///
     /// Errors end the attempt; their kind says what to do.
     pub fn handle_input(&mut self, now: Millis, input: CoordinatorInput<'_>) -> Result<(), Error> {
+        assert!(self.outputs.is_empty(), "an output that is left is carried out too late");
         match input {
             CoordinatorInput::Completed(completion) => self.complete(now, completion)?,
             CoordinatorInput::KnownCommits(bytes) => self.learn(&Known::from_bytes(bytes)?),

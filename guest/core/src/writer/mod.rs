@@ -109,10 +109,11 @@ impl Writer {
         self.account.held()
     }
 
-    /// Takes one input. Drain `poll_output` before the next.
+    /// Takes one input. Drain `poll_output` before the next, which panics otherwise.
     ///
     /// Errors end the attempt; their kind says what to do.
     pub fn handle_input(&mut self, now: Millis, input: WriterInput<'_>) -> Result<(), Error> {
+        assert!(self.outputs.is_empty(), "an output that is left is carried out too late");
         match input {
             WriterInput::BarrierArrived(barrier, kind) => {
                 self.check_barrier(barrier, kind)?;
