@@ -4,6 +4,7 @@
 //! submitted: then a writer's memory is used again and again, as in a job that runs.
 //! Invariant: both sides are asked the same, in the same order.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -178,18 +179,25 @@ impl<S: Side> Bench<S> {
     fn ask(&mut self, request: &[u8]) -> Result<()> {
         let now = Millis(NOW);
         self.coordinator.handle_input(now, CoordinatorInput::Requested(1, request))?;
-        while let Some(output) = self.coordinator.poll_output() {
+        let mut outputs = self.coordinated();
+        while let Some(output) = outputs.pop_front() {
             match output {
                 CoordinatorOutput::Reply(_, reply) => self.side.reply(&reply)?,
                 CoordinatorOutput::Tunnel(TunnelCommand::Submit(ticket, operation)) => {
                     let outcome = Outcome::Done(self.carried_out(ticket, &operation));
                     let completion = Completion { ticket, outcome };
                     self.coordinator.handle_input(now, CoordinatorInput::Completed(completion))?;
+                    outputs.extend(self.coordinated());
                 }
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// All that the coordinator wants of the input before, which it must be rid of by the next.
+    fn coordinated(&mut self) -> VecDeque<CoordinatorOutput> {
+        std::iter::from_fn(|| self.coordinator.poll_output()).collect()
     }
 
     fn carried_out(&self, ticket: Ticket, operation: &Operation) -> Answer {

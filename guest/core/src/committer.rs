@@ -34,7 +34,6 @@ use crate::io::{
     TunnelCommand,
 };
 use crate::operation::Operations;
-use crate::planted::{Bug, planted};
 use crate::session::{Committable, SessionName};
 
 /// One sink's committer.
@@ -105,13 +104,14 @@ impl Committer {
         })
     }
 
-    /// Takes one input. Drain `poll_output` before the next.
+    /// Takes one input. Drain `poll_output` before the next, which panics otherwise.
     ///
     /// Errors: `SessionLost` if a session that a checkpoint holds can no longer be committed;
     /// `Retry` if the service gave no clear word within `upsert.commit.timeout`, or if an aborted
     /// checkpoint leaves rows waiting for ever; `Corrupt` or `Bug` for a committable that is
     /// damaged or foreign.
     pub fn handle_input(&mut self, now: Millis, input: CommitterInput) -> Result<(), Error> {
+        assert!(self.outputs.is_empty(), "an output that is left is carried out too late");
         match input {
             CommitterInput::CheckpointEnded(checkpoint, outcome) => {
                 self.end(checkpoint, outcome)?;
@@ -152,9 +152,6 @@ impl Committer {
             } else if self.pending.contains_key(&committable.name) {
                 self.ignore(Ignored::PreparedBefore);
             } else {
-                if planted(Bug::OneCommitPerCheckpoint) && !fresh.is_empty() {
-                    continue;
-                }
                 fresh
                     .entry(committable.name.clone())
                     .and_modify(|joined| joined.join(&committable))
@@ -221,7 +218,6 @@ impl Committer {
         }
         let released = match self.guarantee {
             DeliveryGuarantee::AtLeastOnce => true,
-            DeliveryGuarantee::ExactlyOnce if planted(Bug::CommitsAtBarrier) => true,
             DeliveryGuarantee::ExactlyOnce => checkpoint <= self.completed,
         };
         let state = if released { State::Released } else { State::Held };
@@ -240,9 +236,7 @@ impl Committer {
             CheckpointOutcome::Completed => {
                 self.completed = checkpoint;
                 for pending in self.pending.values_mut() {
-                    let completes =
-                        pending.checkpoint <= checkpoint || planted(Bug::CommitsAllAtCompletion);
-                    if pending.state == State::Held && completes {
+                    if pending.state == State::Held && pending.checkpoint <= checkpoint {
                         pending.state = State::Released;
                     }
                 }
@@ -276,7 +270,7 @@ impl Committer {
             name,
             span: pending.committable.span(),
             state: pending.state,
-            loses: pending.committable.moved_out > 0 && !planted(Bug::LosersFirst),
+            loses: pending.committable.moved_out > 0,
             moved_to: &pending.committable.moved_to,
         });
         for name in turns(waiting) {
@@ -286,10 +280,6 @@ impl Committer {
             let pending = self.pending.get_mut(&name).expect("it was just found there");
             pending.state = State::Committing;
             let operation = Operation::CommitSession(pending.committable.session_ref());
-            if planted(Bug::KnownWhenSent) {
-                let sent = pending.committable.session.clone();
-                self.tell_known(alloc::vec![sent]);
-            }
             let ticket = self.operations.begin(now, name);
             self.tunnel(TunnelCommand::Submit(ticket, operation));
         }
@@ -330,10 +320,6 @@ impl Committer {
             },
             Outcome::Done(Answer::None) => {
                 Err(Error::bug("tunnel", "the host answered a commit without a session"))
-            }
-            Outcome::InDoubt(_) if planted(Bug::CommitInDoubtIsDone) => {
-                self.finish(ticket, &name, Evidence::Said);
-                Ok(())
             }
             Outcome::InDoubt(doubt) => self.put_off(now, ticket, attempts.after_doubt(), &doubt),
             Outcome::Refused(refusal) => self.refused(now, ticket, &name, &refusal),

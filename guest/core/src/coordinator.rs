@@ -29,7 +29,6 @@ use crate::io::{
     Telemetry, TunnelCommand,
 };
 use crate::operation::Operations;
-use crate::planted::{Bug, planted};
 use crate::session::{Grant, SessionName};
 
 /// Sessions created or retired at once: a checkpoint of many partitions must not flood the service.
@@ -115,10 +114,11 @@ impl Coordinator {
         self.phase == Phase::Serving
     }
 
-    /// Takes one input. Drain `poll_output` before the next.
+    /// Takes one input. Drain `poll_output` before the next, which panics otherwise.
     ///
     /// Errors end the attempt; their kind says what to do.
     pub fn handle_input(&mut self, now: Millis, input: CoordinatorInput<'_>) -> Result<(), Error> {
+        assert!(self.outputs.is_empty(), "an output that is left is carried out too late");
         match input {
             CoordinatorInput::Completed(completion) => self.complete(now, completion)?,
             CoordinatorInput::KnownCommits(bytes) => self.learn(&Known::from_bytes(bytes)?),
@@ -142,9 +142,7 @@ impl Coordinator {
     }
 
     fn take_request(&mut self, host_number: u64, request: Request) -> Result<(), Error> {
-        if (request.start, request.nonce) != (self.start, self.nonce)
-            && !planted(Bug::ForeignStartTrusted)
-        {
+        if (request.start, request.nonce) != (self.start, self.nonce) {
             self.ignore(Ignored::ForeignStart);
             let (start, nonce, number) = (request.start, request.nonce, request.number);
             let nothing = Reply { start, nonce, number, granted: vec![], known: vec![] };
@@ -228,15 +226,9 @@ impl Coordinator {
         let retiring: BTreeMap<SessionId, String> =
             dead.map(|session| (session.id, session.partition)).collect();
         for (id, partition) in retiring.clone() {
-            if !planted(Bug::NoAbortOfPredecessors) {
-                self.abort(now, SessionRef { id, partition }, None);
-            }
+            self.abort(now, SessionRef { id, partition }, None);
         }
-        let unawaited = planted(Bug::AbortsNotAwaited) || planted(Bug::NoAbortOfPredecessors);
-        self.phase = Phase::Recovering {
-            retiring: if unawaited { BTreeMap::new() } else { retiring },
-            unknown: if planted(Bug::NoRestoreGate) { BTreeSet::new() } else { unknown },
-        };
+        self.phase = Phase::Recovering { retiring, unknown };
     }
 
     fn create_wanted(&mut self, now: Millis) {
@@ -250,8 +242,7 @@ impl Coordinator {
             if self.operations.len() >= OPERATIONS_MOST {
                 return;
             }
-            let free = self.overlap || planted(Bug::SecondSession);
-            if free || self.all_committed(&name.partition) {
+            if self.overlap || self.all_committed(&name.partition) {
                 self.sessions.insert(name.clone(), Standing::Creating);
                 self.create(now, name);
             }
@@ -275,15 +266,9 @@ impl Coordinator {
     /// A session of a barrier that all have left, and that none holds rows in, is of no further
     /// use: its commit is known, or nobody wrote to it.
     fn retire_unused(&mut self, now: Millis) {
-        let passed = self.writers.iter().map(|view| view.passed);
-        let passed_by_all = match planted(Bug::RetiresTooEarly) {
-            false => passed.min().unwrap_or_default(),
-            true => passed.max().unwrap_or_default(),
-        };
-        let held: BTreeSet<&SessionId> = (self.writers.iter())
-            .flat_map(|view| view.pending.iter())
-            .filter(|_| !planted(Bug::RetiresHeldSessions))
-            .collect();
+        let passed_by_all = self.writers.iter().map(|view| view.passed).min().unwrap_or_default();
+        let held: BTreeSet<&SessionId> =
+            self.writers.iter().flat_map(|view| view.pending.iter()).collect();
         let unused = self.sessions.iter().filter_map(|(name, standing)| match standing {
             Standing::Open(grant)
                 if name.barrier < passed_by_all && !held.contains(&grant.info.id) =>

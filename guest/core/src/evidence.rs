@@ -8,7 +8,6 @@ use alloc::string::String;
 
 use crate::id::Millis;
 use crate::io::JournalState;
-use crate::planted::{Bug, planted};
 use crate::session::Committable;
 
 /// Why a commit is known.
@@ -41,9 +40,6 @@ pub fn judge_not_found(
             return Err(String::from("a later start of this sink aborted it"));
         }
         Some(JournalState::Open) | None => {}
-    }
-    if planted(Bug::NotFoundIsCommitted) {
-        return Ok(Evidence::NotFoundYoung);
     }
     let age = now.since(committable.created_at);
     let lifecycle = Millis(u64::from(committable.lifecycle_hours) * HOUR);

@@ -3,9 +3,9 @@
 //! **Contract.** Three machines, [`writer::Writer`], [`coordinator::Coordinator`] and
 //! [`committer::Committer`]: give one input with `handle_input(now, input)`, then take every output
 //! with `poll_output()` until it is empty, then ask `deadline()` when to call with `TimerFired`.
-//! Time and random seeds come in with inputs; effects go out as values; nothing waits, nothing does
-//! I/O. An error from `handle_input` ends the attempt: drop the machine, and open another from the
-//! last checkpoint.
+//! A machine with outputs left asserts that it is given no further input. Time and random seeds
+//! come in with inputs; effects go out as values; nothing waits, nothing does I/O. An error from
+//! `handle_input` ends the attempt: drop the machine, and open another from the last checkpoint.
 //!
 //! **A row's way** is the order of the modules below: a batch is parsed (`batch`), each row finds
 //! its partition (`partition`), the hash of its key (`hash`), its bucket (`bucket`), becomes a
@@ -51,9 +51,5 @@ mod dead_letter;
 pub mod evidence;
 pub mod exchange;
 pub mod ignored;
-#[cfg(planted)]
-pub mod planted;
-#[cfg(not(planted))]
-mod planted;
 pub mod retry;
 pub mod state;

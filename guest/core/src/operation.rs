@@ -56,12 +56,6 @@ impl<P> Operations<P> {
         self.held.get_mut(&ticket).filter(|held| held.phase == Phase::UnderWay)
     }
 
-    /// The operation that has been under way for longest.
-    pub(crate) fn oldest(&self) -> Option<Ticket> {
-        let mut held = self.held.iter();
-        held.find(|(_, held)| held.phase == Phase::UnderWay).map(|(ticket, _)| *ticket)
-    }
-
     /// Puts off the next attempt.
     pub fn wait(&mut self, ticket: Ticket, until: Millis) {
         if let Some(held) = self.held.get_mut(&ticket) {

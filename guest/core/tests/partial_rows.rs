@@ -294,7 +294,9 @@ fn writer(partial: bool) -> Writer {
         checkpoint_interval: Millis(0),
         before_images: false,
     };
-    Writer::open(Millis(0), &task, &[]).expect("a writer")
+    let mut writer = Writer::open(Millis(0), &task, &[]).expect("a writer");
+    while writer.poll_output().is_some() {}
+    writer
 }
 
 /// The bytes that a writer holds after each of these inputs.

@@ -1,5 +1,5 @@
-//! A coordinator and a committer alone, each handed what does not fit: another sink's, another
-//! start's, late, refused for good, or without an answer for too long.
+//! Machines alone, a coordinator and a committer above all, each handed what does not fit: another
+//! sink's, another start's, late, too early, refused for good, or without an answer for too long.
 //!
 //! Invariant: nothing that is refused is ever committed or granted.
 
@@ -11,10 +11,11 @@ use upsert_sink_core::id::{CheckpointId, Millis, SessionId, Ticket, WriterIndex}
 use upsert_sink_core::io::{
     Answer, CheckpointOutcome, ColumnDescription, CommitterInput, CommitterOutput, Completion,
     CoordinatorInput, CoordinatorOutput, Operation, Outcome, Refusal, RefusalKind, SessionInfo,
-    SessionRef, SessionStatus, TableDescription, Task, Telemetry, TunnelCommand,
+    SessionRef, SessionStatus, TableDescription, Task, Telemetry, TunnelCommand, WriterInput,
 };
 use upsert_sink_core::open::Opened;
 use upsert_sink_core::session::{Committable, SessionName};
+use upsert_sink_core::writer::Writer;
 
 const IDENTITY: &str = "sink";
 const START: u64 = 3;
@@ -141,11 +142,12 @@ fn barriers_of_an_earlier_start_say_nothing_of_this_one() {
 fn a_notice_that_comes_late_takes_nothing_back() {
     let mut committer = committer();
     committer.handle_input(NOW, prepared(5, &[committable(IDENTITY, START, 4)])).expect("fits");
-    for checkpoint in [6, 5, 6] {
+    let told = [6, 5, 6].map(|checkpoint| {
         committer.handle_input(NOW, completed(checkpoint)).expect("completed");
-    }
+        told(&mut committer)
+    });
     let late = "upsert_sink.ignored.ended_before";
-    assert_eq!(told(&mut committer), ["s4", late, late]);
+    assert_eq!(told.concat(), ["s4", late, late]);
     assert_eq!(committer.committed(), CheckpointId(4), "one commit of 5 is not known yet");
 }
 
@@ -154,11 +156,13 @@ fn committing() -> (Committer, Ticket) {
     let mut committer = committer();
     committer.handle_input(NOW, prepared(5, &[committable(IDENTITY, START, 4)])).expect("fits");
     committer.handle_input(NOW, completed(5)).expect("completed");
-    let ticket = core::iter::from_fn(|| committer.poll_output()).find_map(|output| match output {
+    let told = core::iter::from_fn(|| committer.poll_output());
+    let tickets = told.filter_map(|output| match output {
         CommitterOutput::Tunnel(TunnelCommand::Submit(ticket, _)) => Some(ticket),
         _ => None,
     });
-    (committer, ticket.expect("its turn has come"))
+    let ticket = tickets.last().expect("its turn has come");
+    (committer, ticket)
 }
 
 #[test]
@@ -375,10 +379,37 @@ fn sessions_are_created_and_retired_32_at_a_time() {
     coordinator.handle_input(NOW, CoordinatorInput::Requested(1, &asked)).expect("ours");
     let creations = submitted(&mut coordinator);
     assert_eq!(creations.len(), 32);
-    for (ticket, _) in &creations {
-        coordinator.handle_input(NOW, created(*ticket, &ticket.0.to_string())).expect("created");
-    }
-    let [(last, _)] = submitted(&mut coordinator)[..] else { panic!("the 33rd is not created") };
-    coordinator.handle_input(NOW, created(last, "last")).expect("created");
+    let mut create = |ticket: Ticket| {
+        let done = created(ticket, &ticket.0.to_string());
+        coordinator.handle_input(NOW, done).expect("created");
+        submitted(&mut coordinator)
+    };
+    let others: Vec<_> = creations.iter().flat_map(|(ticket, _)| create(*ticket)).collect();
+    let [(last, _)] = others[..] else { panic!("the 33rd is not created") };
+    assert_eq!(create(last), []);
     assert_eq!(passes(&mut coordinator, 2, 1).len(), 32);
+}
+
+#[test]
+#[should_panic(expected = "an output that is left is carried out too late")]
+fn a_writer_takes_no_input_before_its_outputs_are_drained() {
+    let mut writer = Writer::open(NOW, &task(1), &[]).expect("a task that is right");
+    let _ = writer.handle_input(NOW, WriterInput::TimerFired);
+}
+
+#[test]
+#[should_panic(expected = "an output that is left is carried out too late")]
+fn a_coordinator_takes_no_input_before_its_outputs_are_drained() {
+    let (mut coordinator, tickets) = creating(&[name("", 0)]);
+    coordinator.handle_input(NOW, created(tickets[0].0, "s")).expect("drained before");
+    let _ = coordinator.handle_input(NOW, CoordinatorInput::TimerFired);
+}
+
+#[test]
+#[should_panic(expected = "an output that is left is carried out too late")]
+fn a_committer_takes_no_input_before_its_outputs_are_drained() {
+    let mut committer = committer();
+    committer.handle_input(NOW, prepared(5, &[committable(IDENTITY, START, 4)])).expect("fits");
+    committer.handle_input(NOW, completed(5)).expect("nothing is committed before");
+    let _ = committer.handle_input(NOW, CommitterInput::TimerFired);
 }

@@ -119,6 +119,7 @@ impl Rows {
     fn fills(&self, plan: &Plan, batch: &[u8]) -> bool {
         let task = task(plan, 1, 1, 1, 0);
         let mut writer = Writer::open(Millis(0), &task, &[]).expect("the task is right");
+        while writer.poll_output().is_some() {}
         let taken = writer.handle_input(Millis(0), WriterInput::RowsArrived(batch)).is_ok();
         let outputs = std::iter::from_fn(|| writer.poll_output());
         let asks = outputs.filter_map(|output| match output {

@@ -10,7 +10,6 @@ use alloc::vec::Vec;
 
 use super::pool::{BufferPool, Chain};
 use super::words;
-use crate::planted::{Bug, planted};
 
 /// What a note takes beside the key.
 pub(super) const NOTE_BYTES: usize = 12;
@@ -102,11 +101,6 @@ impl MergeScratch {
                 let earlier_at = (found & !HASH_HALF) as usize - 1;
                 let earlier = read(&self.notes, earlier_at).expect("the index names notes");
                 if words::same(earlier.key, key) {
-                    if planted(Bug::MergeKeepsFirst) {
-                        let length = read(&self.notes, at)?.length;
-                        self.notes[at + 3] |= (REPLACED >> 24) as u8;
-                        return Some(length);
-                    }
                     let length = earlier.length;
                     self.index[place] = entry;
                     // The mark is the highest bit of the length.

@@ -25,12 +25,9 @@ use crate::error::{Error, ErrorKind};
 use crate::flush::{ConcurrencyLimit, FlushQueue};
 use crate::id::{CheckpointId, Millis, WriterIndex};
 use crate::ignored::Ignored;
-use crate::io::{
-    BarrierKind, CheckpointOutcome, Level, Snapshot, Task, Telemetry, WriterInput, WriterOutput,
-};
+use crate::io::{BarrierKind, Level, Snapshot, Task, Telemetry, WriterInput, WriterOutput};
 use crate::open::Opened;
 use crate::operation::Operations;
-use crate::planted::{Bug, planted};
 use crate::record::PartialRows;
 use crate::session::{Committable, SessionName};
 use crate::state::{Kind, Opener, Sealer};
@@ -112,10 +109,11 @@ impl Writer {
         self.account.held()
     }
 
-    /// Takes one input. Drain `poll_output` before the next.
+    /// Takes one input. Drain `poll_output` before the next, which panics otherwise.
     ///
     /// Errors end the attempt; their kind says what to do.
     pub fn handle_input(&mut self, now: Millis, input: WriterInput<'_>) -> Result<(), Error> {
+        assert!(self.outputs.is_empty(), "an output that is left is carried out too late");
         match input {
             WriterInput::BarrierArrived(barrier, kind) => {
                 self.check_barrier(barrier, kind)?;
@@ -123,14 +121,6 @@ impl Writer {
                 self.checkpoint_event(CheckpointEvent::BarrierArrived(barrier))?;
             }
             WriterInput::CheckpointEnded(checkpoint, outcome) => {
-                let drops = match outcome {
-                    CheckpointOutcome::Aborted => planted(Bug::AbortedCheckpointDrops),
-                    CheckpointOutcome::Completed => planted(Bug::DroppedAtCompletion),
-                };
-                if drops {
-                    self.committables
-                        .retain(|name, _| (name.start, name.barrier) >= (self.start, checkpoint));
-                }
                 self.checkpoint_event(CheckpointEvent::Ended(checkpoint, outcome))?;
             }
             WriterInput::Completed(completion) => self.complete_pack(now, completion)?,
@@ -178,10 +168,8 @@ impl Writer {
             CheckpointEffect::Note => {}
             CheckpointEffect::Skip => self.pass_barrier(),
             CheckpointEffect::Snapshot(checkpoint) => {
-                if !planted(Bug::SessionOutlivesBarrier) {
-                    self.pass_barrier();
-                    self.forget_partitions();
-                }
+                self.pass_barrier();
+                self.forget_partitions();
                 self.take_snapshot(checkpoint);
             }
         }
@@ -198,8 +186,7 @@ impl Writer {
 
     fn snapshot_if_drained(&mut self) -> Result<(), Error> {
         let draining = matches!(self.checkpoint, CheckpointState::Draining { .. });
-        let early = planted(Bug::SnapshotBeforeAcks) && self.account.buffered() == 0;
-        if draining && (early || self.account.held() == 0 && self.packs.is_empty()) {
+        if draining && self.account.held() == 0 && self.packs.is_empty() {
             assert!(self.queue.is_empty(), "nothing is buffered, so nothing is due");
             self.checkpoint_event(CheckpointEvent::Drained)?;
         }
@@ -218,11 +205,8 @@ impl Writer {
         for held in self.committables.values_mut().filter(|held| held.before == CheckpointId(0)) {
             held.before = checkpoint;
         }
-        let latest = || self.committables.keys().map(|name| name.barrier).max();
-        let listed = self.committables.values().filter(|held| {
-            !planted(Bug::SnapshotForgetsEarlier) || Some(held.name.barrier) == latest()
-        });
-        let committables: Vec<Vec<u8>> = listed.map(Committable::to_bytes).collect();
+        let committables: Vec<Vec<u8>> =
+            self.committables.values().map(Committable::to_bytes).collect();
         let state = Sealer::new(Kind::Writer)
             .text(&self.identity)
             .list(&committables, |sealer, committable| {
@@ -234,12 +218,7 @@ impl Writer {
     }
 
     fn restore(&mut self, states: &[Vec<u8>]) -> Result<(), Error> {
-        let taken = match () {
-            () if planted(Bug::NoRecommitOnRestore) => 0,
-            () if planted(Bug::RescaleForgets) => 1,
-            () => states.len(),
-        };
-        for state in states.iter().take(taken) {
+        for state in states {
             let mut opener = Opener::open(Kind::Writer, state)?;
             let identity = opener.text()?;
             if identity != self.identity {
@@ -251,9 +230,6 @@ impl Writer {
                 return Err(Error::config("state", message));
             }
             for bytes in opener.list(Opener::bytes)? {
-                if planted(Bug::PartialRecommit) && !self.committables.is_empty() {
-                    continue;
-                }
                 let committable = Committable::from_bytes(bytes)?;
                 if committable.name.start >= self.start {
                     let message = format!(

@@ -20,7 +20,6 @@ use crate::io::{
     Completion, Level, Operation, Outcome, Refusal, RefusalKind, SessionRef, TunnelCommand,
 };
 use crate::partition::PartitionIndex;
-use crate::planted::{Bug, planted};
 use crate::session::{Committable, OpenSession, PartitionSession, SessionName};
 use crate::writer::Writer;
 
@@ -182,8 +181,7 @@ impl Writer {
             let (partitions, asking, start) = (&mut self.partitions, &mut self.asking, self.start);
             let next = self.queue.take(|partition, bucket| {
                 let partition = &mut partitions[partition.0 as usize];
-                let busy = partition.slot(bucket).under_way && !planted(Bug::TwoPacksOfABucket);
-                if partition.under_way >= concurrent || busy {
+                if partition.under_way >= concurrent || partition.slot(bucket).under_way {
                     return false;
                 }
                 if partition.session.ask(&partition.spec, start, barrier) {
@@ -206,11 +204,7 @@ impl Writer {
         }
         let partition = &mut self.partitions[index.0 as usize];
         let slot = partition.slot(bucket);
-        let next = match planted(Bug::PacksOutOfOrder) {
-            false => slot.sealed.pop_front(),
-            true => slot.sealed.pop_back(),
-        };
-        let Some((pack, moved_out)) = next else { return };
+        let Some((pack, moved_out)) = slot.sealed.pop_front() else { return };
         slot.under_way = true;
         let more = !slot.sealed.is_empty() || (draining && !slot.buffer.is_empty());
         partition.under_way += 1;
@@ -269,10 +263,7 @@ impl Writer {
         now: Millis,
         completion: Completion,
     ) -> Result<(), Error> {
-        let Completion { mut ticket, outcome } = completion;
-        if planted(Bug::AckNotMatched) && self.packs.under_way(ticket).is_none() {
-            ticket = self.packs.oldest().unwrap_or(ticket);
-        }
+        let Completion { ticket, outcome } = completion;
         let Some(held) = self.packs.under_way(ticket) else {
             self.ignore(Ignored::LateOutcome);
             return Ok(());
@@ -280,10 +271,6 @@ impl Writer {
         let attempts = held.attempts;
         match outcome {
             Outcome::Done(_) => {
-                self.acknowledge(now, ticket);
-                Ok(())
-            }
-            Outcome::InDoubt(_) if planted(Bug::DoubtedPackDropped) => {
                 self.acknowledge(now, ticket);
                 Ok(())
             }
@@ -298,9 +285,7 @@ impl Writer {
     fn acknowledge(&mut self, now: Millis, ticket: Ticket) {
         let pack = self.packs.finish(ticket).expect("looked up by the caller").purpose;
         self.tunnel(TunnelCommand::Release(ticket));
-        if !planted(Bug::AccountLeaks) {
-            self.account.release(ticket).expect("submitted with this ticket");
-        }
+        self.account.release(ticket).expect("submitted with this ticket");
         self.limit.acknowledge();
         let held = self.committables.get_mut(&pack.session).expect("held since its first pack");
         held.contact_at = now;
@@ -324,7 +309,6 @@ impl Writer {
         let (partition, session) = (pack.partition, pack.session_id.clone());
         let at = pack_place(&self.partitions[partition.0 as usize].spec, pack.bucket, &session);
         match self.config.doubt {
-            DoubtPolicy::Rollover if planted(Bug::NoRollover) => Ok(()),
             DoubtPolicy::Continue => Ok(()),
             DoubtPolicy::Fail => {
                 let message = format!("sink.doubt = fail, and a pack is in doubt: {doubt}");
@@ -345,10 +329,6 @@ impl Writer {
         let spec = &self.partitions[pack.partition.0 as usize].spec;
         let at = pack_place(spec, pack.bucket, &pack.session_id);
         let kind = match refusal.kind {
-            RefusalKind::SlowDown if planted(Bug::SlowDownIsSuccess) => {
-                self.acknowledge(now, ticket);
-                return Ok(());
-            }
             RefusalKind::SlowDown => {
                 self.limit.slow_down();
                 self.packs.wait(ticket, now.plus(wait));

@@ -18,7 +18,6 @@ use crate::hash::{Hasher, KeyHasher, bucket_of};
 use crate::id::BucketId;
 use crate::io::WriterOutput;
 use crate::partition::{PartitionIndex, Partitioner};
-use crate::planted::{Bug, planted};
 use crate::record::{PartialRows, RecordBlock, RecordBytes, RecordEncoder};
 use crate::schema::{RowPlan, TableSchema};
 use crate::writer::Writer;
@@ -195,7 +194,6 @@ impl Writer {
             && scratch.faults.is_empty()
             && (batch.only_inserts()
                 || !(first..first + rows).any(|row| batch.kind(row) == RowKind::UpdateBefore))
-            && !planted(Bug::DeletesDropped)
     }
 
     /// Buffers the rows of a block for which there is nothing to decide. What few rows need is kept
@@ -244,9 +242,6 @@ impl Writer {
             return Ok(());
         }
         let place = Place { partition, bucket: bucket_of(scratch.hashes[row], self.path.buckets) };
-        if planted(Bug::DeletesDropped) && batch.kind(row) == RowKind::Delete {
-            return Ok(());
-        }
         let moved_out = batch.kind(row) == RowKind::UpdateBefore;
         if moved_out && !self.leaves(batch, first, index, place, scratch) {
             return Ok(());
@@ -317,7 +312,7 @@ impl Writer {
             return !self.hold(batch, row, place, scratch);
         }
         let target = scratch.partitions[row + 1];
-        if target == place.partition || planted(Bug::MovedRowStays) {
+        if target == place.partition {
             return false;
         }
         if !target.is_refused() {
