@@ -117,8 +117,9 @@ pub(crate) fn direction(manifests: &[Manifest]) -> Vec<Finding> {
     found
 }
 
-/// What the first command needs is compiled without what stands behind the feature `query`: it is
-/// optional, and neither a default nor a dependency that is always there switches the feature on.
+/// The first command is compiled without the dependencies that stand behind the feature `query`:
+/// they are optional, and neither a default nor a dependency that is always there switches the
+/// feature on.
 pub(crate) fn on_demand(manifests: &[Manifest]) -> Vec<Finding> {
     let mut found = Vec::new();
     let first = manifests

@@ -7,10 +7,10 @@
 //! commit's way**: `route/upsert` closes the session, `table/commit` writes its rows to a Parquet
 //! file (`table/delta`) and puts it, together with other commits that wait, into one record of the
 //! commit log (`table/log`). **A query's way**: `query/select` plans it over `query/provider`,
-//! which streams the merged rows of each partition (`table/stream`, `table/merge`); a client's query
-//! comes as a job (`route/instance`, `sql/job`), its rows are kept on disk (`result/kept`) and read
-//! back through `route/download`. DataFusion, which plans, is in builds with the feature `query`;
-//! others refuse a SELECT, do all the rest, and read a table whole through [`table_rows`].
+//! which streams the merged rows of each partition (`table/stream`, `table/merge`); a client's
+//! query comes as a job (`route/instance`, `sql/job`), its rows are kept on disk (`result/kept`)
+//! and read back through `route/download`. DataFusion, which plans, is in builds with the feature
+//! `query`; others refuse a SELECT, do all the rest, and read a table whole through [`table_rows`].
 //!
 //! Invariant: what was acknowledged survives any crash; rows are visible when their commit's log
 //! record is durable, and not before. Time, chance and disk come in through [`components`], so the

@@ -158,7 +158,7 @@ pub fn recorded_sessions(dir: &Path) -> Result<Vec<OpenSession>, Error> {
     sessions.map_err(|error| Error::opening(dir, error))?
 }
 
-/// What a directory has now.
+/// The tables of a directory, as they are now.
 async fn readable(dir: &Path) -> Result<Readable, Error> {
     let components = Components::system();
     let (directory, catalog) = read(dir, &*components.disk).await?;

@@ -289,7 +289,8 @@ impl Service {
         Box::pin(async move { query::run(&self.inner.readable(), sql).await })
     }
 
-    /// Streams what is committed of one table, as [`table_rows`](crate::table_rows) does.
+    /// Streams what is committed of one table, as [`table_rows`](crate::table_rows) does. Wants to
+    /// be called within tokio's runtime, which reads ahead.
     ///
     /// Errors: `NoTable`, `NoColumn`; in the stream `Read`.
     pub fn table_rows(&self, table: &str, columns: Option<&[String]>) -> Result<TableRows, Error> {

@@ -25,7 +25,7 @@ pub(crate) fn parse(tokens: Tokens) -> Result<Box<ast::Query>, String> {
     }
 }
 
-/// What names a statement.
+/// The word that names a statement.
 pub(crate) fn first_word(text: &str) -> String {
     text.split_whitespace().next().unwrap_or_default().to_owned()
 }

@@ -1,4 +1,4 @@
-//! What is read of a directory: one version of all tables.
+//! One version of all tables of a directory, for reading.
 //!
 //! Made by `service.rs` or of a directory without a server (`server.rs`); read by queries, and
 //! table by table in here. Invariant: whatever is committed meanwhile, it stays the same.

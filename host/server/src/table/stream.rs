@@ -1,7 +1,7 @@
 //! Streams of merged rows: partitions, one after another, read a little ahead.
 //!
-//! Between `merge.rs` and whoever reads: downloads, queries, users of the crate. Invariant: what
-//! is read ahead is bounded by [`BATCHES_AHEAD`], and nothing is read for a stream that was
+//! Between `merge.rs` and whoever reads: downloads, queries, users of the crate. Invariant: reading
+//! ahead is bounded by [`BATCHES_AHEAD`], and nothing is read for a stream that was
 //! dropped.
 
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub(crate) fn partition_rows(
     Ok(merged(scan, vec![PartitionFiles { values: values.to_vec(), files }]))
 }
 
-/// What reads, and where it sends to.
+/// Where batches arrive, and the task that sends them.
 type Reading = (mpsc::Receiver<Result<RecordBatch, ReadError>>, JoinSet<Result<(), ReadError>>);
 
 /// The next batch; after the last one, why there are no more if that is an error.

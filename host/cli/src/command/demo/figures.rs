@@ -1,4 +1,4 @@
-//! What the demo tells of its table: totals, and the busiest carriers.
+//! The figures that the demo tells of its table: totals, and the busiest carriers.
 //!
 //! Made by `demo.rs` of the rows that it reads back. Invariant: the figures are those that SQL
 //! gives: a delay that is null counts in no sum and in no average.
@@ -26,7 +26,7 @@ pub(super) const COLUMNS: [&str; 4] = ["day", "carrier", "distance", "arr_delay"
 /// Carriers that are shown.
 const SHOWN: usize = 5;
 
-/// What was added up.
+/// All that was added up.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     pub(super) rows: u64,
@@ -37,7 +37,7 @@ pub(super) struct Figures {
     carriers: BTreeMap<String, Carrier>,
 }
 
-/// What was added up for one carrier.
+/// The share of one carrier.
 #[derive(Debug, Default)]
 struct Carrier {
     flights: i64,
