@@ -4,6 +4,9 @@
 //! is exact: the bytes that it has for a partition are those of its buffers and of its packs that
 //! wait, and no buffer holds as much as `upsert.writer.bucket.buffer-size`.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::vec;
 use alloc::vec::Vec;
 
