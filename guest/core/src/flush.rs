@@ -1,8 +1,9 @@
 //! Which bucket flushes next, and how many at once.
 //!
-//! After `buffer` in a row's way, before its pack is submitted. Invariant: a bucket is queued at
-//! most once; the number of packs under way never exceeds the limit, which falls by half when the
-//! service asks for less and rises by one for each full round of acknowledgements.
+//! After `buffer` in a row's way, before its pack is submitted: the queue and the limit of the
+//! writer's `outbox`, which flushes. Invariant: a bucket is queued at most once; the number of
+//! packs under way never exceeds the limit, which falls by half when the service asks for less and
+//! rises by one for each full round of acknowledgements.
 
 use alloc::collections::VecDeque;
 

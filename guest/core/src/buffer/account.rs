@@ -1,16 +1,14 @@
-//! The one owner of every byte count of a writer: what is buffered, by partition, and what is in
-//! flight, by ticket.
+//! The one owner of every byte count of a writer: rows in buffers and packs that wait, by
+//! partition, and packs in flight, by ticket.
 //!
-//! Beside the buffers: every change that they report is added here, and nothing else counts.
-//! Invariant: the total is the sum of the parts, no part is ever negative, and the buffered bytes
-//! of all partitions plus those in flight are what is held.
+//! Beside the buffers: every change of theirs is counted here, and nothing else counts. Invariant:
+//! the total is the sum of the parts, no part is ever negative, and what waits in all partitions
+//! plus what is in flight is what is held.
 
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 
 use crate::config::ByteCount;
 use crate::id::Ticket;
-use crate::partition::PartitionIndex;
 
 /// Counts bytes against `sink.memory.budget`.
 ///
@@ -21,11 +19,34 @@ use crate::partition::PartitionIndex;
 #[derive(Clone, Debug)]
 pub struct BufferAccount {
     budget: u64,
-    buffered: Vec<u64>,
-    buffered_total: u64,
+    /// In buffers and in packs that wait, over all partitions.
+    waiting: u64,
     in_flight: BTreeMap<Ticket, u64>,
     in_flight_total: u64,
+    /// As of the last change that was not a row.
     accepting: bool,
+}
+
+/// The bytes that wait in one partition.
+///
+/// They stand with the partition, where a row that is counted has them at hand; the account alone
+/// changes them.
+#[derive(Clone, Debug, Default)]
+pub struct PartitionBytes {
+    buffered: u64,
+    sealed: u64,
+}
+
+impl PartitionBytes {
+    /// Bytes of rows in buffers.
+    pub fn buffered(&self) -> u64 {
+        self.buffered
+    }
+
+    /// Bytes in buffers and in packs that are not submitted yet.
+    pub fn waiting(&self) -> u64 {
+        self.buffered + self.sealed
+    }
 }
 
 impl BufferAccount {
@@ -33,48 +54,66 @@ impl BufferAccount {
     pub fn new(budget: ByteCount) -> Self {
         Self {
             budget: budget.0,
-            buffered: Vec::new(),
-            buffered_total: 0,
+            waiting: 0,
             in_flight: BTreeMap::new(),
             in_flight_total: 0,
             accepting: true,
         }
     }
 
-    /// Adds what a push to a buffer of the partition changed.
+    /// Adds a row that was pushed to a buffer.
+    ///
+    /// Every row comes here, so this only adds, and cannot overflow: no memory has 2^64 bytes.
+    /// `accepting` looks at the mark when it is asked.
+    #[inline(always)]
+    pub fn grow(&mut self, partition: &mut PartitionBytes, bytes: usize) {
+        self.waiting += bytes as u64;
+        partition.buffered += bytes as u64;
+    }
+
+    /// Adds what the relief of a buffer changed.
     ///
     /// Panics if more is taken than was added: a bug of ours.
-    #[inline]
-    pub fn add(&mut self, partition: PartitionIndex, change: i64) {
-        self.change(partition, change);
+    pub fn change(&mut self, partition: &mut PartitionBytes, change: i64) {
+        self.turn();
+        partition.buffered = changed(partition.buffered, change);
+        self.waiting = changed(self.waiting, change);
         self.turn();
     }
 
-    #[inline]
-    fn change(&mut self, partition: PartitionIndex, change: i64) {
-        let index = partition.0 as usize;
-        if index >= self.buffered.len() {
-            self.buffered.resize(index + 1, 0);
-        }
-        self.buffered[index] = changed(self.buffered[index], change);
-        self.buffered_total = changed(self.buffered_total, change);
+    /// A buffer that held `freed` became a pack of `sealed` bytes, which waits.
+    ///
+    /// Panics if the partition does not have that much.
+    pub fn seal(&mut self, partition: &mut PartitionBytes, freed: usize, sealed: usize) {
+        self.turn();
+        partition.buffered = less(partition.buffered, freed);
+        partition.sealed = more(partition.sealed, sealed);
+        self.waiting = more(less(self.waiting, freed), sealed);
+        self.turn();
     }
 
-    /// Moves bytes from a partition's buffers into flight: `freed` left the buffer, `sent` are in
-    /// the pack.
+    /// A pack of `sealed` bytes went into flight, as `sent` bytes.
     ///
     /// Panics if the ticket is in flight already, or the partition does not have that much.
-    pub fn submit(&mut self, partition: PartitionIndex, freed: usize, ticket: Ticket, sent: usize) {
-        let freed = i64::try_from(freed).expect("a buffer is far smaller than 2^63 bytes");
-        self.change(partition, -freed);
+    pub fn submit(
+        &mut self,
+        partition: &mut PartitionBytes,
+        sealed: usize,
+        ticket: Ticket,
+        sent: usize,
+    ) {
+        self.turn();
+        partition.sealed = less(partition.sealed, sealed);
+        self.waiting = less(self.waiting, sealed);
         let earlier = self.in_flight.insert(ticket, sent as u64);
         assert!(earlier.is_none(), "a ticket is used once");
-        self.in_flight_total = self.in_flight_total.checked_add(sent as u64).expect("bytes fit");
+        self.in_flight_total = more(self.in_flight_total, sent);
         self.settle();
     }
 
     /// Ends a pack's flight, and returns its bytes; none for a ticket that is not in flight.
     pub fn release(&mut self, ticket: Ticket) -> Option<u64> {
+        self.turn();
         let sent = self.in_flight.remove(&ticket)?;
         self.in_flight_total = self.in_flight_total.checked_sub(sent).expect("it was added");
         self.settle();
@@ -83,23 +122,18 @@ impl BufferAccount {
 
     /// Whether further batches are welcome.
     pub fn accepting(&self) -> bool {
-        self.accepting
+        let held = self.held();
+        if self.accepting { held < self.budget } else { held <= self.budget / 4 * 3 }
     }
 
     /// All bytes held.
     pub fn held(&self) -> u64 {
-        self.buffered_total + self.in_flight_total
+        self.waiting + self.in_flight_total
     }
 
-    /// Bytes in the buffers of all partitions.
-    pub fn buffered(&self) -> u64 {
-        self.buffered_total
-    }
-
-    /// Bytes in the buffers of one partition.
-    #[inline]
-    pub fn buffered_of(&self, partition: PartitionIndex) -> u64 {
-        self.buffered.get(partition.0 as usize).copied().unwrap_or(0)
+    /// Bytes in the buffers of all partitions, and in packs that wait.
+    pub fn waiting(&self) -> u64 {
+        self.waiting
     }
 
     /// Bytes in packs that are not acknowledged.
@@ -107,28 +141,26 @@ impl BufferAccount {
         self.in_flight_total
     }
 
-    /// How many packs are in flight.
-    pub fn packs_in_flight(&self) -> usize {
-        self.in_flight.len()
-    }
-
     fn settle(&mut self) {
-        let buffered = self.buffered.iter().sum::<u64>();
-        assert_eq!(buffered, self.buffered_total, "buffered bytes are the sum over partitions");
         let in_flight = self.in_flight.values().sum::<u64>();
         assert_eq!(in_flight, self.in_flight_total, "bytes in flight are the sum over tickets");
         self.turn();
     }
 
-    #[inline]
+    /// Notes on which side of the mark the bytes stand, before fewer of them would hide it.
     fn turn(&mut self) {
-        let held = self.held();
-        self.accepting =
-            if self.accepting { held < self.budget } else { held <= self.budget / 4 * 3 };
+        self.accepting = self.accepting();
     }
 }
 
-#[inline]
 fn changed(count: u64, change: i64) -> u64 {
     count.checked_add_signed(change).expect("no more is taken than was added")
+}
+
+fn more(count: u64, bytes: usize) -> u64 {
+    count.checked_add(bytes as u64).expect("bytes fit")
+}
+
+fn less(count: u64, bytes: usize) -> u64 {
+    count.checked_sub(bytes as u64).expect("no more is taken than was added")
 }

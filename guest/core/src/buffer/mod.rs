@@ -19,7 +19,7 @@ use crate::record::{pack_trailer, stream_trailer};
 use merge::{Live, MergeScratch, NOTE_BYTES};
 use pool::Chain;
 
-pub use account::BufferAccount;
+pub use account::{BufferAccount, PartitionBytes};
 pub use pool::{BufferPool, CHUNK_BYTES};
 
 /// What a record takes beside its bytes and those of its key when records are merged: its length,

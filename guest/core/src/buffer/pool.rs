@@ -57,6 +57,14 @@ impl BufferPool {
         Self { partial, ..self }
     }
 
+    /// A pack for a session that knows the columns by these ids: partial rows name their columns.
+    pub fn pack_for(&self, body: Vec<u8>, column_ids: &[i64]) -> Vec<u8> {
+        match &self.partial {
+            Some(rows) => rows.pack_for(body, column_ids),
+            None => body,
+        }
+    }
+
     /// Bytes of all chunks that were ever allocated, lent or free.
     pub fn allocated_bytes(&self) -> usize {
         self.allocated * CHUNK_BYTES

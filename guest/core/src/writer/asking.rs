@@ -2,24 +2,29 @@
 //!
 //! Beside a row's way. Invariant: as long as a session is wanted, a commit is not known or a passed
 //! barrier was not confirmed, a request is under way or will be after a pause; a reply to anything
-//! but the newest request changes nothing.
+//! but the newest request changes nothing; every open session fits what rows are encoded and routed
+//! for.
 
 use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use crate::config::SinkConfig;
 use crate::error::Error;
 use crate::exchange::{Reply, Request};
-use crate::id::{Millis, WriterIndex};
+use crate::hash::Hasher;
+use crate::id::{CheckpointId, Millis, SessionId, WriterIndex};
 use crate::ignored::Ignored;
-use crate::io::{Task, WriterOutput};
-use crate::session::{SessionName, check_fit, check_partial};
-use crate::writer::Writer;
+use crate::io::{SessionInfo, Task};
+use crate::partition::PartitionIndex;
+use crate::schema::TableSchema;
+use crate::session::{Grant, OpenSession, PartitionSession, SessionName, check_fit, check_partial};
 
 /// After this long without a reply the writer asks again. The coordinator holds a request until it
 /// has news, so this only matters for requests and replies that were lost.
 const ASK_AGAIN: Millis = Millis(5_000);
 
-/// Where the exchange with the coordinator stands.
+/// Where the exchange with the coordinator stands, and the sessions that it is about.
 #[derive(Clone, Debug)]
 pub(crate) struct Asking {
     start: u64,
@@ -30,12 +35,59 @@ pub(crate) struct Asking {
     changed: bool,
     /// When the newest request was sent, until it is replied to.
     unanswered_since: Option<Millis>,
+    /// The session of each partition.
+    sessions: Vec<PartitionSession>,
+    layout: RowLayout,
+}
+
+/// The layout that rows are encoded and routed for, to be held against a session's.
+#[derive(Clone, Debug)]
+pub(crate) struct RowLayout {
+    /// The table's name, for messages.
+    table: String,
+    buckets: u32,
+    hasher: Hasher,
+    /// Name and type of each of the table's columns.
+    columns: Vec<(String, String)>,
+    /// Whether rows may leave columns as they are.
+    partial: bool,
+}
+
+/// The meaning of a reply.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// Nothing, for this reason.
+    Nothing(Ignored),
+    /// It is the reply to the newest request.
+    Reply(Reply),
+}
+
+impl RowLayout {
+    /// The layout of this table's rows, partial ones or whole ones.
+    pub(crate) fn new(schema: &TableSchema, config: &SinkConfig, partial: bool) -> Self {
+        let columns = schema.columns.iter();
+        Self {
+            table: schema.name.clone(),
+            buckets: schema.buckets,
+            hasher: config.hasher,
+            columns: columns.map(|c| (c.name.clone(), c.column_type.to_string())).collect(),
+            partial,
+        }
+    }
+
+    fn check(&self, info: &SessionInfo) -> Result<(), Error> {
+        check_fit(info, self.buckets, self.hasher.name(), &self.columns)?;
+        if self.partial {
+            check_partial(info, &self.table)?;
+        }
+        Ok(())
+    }
 }
 
 impl Asking {
     /// Nothing was asked yet; the first request is due at once, for the coordinator waits for every
     /// writer's.
-    pub(crate) fn new(task: &Task) -> Self {
+    pub(crate) fn new(task: &Task, layout: RowLayout) -> Self {
         Self {
             start: task.start,
             nonce: task.nonce,
@@ -43,79 +95,117 @@ impl Asking {
             number: 0,
             changed: true,
             unanswered_since: None,
+            sessions: Vec::new(),
+            layout,
         }
     }
 
-    /// Something has changed that the coordinator must learn.
-    pub(crate) fn tell(&mut self) {
+    /// Something is still open that the coordinator will know more of.
+    pub(crate) fn ask_again(&mut self) {
         self.changed = true;
     }
-}
 
-impl Writer {
     /// When to ask again.
-    pub(crate) fn ask_deadline(&self) -> Option<Millis> {
-        self.asking.unanswered_since.map(|since| since.plus(ASK_AGAIN))
+    pub(crate) fn deadline(&self) -> Option<Millis> {
+        self.unanswered_since.map(|since| since.plus(ASK_AGAIN))
     }
 
-    /// Asks if something changed, or if the newest request was left without a reply.
-    pub(crate) fn ask_if_due(&mut self, now: Millis) {
-        let late = self.ask_deadline().is_some_and(|deadline| deadline <= now);
-        if !self.asking.changed && !late {
-            return;
-        }
-        self.asking.number += 1;
-        self.asking.changed = false;
-        self.asking.unanswered_since = Some(now);
+    /// Whether something changed, or the newest request was left without a reply.
+    pub(crate) fn is_due(&self, now: Millis) -> bool {
+        self.changed || self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// The next request: all that the writer stands for.
+    pub(crate) fn request(
+        &mut self,
+        now: Millis,
+        passed: CheckpointId,
+        pending: Vec<SessionId>,
+    ) -> Vec<u8> {
+        self.number += 1;
+        self.changed = false;
+        self.unanswered_since = Some(now);
         let request = Request {
-            start: self.asking.start,
-            nonce: self.asking.nonce,
-            writer: self.asking.writer,
-            number: self.asking.number,
-            passed: self.checkpoint.passed(),
-            pending: self.committables.values().map(|held| held.session.clone()).collect(),
-            wanted: self.wanted(),
+            start: self.start,
+            nonce: self.nonce,
+            writer: self.writer,
+            number: self.number,
+            passed,
+            pending,
+            wanted: self.wanted().cloned().collect(),
         };
-        self.outputs.push_back(WriterOutput::Request(request.to_bytes()));
+        request.to_bytes()
     }
 
-    fn wanted(&self) -> Vec<SessionName> {
-        let awaited = self.partitions.iter().filter_map(|partition| partition.session.awaited());
-        awaited.cloned().collect()
+    /// The sessions that are asked for.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = &SessionName> {
+        self.sessions.iter().filter_map(PartitionSession::awaited)
     }
 
     /// Takes the coordinator's reply.
-    pub(crate) fn take_reply(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    ///
+    /// Errors: `Corrupt` for damaged bytes.
+    pub(crate) fn take_reply(&mut self, bytes: &[u8]) -> Result<Heard, Error> {
         let reply = Reply::from_bytes(bytes)?;
-        if (reply.start, reply.nonce) != (self.asking.start, self.asking.nonce) {
-            self.ignore(Ignored::ForeignStart);
-            return Ok(());
+        if (reply.start, reply.nonce) != (self.start, self.nonce) {
+            return Ok(Heard::Nothing(Ignored::ForeignStart));
         }
-        if reply.number != self.asking.number || self.asking.unanswered_since.is_none() {
+        if reply.number != self.number || self.unanswered_since.is_none() {
             // What it grants or knows is told again in the reply to the newest request.
-            self.ignore(Ignored::LateReply);
+            return Ok(Heard::Nothing(Ignored::LateReply));
+        }
+        self.unanswered_since = None;
+        Ok(Heard::Reply(reply))
+    }
+
+    /// Opens a session for the partition that asked for it.
+    ///
+    /// Errors: `InvalidConfig` if it does not fit the rows.
+    pub(crate) fn open_session(&mut self, grant: &Grant) -> Result<(), Error> {
+        self.layout.check(&grant.info)?;
+        if self.sessions.iter_mut().any(|session| session.grant(grant)) {
             return Ok(());
         }
-        self.asking.unanswered_since = None;
-        self.committables.retain(|_, held| !reply.known.contains(&held.session));
-        for grant in &reply.granted {
-            self.path.check_session(|buckets, hasher, columns| {
-                check_fit(&grant.info, buckets, hasher, columns)
-            })?;
-            if let Some(rows) = &self.partial {
-                check_partial(&grant.info, rows.table())?;
-            }
-            let mut partitions = self.partitions.iter_mut();
-            if !partitions.any(|partition| partition.session.grant(grant)) {
-                let message = format!("session {} was granted unasked", grant.info.id);
-                return Err(Error::bug("coordinator", message));
-            }
+        let message = format!("session {} was granted unasked", grant.info.id);
+        Err(Error::bug("coordinator", message))
+    }
+
+    /// The partition's open session; if it has none, one is asked for.
+    pub(crate) fn session(
+        &mut self,
+        partition: PartitionIndex,
+        name: &str,
+        passed: CheckpointId,
+    ) -> Option<&OpenSession> {
+        let index = partition.0 as usize;
+        if index >= self.sessions.len() {
+            self.sessions.resize_with(index + 1, PartitionSession::default);
         }
-        // What is still open is asked for again at once: the coordinator holds the request until it
-        // knows more.
-        if !self.committables.is_empty() || !self.wanted().is_empty() {
-            self.asking.changed = true;
-        }
-        Ok(())
+        let session = &mut self.sessions[index];
+        self.changed |= session.ask(name, self.start, passed);
+        session.open()
+    }
+
+    /// The session of a partition that has one open.
+    pub(crate) fn open_session_of(&self, partition: PartitionIndex) -> &OpenSession {
+        let session = self.sessions[partition.0 as usize].open();
+        session.expect("looked at before a pack was taken")
+    }
+
+    /// A pack of this session is in doubt: it takes no further pack. False if it is not the open
+    /// one.
+    pub(crate) fn doubt(&mut self, partition: PartitionIndex, session: &SessionId) -> bool {
+        self.sessions[partition.0 as usize].doubt(session)
+    }
+
+    /// A barrier was passed or skipped: what comes now belongs to sessions of another name.
+    pub(crate) fn pass_barrier(&mut self) {
+        self.sessions.iter_mut().for_each(PartitionSession::leave);
+        self.changed = true;
+    }
+
+    /// Forgets all partitions: each begins anew.
+    pub(crate) fn forget_partitions(&mut self) {
+        self.sessions.clear();
     }
 }

@@ -1,65 +1,53 @@
 //! The writer: one sink task, from rows and barriers to packs and snapshots.
 //!
-//! A row's way inside the core begins in `rows` (batch → partition → hash → bucket → record →
-//! buffer) and goes on in `packs` (flush → submit → acknowledgement); `asking` keeps the
-//! coordinator told. Invariant: a row that was taken is buffered, in a pack that is not
-//! acknowledged, or in a committable, but for a before-image that may be absorbed (`held`); a
-//! snapshot holds every committable whose commit is not known.
+//! It hands values from part to part; each part owns its state, and none knows the writer. On a
+//! row's way they stand in this order: `path` makes records of rows, `buffers` keeps and counts
+//! them, `outbox` sends them as packs, `commitments` holds their sessions until the commits are
+//! known; `asking` keeps the coordinator told. Invariant: a row that was taken is buffered, in a
+//! pack that is not acknowledged, or in a committable, but for a before-image that may be absorbed
+//! (`held`); the values of one input are all handed on before the next is taken.
 //!
 //! Order of calls: one `handle_input`, then `poll_output` until it is empty, then `deadline`.
 
 mod asking;
+mod buffers;
+mod commitments;
 mod held;
-mod packs;
-mod rows;
+mod outbox;
+mod path;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::buffer::{BufferAccount, BufferPool};
 use crate::checkpoint::{CheckpointEffect, CheckpointEvent, CheckpointState};
 use crate::config::{DeliveryGuarantee, SinkConfig};
 use crate::error::{Error, ErrorKind};
-use crate::flush::{ConcurrencyLimit, FlushQueue};
 use crate::id::{CheckpointId, Millis, WriterIndex};
 use crate::ignored::Ignored;
-use crate::io::{BarrierKind, Level, Snapshot, Task, Telemetry, WriterInput, WriterOutput};
+use crate::io::{
+    BarrierKind, Completion, Level, Task, Telemetry, TunnelCommand, WriterInput, WriterOutput,
+};
 use crate::open::Opened;
-use crate::operation::Operations;
 use crate::record::PartialRows;
-use crate::session::{Committable, SessionName};
-use crate::state::{Kind, Opener, Sealer};
-use asking::Asking;
-use held::HeldBefore;
-use packs::{PackUnderWay, Partition};
-use rows::RowPath;
+use asking::{Asking, Heard, RowLayout};
+use buffers::Buffers;
+use commitments::Commitments;
+use outbox::{DoubtedPack, DueBucket, Outbox, Settled};
+use path::RowPath;
 
 /// One sink task.
 #[derive(Clone, Debug)]
 pub struct Writer {
-    identity: String,
-    start: u64,
-    config: SinkConfig,
     path: RowPath,
-    /// None if every row is whole.
-    partial: Option<PartialRows>,
-    held: Option<HeldBefore>,
-    partitions: Vec<Partition>,
-    pool: BufferPool,
-    account: BufferAccount,
-    queue: FlushQueue,
-    limit: ConcurrencyLimit,
-    packs: Operations<PackUnderWay>,
-    checkpoint: CheckpointState,
-    /// The barrier of the last snapshot.
-    snapshot: CheckpointId,
-    /// Sessions with rows of this writer whose commit is not known; also the restored ones.
-    committables: BTreeMap<SessionName, Committable>,
+    buffers: Buffers,
+    outbox: Outbox,
+    commitments: Commitments,
     asking: Asking,
-    /// Rises with each batch: tells which partitions are cold.
-    batches: u64,
+    checkpoint: CheckpointState,
+    /// Whether an intermediate savepoint can be passed.
+    savepoints: bool,
     outputs: VecDeque<WriterOutput>,
 }
 
@@ -71,42 +59,37 @@ impl Writer {
     pub fn open(now: Millis, task: &Task, states: &[Vec<u8>]) -> Result<Self, Error> {
         let Opened { schema, config, plan, warnings } = Opened::of(task)?;
         let partial = PartialRows::of(&schema, &plan, config.written);
+        let layout = RowLayout::new(&schema, &config, partial.is_some());
+        let seed = task.nonce ^ u64::from(task.index.0);
         let mut writer = Self {
-            identity: task.identity.clone(),
-            start: task.start,
             path: RowPath::new(&schema, plan, &config, partial.clone())?,
-            partitions: Vec::new(),
-            pool: BufferPool::new().partial(partial.clone()),
-            partial,
-            held: None,
-            account: BufferAccount::new(config.memory_budget),
-            queue: FlushQueue::default(),
-            limit: ConcurrencyLimit::default(),
-            packs: Operations::new(task.nonce ^ u64::from(task.index.0)),
+            buffers: Buffers::new(&config, schema.buckets, partial),
+            outbox: Outbox::new(seed, &config),
+            commitments: Commitments::new(task, config.session_lifecycle),
+            asking: Asking::new(task, layout),
             checkpoint: CheckpointState::first(),
-            snapshot: CheckpointId(0),
-            committables: BTreeMap::new(),
-            asking: Asking::new(task),
-            batches: 0,
+            savepoints: can_pass_savepoints(&config),
             outputs: VecDeque::new(),
-            config,
         };
         if task.index == WriterIndex(0) {
             warnings.into_iter().for_each(|line| writer.log(Level::Warn, line));
         }
-        writer.restore(states)?;
+        let restored = writer.commitments.restore(states)?;
+        if !states.is_empty() {
+            writer.outputs.push_back(WriterOutput::Restored(restored));
+        }
         writer.ask_if_due(now);
         Ok(writer)
     }
 
     /// Whether further rows may be written now.
     pub fn accepting(&self) -> bool {
-        matches!(self.checkpoint, CheckpointState::Running { .. }) && self.account.accepting()
+        matches!(self.checkpoint, CheckpointState::Running { .. }) && self.buffers.accepting()
     }
 
     /// Bytes of rows in buffers and in packs that are not acknowledged.
     pub fn held_bytes(&self) -> u64 {
-        self.account.held()
+        self.buffers.held_bytes()
     }
 
     /// Takes one input. Drain `poll_output` before the next, which panics otherwise.
@@ -117,7 +100,8 @@ impl Writer {
         match input {
             WriterInput::BarrierArrived(barrier, kind) => {
                 self.check_barrier(barrier, kind)?;
-                self.release_held();
+                self.path.release_held(&mut self.buffers);
+                self.send_full();
                 self.checkpoint_event(CheckpointEvent::BarrierArrived(barrier))?;
             }
             WriterInput::CheckpointEnded(checkpoint, outcome) => {
@@ -128,7 +112,7 @@ impl Writer {
             WriterInput::RowsArrived(batch) => self.take_rows(batch)?,
             WriterInput::TimerFired => self.wake(now),
         }
-        self.flush(now)?;
+        self.flush(now);
         self.snapshot_if_drained()?;
         self.ask_if_due(now);
         Ok(())
@@ -141,16 +125,125 @@ impl Writer {
 
     /// When to call with `TimerFired`.
     pub fn deadline(&self) -> Option<Millis> {
-        [self.packs.deadline(), self.ask_deadline()].into_iter().flatten().min()
+        [self.outbox.deadline(), self.asking.deadline()].into_iter().flatten().min()
+    }
+
+    /// Takes a batch: every row is buffered or refused.
+    ///
+    /// Errors: those of `RowPath::take`; `Bug` if no rows are accepted now.
+    fn take_rows(&mut self, batch: &[u8]) -> Result<(), Error> {
+        if self.is_draining() {
+            return Err(Error::bug("host", "rows came while a barrier was being passed"));
+        }
+        let taken = self.path.take(batch, &mut self.buffers)?;
+        for line in taken.dead_letters {
+            self.count("upsert_sink.rows.dead_letter", 1);
+            self.outputs.push_back(WriterOutput::DeadLetter(line));
+        }
+        self.count("messaging.client.consumed.messages", taken.rows as u64);
+        self.send_full();
+        self.buffers.due().into_iter().for_each(|place| self.outbox.make_due(place));
+        Ok(())
+    }
+
+    fn send_full(&mut self) {
+        self.buffers.take_full().into_iter().for_each(|pack| self.outbox.add(pack));
+    }
+
+    /// Submits what is due, as far as sessions and limits allow.
+    fn flush(&mut self, now: Millis) {
+        let passed = self.checkpoint.passed();
+        loop {
+            let Self { path, asking, .. } = self;
+            let due = self.outbox.take_due(|partition| {
+                let name = path.partition_name(partition);
+                asking.session(partition, name, passed).is_some()
+            });
+            let Some(due) = due else { return };
+            self.submit_pack(now, due);
+        }
+    }
+
+    fn submit_pack(&mut self, now: Millis, due: DueBucket) {
+        let DueBucket { place, pack } = due;
+        let Some(mut pack) = pack.or_else(|| self.buffers.seal(place)) else { return };
+        let session = self.asking.open_session_of(place.partition);
+        let sealed = pack.body.len();
+        pack.body = self.buffers.pack_for(pack.body, &session.column_ids);
+        let sent = pack.body.len();
+        self.commitments.hold(now, session);
+        let (ticket, command) = self.outbox.submit(now, pack, session);
+        if self.is_draining() && self.buffers.has_rows(place) {
+            self.outbox.make_due(place);
+        }
+        self.buffers.submit(place.partition, sealed, ticket, sent);
+        self.tunnel(command);
+    }
+
+    /// An attempt at a pack has an outcome.
+    fn complete_pack(&mut self, now: Millis, completion: Completion) -> Result<(), Error> {
+        match self.outbox.complete(now, completion)? {
+            Settled::Acknowledged(ticket, pack) => {
+                self.tunnel(TunnelCommand::Release(ticket));
+                self.buffers.release(ticket);
+                let moved_to = self.path.moved_to(pack.place.partition);
+                self.commitments.acknowledge(now, &pack, moved_to);
+            }
+            Settled::InDoubt(DoubtedPack { partition, session, at, waits }) => {
+                if self.asking.doubt(partition, &session) {
+                    self.log(Level::Info, format!("{at}: in doubt, a fresh session follows"));
+                }
+                waits?;
+            }
+            Settled::Late => self.ignore(Ignored::LateOutcome),
+            Settled::Waits => {}
+        }
+        Ok(())
+    }
+
+    /// Takes the coordinator's reply.
+    fn take_reply(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let reply = match self.asking.take_reply(bytes)? {
+            Heard::Nothing(reason) => {
+                self.ignore(reason);
+                return Ok(());
+            }
+            Heard::Reply(reply) => reply,
+        };
+        self.commitments.learn(&reply.known);
+        for grant in &reply.granted {
+            self.asking.open_session(grant)?;
+        }
+        // What is still open is asked for again at once: the coordinator holds the request until it
+        // knows more.
+        if !self.commitments.is_empty() || self.asking.wanted().next().is_some() {
+            self.asking.ask_again();
+        }
+        Ok(())
+    }
+
+    fn ask_if_due(&mut self, now: Millis) {
+        if self.asking.is_due(now) {
+            let pending = self.commitments.pending();
+            let request = self.asking.request(now, self.checkpoint.passed(), pending);
+            self.outputs.push_back(WriterOutput::Request(request));
+        }
+    }
+
+    fn wake(&mut self, now: Millis) {
+        let due = self.outbox.wake(now);
+        if due.is_empty() && self.asking.deadline().is_none_or(|deadline| deadline > now) {
+            self.ignore(Ignored::TimerWithoutCause);
+        }
+        for ticket in due {
+            self.tunnel(TunnelCommand::Repeat(ticket));
+        }
     }
 
     /// A savepoint never completes, so what it holds would wait for the next checkpoint, and that
     /// one for rows which wait for what the savepoint holds.
     fn check_barrier(&self, barrier: CheckpointId, kind: BarrierKind) -> Result<(), Error> {
-        let waits = kind == BarrierKind::Savepoint
-            && !self.config.session_overlap
-            && self.config.guarantee == DeliveryGuarantee::ExactlyOnce;
-        if !waits {
+        if kind == BarrierKind::Checkpoint || self.savepoints {
             return Ok(());
         }
         let message = "an intermediate savepoint is refused with sink.session.overlap = false: \
@@ -163,31 +256,25 @@ impl Writer {
         let (next, effect) = self.checkpoint.clone().next(event)?;
         self.checkpoint = next;
         match effect {
-            CheckpointEffect::Flush => self.queue_all(),
+            CheckpointEffect::Flush => {
+                self.buffers.all().into_iter().for_each(|place| self.outbox.make_due(place));
+            }
             CheckpointEffect::Ignore(reason) => self.ignore(reason),
             CheckpointEffect::Note => {}
-            CheckpointEffect::Skip => self.pass_barrier(),
+            CheckpointEffect::Skip => self.asking.pass_barrier(),
             CheckpointEffect::Snapshot(checkpoint) => {
-                self.pass_barrier();
+                self.asking.pass_barrier();
                 self.forget_partitions();
-                self.take_snapshot(checkpoint);
+                let snapshot = self.commitments.snapshot(checkpoint);
+                self.outputs.push_back(WriterOutput::Snapshot(snapshot));
             }
         }
         Ok(())
     }
 
-    /// What comes now belongs to sessions of another name.
-    fn pass_barrier(&mut self) {
-        for partition in &mut self.partitions {
-            partition.session.leave();
-        }
-        self.asking.tell();
-    }
-
     fn snapshot_if_drained(&mut self) -> Result<(), Error> {
-        let draining = matches!(self.checkpoint, CheckpointState::Draining { .. });
-        if draining && self.account.held() == 0 && self.packs.is_empty() {
-            assert!(self.queue.is_empty(), "nothing is buffered, so nothing is due");
+        if self.is_draining() && self.buffers.held_bytes() == 0 && self.outbox.is_empty() {
+            assert!(!self.outbox.is_due(), "nothing is buffered, so nothing is due");
             self.checkpoint_event(CheckpointEvent::Drained)?;
         }
         Ok(())
@@ -196,76 +283,17 @@ impl Writer {
     /// After a barrier nothing is held of any partition: each begins anew, so that they cannot pile
     /// up.
     fn forget_partitions(&mut self) {
-        self.partitions.clear();
         self.path.forget_partitions();
+        self.buffers.forget_partitions();
+        self.outbox.forget_partitions();
+        self.asking.forget_partitions();
     }
 
-    fn take_snapshot(&mut self, checkpoint: CheckpointId) {
-        self.snapshot = checkpoint;
-        for held in self.committables.values_mut().filter(|held| held.before == CheckpointId(0)) {
-            held.before = checkpoint;
-        }
-        let committables: Vec<Vec<u8>> =
-            self.committables.values().map(Committable::to_bytes).collect();
-        let state = Sealer::new(Kind::Writer)
-            .text(&self.identity)
-            .list(&committables, |sealer, committable| {
-                sealer.bytes(committable);
-            })
-            .seal();
-        let snapshot = Snapshot { checkpoint, state, committables };
-        self.outputs.push_back(WriterOutput::Snapshot(snapshot));
+    fn is_draining(&self) -> bool {
+        matches!(self.checkpoint, CheckpointState::Draining { .. })
     }
 
-    fn restore(&mut self, states: &[Vec<u8>]) -> Result<(), Error> {
-        for state in states {
-            let mut opener = Opener::open(Kind::Writer, state)?;
-            let identity = opener.text()?;
-            if identity != self.identity {
-                let message = format!(
-                    "the checkpoint is of sink {identity}, this is sink {}: restore it with the \
-                     journal directory it was written with",
-                    self.identity
-                );
-                return Err(Error::config("state", message));
-            }
-            for bytes in opener.list(Opener::bytes)? {
-                let committable = Committable::from_bytes(bytes)?;
-                if committable.name.start >= self.start {
-                    let message = format!(
-                        "the checkpoint is of start {}, but the journal's last is before {}: the \
-                         journal directory is lost or was replaced by an older one; restore it",
-                        committable.name.start, self.start
-                    );
-                    return Err(Error::config("state", message));
-                }
-                // After a change of parallelism, one writer may take up what several put into one
-                // session.
-                self.committables
-                    .entry(committable.name.clone())
-                    .and_modify(|held| held.join(&committable))
-                    .or_insert(committable);
-            }
-            opener.finish()?;
-        }
-        let restored = self.committables.values().map(Committable::to_bytes).collect();
-        if !states.is_empty() {
-            self.outputs.push_back(WriterOutput::Restored(restored));
-        }
-        Ok(())
-    }
-
-    fn wake(&mut self, now: Millis) {
-        let due = self.packs.wake(now);
-        if due.is_empty() && self.ask_deadline().is_none_or(|deadline| deadline > now) {
-            self.ignore(Ignored::TimerWithoutCause);
-        }
-        for ticket in due {
-            self.tunnel(crate::io::TunnelCommand::Repeat(ticket));
-        }
-    }
-
-    fn tunnel(&mut self, command: crate::io::TunnelCommand) {
+    fn tunnel(&mut self, command: TunnelCommand) {
         self.outputs.push_back(WriterOutput::Tunnel(command));
     }
 
@@ -280,4 +308,9 @@ impl Writer {
     fn ignore(&mut self, reason: Ignored) {
         self.count(reason.counter(), 1);
     }
+}
+
+/// Under exactly-once, sessions must be allowed to overlap.
+fn can_pass_savepoints(config: &SinkConfig) -> bool {
+    config.session_overlap || config.guarantee == DeliveryGuarantee::AtLeastOnce
 }

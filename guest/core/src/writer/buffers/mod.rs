@@ -1,0 +1,289 @@
+//! The rows of a writer that are in no pack yet, and the count of all that it holds.
+//!
+//! After `path` in a row's way, before `outbox`. Invariant: whenever a method returns, the account
+//! is exact: the bytes that it has for a partition are those of its buffers and of its packs that
+//! wait, and no buffer holds as much as `upsert.writer.bucket.buffer-size`.
+
+#[cfg(test)]
+mod tests;
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::buffer::{BucketBuffer, BufferAccount, BufferPool, PartitionBytes};
+use crate::config::SinkConfig;
+use crate::id::{BucketId, Ticket};
+use crate::partition::PartitionIndex;
+use crate::record::PartialRows;
+
+/// Where a row belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) partition: PartitionIndex,
+    pub(crate) bucket: BucketId,
+}
+
+/// The rows of a bucket that have left its buffer together.
+#[derive(Clone, Debug)]
+pub(crate) struct BucketPack {
+    pub(crate) place: Place,
+    /// The records and their trailer.
+    pub(crate) body: Vec<u8>,
+    /// How many records.
+    pub(crate) records: u32,
+    /// Before-images among them whose rows went elsewhere.
+    pub(crate) moved_out: u64,
+}
+
+/// The buffers of all buckets of all partitions.
+#[derive(Clone, Debug)]
+pub(crate) struct Buffers {
+    partitions: Vec<PartitionBuffers>,
+    pool: BufferPool,
+    account: BufferAccount,
+    /// Rises with each batch: tells which partitions are cold.
+    batches: u64,
+    /// Packs of buckets that became full, until they are taken.
+    full: Vec<BucketPack>,
+    /// Buckets of each partition.
+    buckets: u32,
+    /// `upsert.writer.bucket.buffer-size`.
+    bucket_bytes_max: usize,
+    /// `upsert.writer.buffer-size`.
+    partition_bytes_max: u64,
+    /// `sink.memory.budget`.
+    budget: u64,
+}
+
+/// The buffers of one partition.
+#[derive(Clone, Debug)]
+struct PartitionBuffers {
+    /// The batch that last had a row of it.
+    last_batch: u64,
+    bytes: PartitionBytes,
+    /// Slot of each bucket, `NO_SLOT` before its first row.
+    slot_of: Vec<u32>,
+    slots: Vec<BucketSlot>,
+}
+
+/// The buffer of one bucket.
+#[derive(Clone, Debug, Default)]
+struct BucketSlot {
+    buffer: BucketBuffer,
+    /// Before-images in the buffer whose rows went elsewhere.
+    moved_out: u64,
+}
+
+const NO_SLOT: u32 = u32::MAX;
+
+impl Buffers {
+    /// Buffers of no partition yet. If rows are partial, `partial` says how they are merged.
+    pub(crate) fn new(config: &SinkConfig, buckets: u32, partial: Option<PartialRows>) -> Self {
+        Self {
+            partitions: Vec::new(),
+            pool: BufferPool::new().partial(partial),
+            account: BufferAccount::new(config.memory_budget),
+            batches: 0,
+            full: Vec::new(),
+            buckets,
+            bucket_bytes_max: config.bucket_buffer.0 as usize,
+            partition_bytes_max: config.writer_buffer.0,
+            budget: config.memory_budget.0,
+        }
+    }
+
+    /// Whether further batches are welcome.
+    pub(crate) fn accepting(&self) -> bool {
+        self.account.accepting()
+    }
+
+    /// Bytes of rows in buffers and in packs that are not acknowledged.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.account.held()
+    }
+
+    /// A batch begins, with rows of so many partitions as the writer knows by now.
+    pub(crate) fn begin_batch(&mut self, partitions: usize) {
+        self.batches += 1;
+        let buckets = self.buckets;
+        self.partitions.resize_with(partitions, || PartitionBuffers::new(buckets));
+    }
+
+    /// Buffers a record where it belongs, with its key if records are merged.
+    #[inline(always)]
+    pub(crate) fn keep(&mut self, place: Place, record: &[u8], crc: u32, key: Option<&[u8]>) {
+        let partition = &mut self.partitions[place.partition.0 as usize];
+        partition.last_batch = self.batches;
+        let slot = partition.slot(place.bucket);
+        let grown = match key {
+            Some(key) => slot.buffer.push_keyed(&mut self.pool, record, crc, key),
+            None => slot.buffer.push(&mut self.pool, record, crc),
+        };
+        let full = slot.buffer.bytes() >= self.bucket_bytes_max;
+        self.account.grow(&mut partition.bytes, grown);
+        if full {
+            self.relieve(place);
+        }
+    }
+
+    /// The next record of this bucket is a before-image whose row went elsewhere.
+    pub(crate) fn note_moved_out(&mut self, place: Place) {
+        self.partitions[place.partition.0 as usize].slot(place.bucket).moved_out += 1;
+    }
+
+    /// Seals a full buffer, so that no pack grows beyond the limit, unless it is full of what later
+    /// rows have replaced.
+    #[cold]
+    fn relieve(&mut self, place: Place) {
+        let partition = &mut self.partitions[place.partition.0 as usize];
+        let slot = partition.slot(place.bucket);
+        match slot.buffer.relieve(&mut self.pool, self.bucket_bytes_max) {
+            Some(change) => self.account.change(&mut partition.bytes, change),
+            None => {
+                let pack = self.seal(place);
+                self.full.extend(pack);
+            }
+        }
+    }
+
+    /// Makes a pack of what is buffered of a bucket; none if that is nothing.
+    pub(crate) fn seal(&mut self, place: Place) -> Option<BucketPack> {
+        let partition = &mut self.partitions[place.partition.0 as usize];
+        let slot = partition.slot(place.bucket);
+        if slot.buffer.is_empty() {
+            return None;
+        }
+        let pack = slot.buffer.seal(&mut self.pool);
+        let moved_out = core::mem::take(&mut slot.moved_out);
+        self.account.seal(&mut partition.bytes, pack.bytes_freed, pack.body.len());
+        partition.check();
+        Some(BucketPack { place, body: pack.body, records: pack.records, moved_out })
+    }
+
+    /// The packs of buckets that became full, oldest first.
+    pub(crate) fn take_full(&mut self) -> Vec<BucketPack> {
+        core::mem::take(&mut self.full)
+    }
+
+    /// Whether rows of the bucket are in no pack.
+    pub(crate) fn has_rows(&self, place: Place) -> bool {
+        self.partitions[place.partition.0 as usize].has_rows(place.bucket.0 as usize)
+    }
+
+    /// Every bucket with rows: a barrier has come.
+    pub(crate) fn all(&self) -> Vec<Place> {
+        (0..self.partitions.len()).flat_map(|index| self.with_rows(index)).collect()
+    }
+
+    /// The buckets to flush after a batch: of partitions with rows of it that hold more than
+    /// `upsert.writer.buffer-size`; and over the budget of the coldest ones, until half of it would
+    /// be free.
+    pub(crate) fn due(&self) -> Vec<Place> {
+        let partitions = self.partitions.iter().enumerate();
+        let large = partitions.filter(|(_, partition)| {
+            partition.last_batch == self.batches
+                && partition.bytes.waiting() >= self.partition_bytes_max
+        });
+        let mut due: Vec<Place> = large.flat_map(|(index, _)| self.with_rows(index)).collect();
+        if !self.account.accepting() {
+            self.add_coldest(&mut due);
+        }
+        due
+    }
+
+    fn add_coldest(&self, due: &mut Vec<Place>) {
+        let mut excess = self.account.held().saturating_sub(self.budget / 2);
+        excess = excess.saturating_sub(self.account.in_flight());
+        let mut coldest: Vec<usize> = (0..self.partitions.len()).collect();
+        coldest.sort_by_key(|index| self.partitions[*index].last_batch);
+        for index in coldest {
+            if excess == 0 {
+                return;
+            }
+            excess = excess.saturating_sub(self.partitions[index].bytes.waiting());
+            due.extend(self.with_rows(index));
+        }
+    }
+
+    /// The buckets of a partition that have rows, in order.
+    fn with_rows(&self, index: usize) -> impl Iterator<Item = Place> {
+        let partition = &self.partitions[index];
+        let index = PartitionIndex(u32::try_from(index).expect("indices are 32 bits wide"));
+        let buckets = (0..self.buckets).filter(|bucket| partition.has_rows(*bucket as usize));
+        buckets.map(move |bucket| Place { partition: index, bucket: BucketId(bucket) })
+    }
+
+    /// A pack for a session that knows the columns by these ids.
+    pub(crate) fn pack_for(&self, body: Vec<u8>, column_ids: &[i64]) -> Vec<u8> {
+        self.pool.pack_for(body, column_ids)
+    }
+
+    /// A pack of this partition that waited as `sealed` bytes went into flight as `sent` bytes.
+    pub(crate) fn submit(
+        &mut self,
+        partition: PartitionIndex,
+        sealed: usize,
+        ticket: Ticket,
+        sent: usize,
+    ) {
+        let bytes = &mut self.partitions[partition.0 as usize].bytes;
+        self.account.submit(bytes, sealed, ticket, sent);
+        self.check();
+    }
+
+    /// A pack was acknowledged: its bytes are held no more.
+    pub(crate) fn release(&mut self, ticket: Ticket) {
+        self.account.release(ticket).expect("submitted with this ticket");
+        self.check();
+    }
+
+    /// Forgets all partitions: after a barrier nothing is held of any.
+    pub(crate) fn forget_partitions(&mut self) {
+        self.partitions.clear();
+        self.check();
+    }
+
+    fn check(&self) {
+        let waiting: u64 = self.partitions.iter().map(|partition| partition.bytes.waiting()).sum();
+        assert_eq!(waiting, self.account.waiting(), "what waits is the sum over partitions");
+    }
+}
+
+impl PartitionBuffers {
+    fn new(buckets: u32) -> Self {
+        Self {
+            last_batch: 0,
+            bytes: PartitionBytes::default(),
+            slot_of: vec![NO_SLOT; buckets as usize],
+            slots: Vec::new(),
+        }
+    }
+
+    /// The slot of a bucket, made on its first row.
+    #[inline]
+    fn slot(&mut self, bucket: BucketId) -> &mut BucketSlot {
+        let mut at = self.slot_of[bucket.0 as usize];
+        if at == NO_SLOT {
+            at = self.new_slot(bucket);
+        }
+        &mut self.slots[at as usize]
+    }
+
+    #[cold]
+    fn new_slot(&mut self, bucket: BucketId) -> u32 {
+        let at = u32::try_from(self.slots.len()).expect("at most one slot a bucket");
+        self.slots.push(BucketSlot::default());
+        self.slot_of[bucket.0 as usize] = at;
+        at
+    }
+
+    fn has_rows(&self, bucket: usize) -> bool {
+        let at = self.slot_of[bucket];
+        at != NO_SLOT && !self.slots[at as usize].buffer.is_empty()
+    }
+
+    fn check(&self) {
+        let held: usize = self.slots.iter().map(|slot| slot.buffer.held()).sum();
+        assert_eq!(held as u64, self.bytes.buffered(), "accounted bytes are the buffers' bytes");
+    }
+}

@@ -1,0 +1,321 @@
+//! Packs on their way: from a bucket that is due to the acknowledgement.
+//!
+//! After `buffers` in a row's way; `flush` keeps its queue and its limit, `operation` its attempts.
+//! Invariant: at most one pack of a bucket is under way, and its later rows wait; a bucket with a
+//! pack that waits is due; a pack is kept, by its ticket, until the service has acknowledged
+//! exactly it, and every doubt about it is told.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::config::{DoubtPolicy, SinkConfig};
+use crate::error::{Error, ErrorKind};
+use crate::flush::{ConcurrencyLimit, FlushQueue};
+use crate::id::{BucketId, Millis, SessionId, Ticket};
+use crate::io::{Completion, Operation, Outcome, Refusal, RefusalKind, SessionRef, TunnelCommand};
+use crate::operation::Operations;
+use crate::partition::PartitionIndex;
+use crate::session::{OpenSession, SessionName};
+use crate::writer::buffers::{BucketPack, Place};
+
+/// The packs of one writer that are not acknowledged.
+#[derive(Clone, Debug)]
+pub(crate) struct Outbox {
+    partitions: Vec<PartitionPacks>,
+    queue: FlushQueue,
+    limit: ConcurrencyLimit,
+    packs: Operations<SubmittedPack>,
+    doubt: DoubtPolicy,
+    /// `upsert.writer.max-retries`: attempts after the first.
+    retries: u32,
+    /// `upsert.flush.concurrent`: packs of one partition under way.
+    concurrent: u32,
+}
+
+/// The packs of one partition.
+#[derive(Clone, Debug, Default)]
+struct PartitionPacks {
+    /// Buckets that were due.
+    buckets: BTreeMap<BucketId, BucketPacks>,
+    under_way: u32,
+}
+
+/// The packs of one bucket of one partition.
+#[derive(Clone, Debug, Default)]
+struct BucketPacks {
+    /// Full packs that wait for their turn, oldest first.
+    sealed: VecDeque<BucketPack>,
+    queued: bool,
+    under_way: bool,
+}
+
+/// A bucket whose turn it is.
+#[derive(Debug)]
+pub(crate) struct DueBucket {
+    pub(crate) place: Place,
+    /// Its oldest pack; none if its rows are still to be sealed.
+    pub(crate) pack: Option<BucketPack>,
+}
+
+/// A pack that was submitted and is not acknowledged.
+#[derive(Clone, Debug)]
+pub(crate) struct SubmittedPack {
+    pub(crate) place: Place,
+    pub(crate) session: SessionName,
+    pub(crate) records: u32,
+    pub(crate) moved_out: u64,
+    session_id: SessionId,
+}
+
+/// The effect of an outcome.
+#[derive(Debug)]
+pub(crate) enum Settled {
+    /// The pack was acknowledged, and may be forgotten.
+    Acknowledged(Ticket, SubmittedPack),
+    /// The pack may have been applied, or may be at any later time: after its acknowledgement
+    /// nothing more may go into this session, lest the late copy come after newer rows.
+    InDoubt(DoubtedPack),
+    /// No attempt of this ticket was under way.
+    Late,
+    /// The pack waits for another attempt.
+    Waits,
+}
+
+/// A pack in doubt.
+#[derive(Debug)]
+pub(crate) struct DoubtedPack {
+    pub(crate) partition: PartitionIndex,
+    pub(crate) session: SessionId,
+    /// The pack, for messages.
+    pub(crate) at: String,
+    /// It waits for another attempt; an error if there were too many.
+    pub(crate) waits: Result<(), Error>,
+}
+
+impl Outbox {
+    /// Nothing is on its way. The seed spreads the waits between attempts.
+    pub(crate) fn new(seed: u64, config: &SinkConfig) -> Self {
+        Self {
+            partitions: Vec::new(),
+            queue: FlushQueue::default(),
+            limit: ConcurrencyLimit::default(),
+            packs: Operations::new(seed),
+            doubt: config.doubt,
+            retries: config.writer_retries,
+            concurrent: config.flush_concurrent.get(),
+        }
+    }
+
+    /// Takes up a full pack: it waits, and its bucket is due.
+    pub(crate) fn add(&mut self, pack: BucketPack) {
+        let place = pack.place;
+        self.bucket(place).sealed.push_back(pack);
+        self.make_due(place);
+    }
+
+    /// A bucket is to be flushed.
+    pub(crate) fn make_due(&mut self, place: Place) {
+        let bucket = self.bucket(place);
+        if !bucket.queued {
+            bucket.queued = true;
+            self.queue.push(place.partition, place.bucket);
+        }
+    }
+
+    /// The oldest bucket that is due and may be flushed, as far as the limits and its partition
+    /// allow.
+    pub(crate) fn take_due(
+        &mut self,
+        mut may_send: impl FnMut(PartitionIndex) -> bool,
+    ) -> Option<DueBucket> {
+        if self.packs.len() >= self.limit.allowed() as usize {
+            return None;
+        }
+        let (partitions, concurrent) = (&self.partitions, self.concurrent);
+        let (partition, bucket) = self.queue.take(|index, bucket| {
+            let partition = &partitions[index.0 as usize];
+            let free = partition.under_way < concurrent && !partition.buckets[&bucket].under_way;
+            free && may_send(index)
+        })?;
+        let place = Place { partition, bucket };
+        let packs = self.bucket(place);
+        packs.queued = false;
+        let pack = packs.sealed.pop_front();
+        Some(DueBucket { place, pack })
+    }
+
+    /// Sends a pack into its partition's session.
+    pub(crate) fn submit(
+        &mut self,
+        now: Millis,
+        pack: BucketPack,
+        session: &OpenSession,
+    ) -> (Ticket, TunnelCommand) {
+        let BucketPack { place, body, records, moved_out } = pack;
+        self.partitions[place.partition.0 as usize].under_way += 1;
+        let bucket = self.bucket(place);
+        bucket.under_way = true;
+        if !bucket.sealed.is_empty() {
+            self.make_due(place);
+        }
+        let submitted = SubmittedPack {
+            place,
+            session: session.name.clone(),
+            records,
+            moved_out,
+            session_id: session.id.clone(),
+        };
+        let ticket = self.packs.begin(now, submitted);
+        let partition = session.name.partition.clone();
+        let session = SessionRef { id: session.id.clone(), partition };
+        let operation = Operation::PutPack { session, bucket: place.bucket, records, body };
+        (ticket, TunnelCommand::Submit(ticket, operation))
+    }
+
+    /// An attempt at a pack has an outcome.
+    ///
+    /// Errors: `Retry` or `Denied` if the attempt at the checkpoint is to end.
+    pub(crate) fn complete(
+        &mut self,
+        now: Millis,
+        completion: Completion,
+    ) -> Result<Settled, Error> {
+        let Completion { ticket, outcome } = completion;
+        if self.packs.under_way(ticket).is_none() {
+            return Ok(Settled::Late);
+        }
+        match outcome {
+            Outcome::Done(_) => Ok(self.acknowledge(ticket)),
+            Outcome::InDoubt(cause) => self.doubt(now, ticket, &cause),
+            Outcome::Refused(refusal) => self.refused(now, ticket, &refusal),
+        }
+    }
+
+    /// The packs whose next attempt is due: they are under way from now on.
+    pub(crate) fn wake(&mut self, now: Millis) -> Vec<Ticket> {
+        self.packs.wake(now)
+    }
+
+    /// When the next attempt is due.
+    pub(crate) fn deadline(&self) -> Option<Millis> {
+        self.packs.deadline()
+    }
+
+    /// Whether every pack is acknowledged.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.packs.is_empty()
+    }
+
+    /// Whether a bucket is due.
+    pub(crate) fn is_due(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Forgets all partitions: after a barrier no pack of any is on its way.
+    pub(crate) fn forget_partitions(&mut self) {
+        self.partitions.clear();
+    }
+
+    fn bucket(&mut self, place: Place) -> &mut BucketPacks {
+        let index = place.partition.0 as usize;
+        if index >= self.partitions.len() {
+            self.partitions.resize_with(index + 1, PartitionPacks::default);
+        }
+        self.partitions[index].buckets.entry(place.bucket).or_default()
+    }
+
+    fn acknowledge(&mut self, ticket: Ticket) -> Settled {
+        let pack = self.packs.finish(ticket).expect("looked up by the caller").purpose;
+        self.limit.acknowledge();
+        self.partitions[pack.place.partition.0 as usize].under_way -= 1;
+        self.bucket(pack.place).under_way = false;
+        Settled::Acknowledged(ticket, pack)
+    }
+
+    fn doubt(&mut self, now: Millis, ticket: Ticket, cause: &str) -> Result<Settled, Error> {
+        let held = self.packs.under_way(ticket).expect("looked up by the caller");
+        let (wait, pack) = (held.attempts.after_doubt(), &held.purpose);
+        let (at, partition) = (pack.at(), pack.place.partition);
+        match self.doubt {
+            DoubtPolicy::Continue => self.put_off(now, ticket, wait, cause),
+            DoubtPolicy::Fail => {
+                let message = format!("sink.doubt = fail, and a pack is in doubt: {cause}");
+                Err(Error::new(ErrorKind::Retry, at, message))
+            }
+            DoubtPolicy::Rollover => {
+                let session = pack.session_id.clone();
+                let waits = self.put_off(now, ticket, wait, cause).map(|_| ());
+                Ok(Settled::InDoubt(DoubtedPack { partition, session, at, waits }))
+            }
+        }
+    }
+
+    fn refused(
+        &mut self,
+        now: Millis,
+        ticket: Ticket,
+        refusal: &Refusal,
+    ) -> Result<Settled, Error> {
+        let held = self.packs.under_way(ticket).expect("looked up by the caller");
+        let (wait, pack) = (held.attempts.after_refusal(refusal), &held.purpose);
+        let kind = match refusal.kind {
+            RefusalKind::SlowDown => {
+                self.limit.slow_down();
+                self.packs.wait(ticket, now.plus(wait));
+                return Ok(Settled::Waits);
+            }
+            RefusalKind::Moved => {
+                self.packs.wait(ticket, now.plus(wait));
+                return Ok(Settled::Waits);
+            }
+            RefusalKind::NotSent | RefusalKind::Transient => {
+                return self.put_off(now, ticket, wait, &refusal.message);
+            }
+            RefusalKind::Invalid | RefusalKind::NoSuchPartition | RefusalKind::NoSuchSession => {
+                ErrorKind::Retry
+            }
+            RefusalKind::Denied => ErrorKind::Denied,
+        };
+        let message = format!(
+            "the service refused a pack: {} {} (request {}); its rows come again from the last \
+             completed checkpoint",
+            refusal.code, refusal.message, refusal.request_id
+        );
+        Err(Error::new(kind, pack.at(), message))
+    }
+
+    /// Makes another attempt later, with the same bytes, as often as `upsert.writer.max-retries`
+    /// allows.
+    fn put_off(
+        &mut self,
+        now: Millis,
+        ticket: Ticket,
+        wait: Millis,
+        cause: &str,
+    ) -> Result<Settled, Error> {
+        let held = self.packs.under_way(ticket).expect("looked up by the caller");
+        let made = held.attempts.made();
+        if made > self.retries {
+            let message = format!(
+                "a pack was not acknowledged in {made} attempts (upsert.writer.max-retries = {}), \
+                 the last cause being: {cause}; its rows come again from the last completed \
+                 checkpoint",
+                self.retries
+            );
+            return Err(Error::new(ErrorKind::Retry, held.purpose.at(), message));
+        }
+        self.packs.wait(ticket, now.plus(wait));
+        Ok(Settled::Waits)
+    }
+}
+
+impl SubmittedPack {
+    /// Its place, for messages.
+    fn at(&self) -> String {
+        let partition = &self.session.partition;
+        let separator = if partition.is_empty() { "" } else { ", " };
+        format!("{partition}{separator}bucket {}, session {}", self.place.bucket, self.session_id)
+    }
+}
