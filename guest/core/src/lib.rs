@@ -51,6 +51,7 @@ mod dead_letter;
 pub mod evidence;
 pub mod exchange;
 pub mod ignored;
+pub mod journal;
 #[cfg(planted)]
 pub mod planted;
 #[cfg(not(planted))]

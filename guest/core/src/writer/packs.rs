@@ -361,9 +361,10 @@ impl Writer {
             RefusalKind::NotSent | RefusalKind::Transient => {
                 return self.put_off(now, ticket, wait, &refusal.message);
             }
-            RefusalKind::Invalid | RefusalKind::NoSuchPartition | RefusalKind::NoSuchSession => {
-                ErrorKind::Retry
-            }
+            RefusalKind::Full
+            | RefusalKind::Invalid
+            | RefusalKind::NoSuchPartition
+            | RefusalKind::NoSuchSession => ErrorKind::Retry,
             RefusalKind::Denied => ErrorKind::Denied,
         };
         let message = format!(

@@ -14,10 +14,10 @@ use upsert_sink_core::exchange::Request;
 use upsert_sink_core::id::{CheckpointId, Millis, SessionId, Ticket, WriterIndex};
 use upsert_sink_core::io::{
     Answer, CheckpointOutcome, ColumnDescription, CommitterInput, CommitterOutput, Completion,
-    CoordinatorInput, CoordinatorOutput, JournalSession, JournalState, Level, Operation, Outcome,
-    SessionStatus, Snapshot, TableDescription, Task, Telemetry, TunnelCommand, WriterInput,
-    WriterOutput,
+    CoordinatorInput, CoordinatorOutput, JournalAppend, Level, Operation, Outcome, Snapshot,
+    TableDescription, Task, Telemetry, TunnelCommand, WriterInput, WriterOutput,
 };
+use upsert_sink_core::journal::{JournalState, SessionRecord};
 use upsert_sink_core::open::Opened;
 use upsert_sink_core::writer::Writer;
 
@@ -53,9 +53,14 @@ pub(crate) struct World {
     pub(crate) options: Vec<(String, String)>,
     pub(crate) before_images: bool,
     pub(crate) ignored: BTreeMap<String, u64>,
+    /// Whether an append to the journal waits until a command says that it is durable.
+    pub(crate) slow_journal: bool,
     sink: Option<Sink>,
     starts: u64,
-    journal: BTreeMap<String, JournalSession>,
+    /// The newest record of each key: what is durable.
+    journal: BTreeMap<String, Vec<u8>>,
+    /// Appends that are not durable yet, in their order.
+    appends: Vec<(Owner, JournalAppend)>,
     submitted: BTreeMap<(Owner, Ticket), Submitted>,
     requests: VecDeque<(usize, u64, Vec<u8>)>,
     replies: VecDeque<(usize, Vec<u8>)>,
@@ -103,11 +108,11 @@ impl World {
     /// Starts the sink, from a checkpoint if one is given.
     pub(crate) fn open(&mut self, writers: u32, checkpoint: Option<u64>) -> Result<(), Error> {
         self.starts += 1;
-        let journal: Vec<JournalSession> = self.journal.values().cloned().collect();
+        let journal: Vec<Vec<u8>> = self.journal.values().cloned().collect();
         let first = task(self, 0, writers);
         let config = Opened::of(&first)?.config;
-        let coordinator = Coordinator::open(&first, &config, journal.clone());
-        let committer = Committer::open(&first, &config, journal);
+        let coordinator = Coordinator::open(Millis(self.now), &first, &config, &journal)?;
+        let committer = Committer::open(&first, &config, &journal)?;
         let mut opened = Vec::new();
         for index in 0..writers {
             let states = checkpoint.map(|id| {
@@ -119,6 +124,7 @@ impl World {
             opened.push(Writer::open(Millis(self.now), &task, &states)?);
         }
         self.sink = Some(Sink { writers: opened, coordinator, committer });
+        self.drain_coordinator()?;
         let mut restored = Vec::new();
         for index in 0..writers as usize {
             restored.extend(self.drain_writer(index));
@@ -130,16 +136,18 @@ impl World {
         Ok(())
     }
 
-    /// Everything of this start is gone; operations and messages in the network stay there.
+    /// Everything of this start is gone; operations and messages in the network stay there. What
+    /// was appended and is not durable never will be.
     pub(crate) fn crash(&mut self) {
         self.sink = None;
         self.known.clear();
+        self.appends.clear();
     }
 
     /// Rows for a writer, in one batch, all of partition `day` but those that begin with another
     /// (`y:1=a`): `1=a`, `1=a*600` for a long one, or `-1` for a delete; `<1` and `>1=a` for a
     /// before-image and an after-image.
-    pub(crate) fn write(&mut self, index: usize, day: &str, rows: &[&str]) -> Result<(), Error> {
+    pub(crate) fn rows(&mut self, index: usize, day: &str, rows: &[&str]) -> Result<(), Error> {
         let rows: Vec<Row<'_>> = rows.iter().map(|row| Row::parse(day, row)).collect();
         let kinds: Vec<RowKind> = rows.iter().map(|row| row.kind).collect();
         let batch = BatchBuilder::new(rows.len())
@@ -164,8 +172,17 @@ impl World {
         let now = Millis(self.now);
         let sink = self.sink.as_mut().expect("the sink is open");
         let result = sink.coordinator.handle_input(now, input);
+        self.drain_coordinator()?;
+        result
+    }
+
+    fn drain_coordinator(&mut self) -> Result<(), Error> {
+        let mut quick = Vec::new();
         while let Some(output) = self.sink.as_mut().unwrap().coordinator.poll_output() {
             match output {
+                CoordinatorOutput::Journal(append) => {
+                    quick.extend(self.append(Owner::Coordinator, append));
+                }
                 CoordinatorOutput::Reply(number, body) => {
                     if let Some(writer) = self.asked_by.remove(&number) {
                         self.replies.push_back((writer, body));
@@ -175,26 +192,81 @@ impl World {
                 CoordinatorOutput::Tunnel(command) => self.command(Owner::Coordinator, command),
             }
         }
-        result
+        quick.into_iter().try_for_each(|append| self.written(Owner::Coordinator, append))
     }
 
     pub(crate) fn commit(&mut self, input: CommitterInput) -> Result<(), Error> {
         let now = Millis(self.now);
         let sink = self.sink.as_mut().expect("the sink is open");
         let result = sink.committer.handle_input(now, input);
+        let mut quick = Vec::new();
         while let Some(output) = self.sink.as_mut().unwrap().committer.poll_output() {
             match output {
-                CommitterOutput::Committed(session) => {
-                    if let Some(held) = self.journal.get_mut(&session.0) {
-                        held.state = JournalState::Committed;
-                    }
+                CommitterOutput::Journal(append) => {
+                    quick.extend(self.append(Owner::Committer, append));
                 }
                 CommitterOutput::Known(bytes) => self.known.push_back(bytes),
                 CommitterOutput::Tell(telemetry) => self.tell(Owner::Committer, telemetry),
                 CommitterOutput::Tunnel(command) => self.command(Owner::Committer, command),
             }
         }
+        quick.into_iter().try_for_each(|append| self.written(Owner::Committer, append))?;
         result
+    }
+
+    /// An append is noted; it is handed back if it is durable at once.
+    fn append(&mut self, owner: Owner, append: JournalAppend) -> Option<JournalAppend> {
+        if !self.slow_journal {
+            return Some(append);
+        }
+        self.told.push(format!("appends {}", record_label(&append)));
+        self.appends.push((owner, append));
+        None
+    }
+
+    /// A record is durable, and its owner learns of it.
+    fn written(&mut self, owner: Owner, append: JournalAppend) -> Result<(), Error> {
+        let ticket = append.ticket;
+        self.write(append);
+        self.complete(owner, ticket, Outcome::Done(Answer::None))
+    }
+
+    /// A record is durable, and nobody has learned of it.
+    fn write(&mut self, append: JournalAppend) {
+        match append.record.is_empty() {
+            true => self.journal.remove(&append.key),
+            false => self.journal.insert(append.key, append.record),
+        };
+    }
+
+    /// Appends that are not durable yet, by label.
+    pub(crate) fn append_labels(&self) -> Vec<String> {
+        self.appends.iter().map(|(_, append)| record_label(append)).collect()
+    }
+
+    /// The append at this place becomes durable and, if `told`, its owner learns of it.
+    pub(crate) fn make_durable(&mut self, at: usize, told: bool) -> Result<(), Error> {
+        let (owner, append) = self.appends.remove(at);
+        if told {
+            return self.written(owner, append);
+        }
+        self.write(append);
+        Ok(())
+    }
+
+    /// The append at this place gets this outcome, whether it is durable or not.
+    pub(crate) fn fail_append(
+        &mut self,
+        at: usize,
+        durable: bool,
+        outcome: Outcome,
+    ) -> Result<(), Error> {
+        let (owner, append) = self.appends.remove(at);
+        let ticket = append.ticket;
+        if durable {
+            self.write(append);
+        }
+        self.complete(owner, ticket, outcome)
     }
 
     /// A checkpoint ended; with `tell_writers`, they are told, too.
@@ -309,25 +381,9 @@ impl World {
         self.submitted[&(owner, ticket)].operation.clone()
     }
 
-    /// Carries an operation out, and journals as a host does.
+    /// Carries an operation out.
     pub(crate) fn apply(&mut self, operation: &Operation) -> Outcome {
-        let outcome = self.tunnel.apply(operation);
-        if let Outcome::Done(Answer::Session(info)) = &outcome {
-            let state = match info.status {
-                SessionStatus::Committed => JournalState::Committed,
-                _ => JournalState::Open,
-            };
-            if let Operation::CreateSession { partition, .. } = operation {
-                let (id, partition) = (info.id.clone(), partition.clone());
-                let session = JournalSession { id, partition, start: self.starts, state };
-                self.journal.insert(info.id.0.clone(), session);
-            } else if state == JournalState::Committed
-                && let Some(held) = self.journal.get_mut(&info.id.0)
-            {
-                held.state = state;
-            }
-        }
-        outcome
+        self.tunnel.apply(operation)
     }
 
     /// All operations under way, with their owner and ticket.
@@ -345,12 +401,6 @@ impl World {
     /// Nobody waits for them any more.
     pub(crate) fn forget_operations(&mut self) {
         self.submitted.clear();
-    }
-
-    /// Carries an operation out without anybody learning of it: the host journals only what it
-    /// hears.
-    pub(crate) fn apply_unheard(&mut self, operation: &Operation) {
-        self.tunnel.apply(operation);
     }
 
     /// Whether a writer takes rows and barriers.
@@ -375,7 +425,18 @@ impl World {
 
     /// Takes back what the journal knows of a commit, as if the host had died before it wrote it.
     pub(crate) fn unjournal(&mut self, id: &str) {
-        self.journal.get_mut(id).expect("a session of the journal").state = JournalState::Open;
+        let held = self.journal.get_mut(id).expect("a session of the journal");
+        let record = SessionRecord::from_bytes(held).expect("it is whole");
+        *held = SessionRecord { state: JournalState::Open, ..record }.to_bytes();
+    }
+
+    /// What is durable, by key.
+    pub(crate) fn journal(&self) -> Vec<String> {
+        let line = |(key, bytes): (&String, &Vec<u8>)| {
+            let record = SessionRecord::from_bytes(bytes).expect("a machine wrote it");
+            format!("{key} of start {} is {:?}", record.start, record.state)
+        };
+        self.journal.iter().map(line).collect()
     }
 
     /// Tells the owner what became of an attempt.
@@ -525,6 +586,13 @@ fn owner_name(owner: Owner) -> String {
         Owner::Committer => "committer".into(),
         Owner::Coordinator => "coordinator".into(),
         Owner::Writer(index) => format!("w{index}"),
+    }
+}
+
+fn record_label(append: &JournalAppend) -> String {
+    match SessionRecord::from_bytes(&append.record) {
+        Ok(record) => format!("{:?} {}", record.state, record.id).to_lowercase(),
+        Err(_) => format!("nothing for {}", append.key),
     }
 }
 
