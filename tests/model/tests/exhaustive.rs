@@ -44,6 +44,7 @@ fn allowed(bounds: &Bounds, letters: bool) -> Vec<(&'static str, u8)> {
         ("an older checkpoint is restored", bounds.older),
         ("hours pass", bounds.waits),
         ("a session is dropped", bounds.dropped),
+        ("an append takes its time", bounds.slow_appends),
     ]
 }
 
@@ -99,6 +100,14 @@ fn exactly_once_with_creations_and_aborts_that_get_no_answer() {
     let plan = Plan { bounds, ..Plan::exactly_once(&[0, 1, 0]) };
     let wider = Bounds { crashes: 2, late_others: 2, ..bounds };
     holds(plan.clone(), Plan { bounds: wider, ..Plan::exactly_once(&[0, 1]) });
+}
+
+#[test]
+fn exactly_once_when_appends_to_the_journal_take_their_time() {
+    let bounds = Bounds { slow_appends: 2, late_commits: 1, ..bounds(2, 1) };
+    let plan = Plan { bounds, ..Plan::exactly_once(&[0, 1]) };
+    let wider = Bounds { slow_appends: 3, crashes: 2, ..bounds };
+    holds(plan.clone(), Plan { bounds: wider, ..plan });
 }
 
 #[test]
