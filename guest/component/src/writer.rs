@@ -5,7 +5,7 @@ use upsert_sink_core::io::{WriterInput, WriterOutput};
 use upsert_sink_core::writer::Writer;
 
 use crate::bindings::exports::upsert_sink::plugin::writer::{Guest, Output, Progress, Snapshot};
-use crate::bindings::upsert_sink::plugin::tunnel::Completion;
+use crate::bindings::upsert_sink::plugin::events::Event;
 use crate::bindings::upsert_sink::plugin::types::{BarrierKind, CheckpointOutcome, Error, Task};
 use crate::{bindings::Shell, input, output, role};
 
@@ -23,9 +23,8 @@ impl Guest for Shell {
             WriterInput::BarrierArrived(CheckpointId(id), input::barrier_kind(kind));
         checkpoint_ended(id: u64, how: CheckpointOutcome) =>
             WriterInput::CheckpointEnded(CheckpointId(id), input::checkpoint_outcome(how));
-        on_completion(done: Completion) => WriterInput::Completed(input::completion(done));
         on_reply(reply: Vec<u8>) => WriterInput::Replied(&reply);
-        on_timer() => WriterInput::TimerFired;
+        on_event(event: Event) => happened!(event => WriterInput);
     }
 }
 
