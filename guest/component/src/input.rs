@@ -32,10 +32,6 @@ fn column(column: types::TableColumn) -> io::ColumnDescription {
     io::ColumnDescription { name, column_type, nullable }
 }
 
-pub(crate) fn barrier_kind(kind: types::BarrierKind) -> io::BarrierKind {
-    same!(kind, types::BarrierKind => io::BarrierKind: Checkpoint, Savepoint)
-}
-
 pub(crate) fn checkpoint_outcome(outcome: types::CheckpointOutcome) -> io::CheckpointOutcome {
     same!(outcome, types::CheckpointOutcome => io::CheckpointOutcome: Aborted, Completed)
 }
