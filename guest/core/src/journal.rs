@@ -72,8 +72,8 @@ impl SessionRecord {
             3 => JournalState::Committed,
             other => {
                 let message = format!(
-                    "the record of session {id} has the state {other}, which is none; get the \
-                     journal from a copy"
+                    "the record of session {id} is damaged: {other} is no state; get the journal \
+                     from a copy"
                 );
                 return Err(Error::corrupt("journal", message));
             }
@@ -197,7 +197,10 @@ mod tests {
         let mut sealer = Sealer::new(Kind::Session);
         let bytes = sealer.text("s").text("").u64(1).u32(4).u64(0).seal();
         let error = SessionRecord::from_bytes(&bytes).unwrap_err();
-        assert!(error.kind == ErrorKind::Corrupt && error.message.contains("state 4"), "{error}");
+        assert!(
+            error.kind == ErrorKind::Corrupt && error.message.contains("4 is no state"),
+            "{error}"
+        );
     }
 
     #[test]

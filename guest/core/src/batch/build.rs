@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::RowKind;
 use super::column::TimeUnit;
-use super::parse::{BUFFER_BYTES, FORM_COLUMNS, HEADER_BYTES, MAGIC, NODE_BYTES, VERSION};
+use super::parse::{BUFFER_BYTES, FORM_COLUMNS, HEADER_BYTES, INSTANT, MAGIC, NODE_BYTES, VERSION};
 use crate::record::Value;
 use crate::schema::RowType;
 
@@ -173,6 +173,15 @@ impl ColumnBuilder {
     /// Of `TIMESTAMP` and `TIMESTAMP_LTZ`, since 1970-01-01T00:00:00 in the unit.
     pub fn timestamp(unit: TimeUnit, rows: impl IntoIterator<Item = Option<i64>>) -> Self {
         Self { unit: unit as u8, ..Self::words(12, rows, i64::to_le_bytes) }
+    }
+
+    /// Of `TIMESTAMP` and `TIMESTAMP_LTZ`, in the layout that holds all years: seconds since
+    /// 1970-01-01T00:00:00, rounded down, and the nanoseconds after them.
+    pub fn instants(rows: impl IntoIterator<Item = Option<(i64, u32)>>) -> Self {
+        let (nulls, rows) = split(rows);
+        let seconds = rows.iter().flat_map(|(seconds, _)| seconds.to_le_bytes()).collect();
+        let nanos = rows.iter().flat_map(|(_, nanos)| nanos.to_le_bytes()).collect();
+        Self::new(INSTANT, &nulls, vec![seconds, nanos])
     }
 
     /// Of `INTERVAL DAY TO SECOND`, in the unit.
