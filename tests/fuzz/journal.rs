@@ -1,9 +1,10 @@
 //! The journal of a sink: `journal::read`, over files that a crash or a bad disk may have left.
 //!
-//! An input that begins like a journal, of whatever version, is the file; any other is its records, one a line, which are
-//! framed here. Promises: what is read is read alike when it is written again; a file that ends
-//! early holds what its whole records say; a damaged byte is noticed, or it is in the last record,
-//! which then counts as torn. Invariant: the frames here are written from their description.
+//! An input that begins like a journal, of whatever version, is the file; any other is its records,
+//! one a line, which are framed here. Promises: what is read is read alike when it is written
+//! again; a file that ends early holds what its whole records say; a damaged byte is noticed, or it
+//! is in the last record, which then counts as torn. Invariant: the frames here are written from
+//! their description.
 
 use std::io;
 use std::path::Path;

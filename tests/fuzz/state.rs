@@ -1,5 +1,5 @@
-//! What survives a failure: the guest's states, messages and records of the journal, and an engine's
-//! checkpoint.
+//! What survives a failure: the guest's states, messages and records of the journal, and an
+//! engine's checkpoint.
 //!
 //! The first byte of an input picks the reader; if the second is odd, the rest gets its right
 //! checksum, so that changes reach the fields behind it. Promises: what is read is read alike when

@@ -5,8 +5,8 @@
 //! corrected and replayed.
 //!
 //! Numbers are JSON numbers; decimals are texts; bytes are hexadecimal; dates are days, times are
-//! counts of their column's unit since 1970-01-01 UTC, of nanoseconds if they are instants; maps are
-//! lists of pairs; floats that JSON cannot hold are texts.
+//! counts of their column's unit since 1970-01-01 UTC, of nanoseconds if they are instants; maps
+//! are lists of pairs; floats that JSON cannot hold are texts.
 
 use alloc::format;
 use alloc::string::{String, ToString};

@@ -2,9 +2,9 @@
 //! every later start.
 //!
 //! Under the coordinator and the committer, which append and are opened with all that was appended
-//! (rule 6): a session's id is durable before a writer gets it, an abort before it is sent, a commit
-//! before it is told as known. Invariant: a record says all that is known of its session, so the
-//! newest alone counts; a damaged one is refused, never passed over.
+//! (rule 6): a session's id is durable before a writer gets it, an abort before it is sent, a
+//! commit before it is told as known. Invariant: a record says all that is known of its session, so
+//! the newest alone counts; a damaged one is refused, never passed over.
 
 use alloc::collections::BTreeMap;
 use alloc::format;

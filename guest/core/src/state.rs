@@ -2,8 +2,8 @@
 //! send each other.
 //!
 //! Beside the row's way: the writer's snapshot, committables, requests, replies and records of the
-//! journal are all written here. Invariant: what was written is read back equal or refused; bytes of a newer version are
-//! refused by name, never guessed at.
+//! journal are all written here. Invariant: what was written is read back equal or refused; bytes
+//! of a newer version are refused by name, never guessed at.
 //!
 //! Layout: the letters `USST`, u8 kind, u8 version, the fields, u32 CRC32C of everything before it.
 //! Numbers are little-endian; texts and byte strings carry a u32 length; lists a u32 count.

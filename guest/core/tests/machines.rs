@@ -25,7 +25,8 @@
 //! | `durable-unheard PREFIX` | it is durable, and nobody learns of it |
 //! | `append-fails PREFIX KIND` | a definite no, or `doubt` |
 //! | `pass MS`, `crash`, `forgets`, `expire ID`, `unjournal ID` | time, faults |
-//! | `table`, `table-ends`, `status`, `accepting`, `under-way`, `open-sessions`, `journal` | shows |
+//! | `table`, `table-ends`, `status`, `accepting`, `under-way`, `open-sessions` | shows |
+//! | `journal` | shows what is durable |
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
 

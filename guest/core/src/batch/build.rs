@@ -215,8 +215,8 @@ impl ColumnBuilder {
     }
 
     /// Of any row type, from values. Decimals are unscaled at the row type's scale; timestamps are
-    /// instants if the row type's unit cannot show one of them; spans are in nanoseconds. A value of
-    /// another type becomes null.
+    /// instants if the row type's unit cannot show one of them; spans are in nanoseconds. A value
+    /// of another type becomes null.
     ///
     /// ```
     /// use upsert_sink_core::batch::ColumnBuilder;

@@ -1,5 +1,5 @@
-//! The import `file-cache`: its place. No host grants it yet: the quota is zero, and whatever is asked
-//! for is answered with `denied`.
+//! The import `file-cache`: its place. No host grants it yet: the quota is zero, and whatever is
+//! asked for is answered with `denied`.
 //!
 //! Invariant: nothing is written to disk for a guest, and none of its bytes is kept.
 

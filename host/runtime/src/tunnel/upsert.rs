@@ -214,8 +214,9 @@ impl Tunnel {
         allowed.allows_move(worker, self.endpoint.tunnel(), &named)
     }
 
-    /// Where packs may go. Of a session with a worker that is not allowed nothing is known: the guest
-    /// learns of it all the same, to commit or abort it, and its packs ask again, and are refused.
+    /// Where packs may go. Of a session with a worker that is not allowed nothing is known: the
+    /// guest learns of it all the same, to commit or abort it; its packs ask again, and are
+    /// refused.
     fn allowed(&self, slots: SlotMap) -> SlotMap {
         self.check_workers(&slots).map_or_else(|_| SlotMap::default(), |()| slots)
     }
