@@ -13,8 +13,8 @@ use upsert_sink::bare::BareWriter;
 use upsert_sink_core::coordinator::Coordinator;
 use upsert_sink_core::id::{Millis, SessionId, Ticket};
 use upsert_sink_core::io::{
-    Answer, Completion, CoordinatorInput, CoordinatorOutput, Operation, Outcome, SessionInfo,
-    SessionStatus, Task, TunnelCommand, WriterInput, WriterOutput,
+    Answer, Completion, CoordinatorInput, CoordinatorOutput, JournalAppend, Operation, Outcome,
+    SessionInfo, SessionStatus, Task, TunnelCommand, WriterInput, WriterOutput,
 };
 use upsert_sink_core::open::Opened;
 use upsert_sink_core::writer::Writer;
@@ -147,7 +147,7 @@ impl<S: Side> Bench<S> {
             column_ids: Vec::new(),
             partial_update: false,
         };
-        let coordinator = Coordinator::open(task, &config, Vec::new());
+        let coordinator = Coordinator::open(Millis(NOW), task, &config, &[])?;
         Ok(Self { side, coordinator, info, packs: 0 })
     }
 
@@ -188,6 +188,10 @@ impl<S: Side> Bench<S> {
                     let completion = Completion { ticket, outcome };
                     self.coordinator.handle_input(now, CoordinatorInput::Completed(completion))?;
                     outputs.extend(self.coordinated());
+                }
+                CoordinatorOutput::Journal(JournalAppend { ticket, .. }) => {
+                    let completion = Completion { ticket, outcome: Outcome::Done(Answer::None) };
+                    self.coordinator.handle_input(now, CoordinatorInput::Completed(completion))?;
                 }
                 _ => {}
             }

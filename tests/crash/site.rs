@@ -3,6 +3,7 @@
 //! Each series has one of its own. Invariant: `check` looks at everything a user could find
 //! afterwards: the rows, the sessions, the files.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 use upsert_sink::journal;
+use upsert_sink::sessions::{self, SessionRecord};
 use upsert_sink::{Catalog, Components, Settings};
 use upsert_sink_tests::binary;
 
@@ -116,7 +118,7 @@ impl Site {
         let packs = upsert_sink_server::recorded_sessions(&self.data)?;
         for session in open {
             let id = session["id"].as_str().unwrap_or_default();
-            ensure!(!journaled.sessions.contains_key(id), "an open session: {session}");
+            ensure!(!journaled.contains_key(id), "an open session: {session}");
             let recorded = packs.iter().find(|recorded| recorded.id == id);
             let is_empty = recorded.is_some_and(|recorded| recorded.packs == 0);
             ensure!(is_empty, "rows in a session that no journal holds: {session}");
@@ -126,12 +128,12 @@ impl Site {
         Ok(open.len() as u64)
     }
 
-    fn journaled(&self) -> Result<journal::Contents> {
+    fn journaled(&self) -> Result<BTreeMap<String, SessionRecord>> {
         let directory = self.state.join("journal");
         block_on(async {
             let disk = Components::system().disk;
             let contents = journal::read(&directory, &*disk).await?;
-            contents.context("the job has a journal")
+            Ok(sessions::of(&contents.context("the job has a journal")?)?)
         })
     }
 

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use upsert_sink::journal::Record;
+use upsert_sink::sessions::{JournalState, SessionRecord};
 use upsert_sink_tests::binary;
 
 use crate::crash::components::jitter;
@@ -27,17 +28,22 @@ const MAGIC_BYTES: usize = 8;
 const HEADER_BYTES: usize = 12;
 
 /// The last record of a journal: where it begins, and what it says.
-fn last_record(journal: &[u8]) -> Result<(usize, Value)> {
+fn last_record(journal: &[u8]) -> Result<(usize, Record)> {
     let (mut at, mut last) = (MAGIC_BYTES, 0);
-    let mut record = Value::Null;
+    let mut record = None;
     while at < journal.len() {
         let length: [u8; 4] = journal[at..at + 4].try_into()?;
         let end = at + HEADER_BYTES + u32::from_le_bytes(length) as usize;
-        record = serde_json::from_slice(&journal[at + HEADER_BYTES..end])?;
+        record = Some(serde_json::from_slice(&journal[at + HEADER_BYTES..end])?);
         (last, at) = (at, end);
     }
-    ensure!(last > 0, "a journal without a record");
-    Ok((last, record))
+    Ok((last, record.context("a journal without a record")?))
+}
+
+/// Whether a record says that a session was created.
+fn is_of_a_new_session(record: &Record) -> bool {
+    let Record::Appended { bytes, .. } = record else { return false };
+    SessionRecord::from_bytes(bytes).is_ok_and(|session| session.state == JournalState::Open)
 }
 
 /// A session's id is durable before a pack of it is sent. So while no pack reaches the server, the
@@ -60,7 +66,7 @@ fn a_journal_torn_within_the_record_of_a_session_without_packs_is_cut_there() ->
         jitter(&mut random, Duration::from_millis(20));
         attempt.kill()?;
         let (start, record) = last_record(&fs::read(&journal)?)?;
-        if record["record"] == "session-created" {
+        if is_of_a_new_session(&record) {
             let cut = random.usize(start..fs::metadata(&journal)?.len().try_into()?);
             let bytes = fs::read(&journal)?;
             fs::write(&journal, &bytes[..cut])?;

@@ -118,6 +118,24 @@ fn a_commit_that_was_taken_as_done_is_not_asked_for_by_a_later_start() {
     });
 }
 
+/// It was created all the same: its id is in the journal, so that the next start aborts it.
+#[test]
+fn a_session_of_a_worker_that_is_not_allowed_takes_no_row_and_the_next_start_aborts_it() {
+    let mut test = Test::begin();
+    let name = "create: its worker is not in the allow-list";
+    test.row(name, "fails before the first pack is sent; the next start aborts", async |scene| {
+        scene.option("tunnel.worker-allow-list", "elsewhere.example");
+        let error = error_of(scene.attempt().await)?;
+        scene.failed(&error, ErrorKind::Denied, &["tunnel.worker-allow-list", "add it"])?;
+        let puts = scene.world.wire.attempts();
+        ensure!(puts.iter().all(|one| !matches!(one.call, Call::Put(_))), "{puts:?}");
+        scene.expect_fold(0, 1).await?;
+        scene.option("tunnel.worker-allow-list", "");
+        scene.attempt().await?;
+        scene.expect_fold(ROUNDS, 0).await
+    });
+}
+
 /// Passes a barrier, and has its commit refused like this; the table must not show it.
 async fn lost_session(scene: &mut Scene, fault: &str, named: &str, open: u64) -> Result<()> {
     scene.world.fault(Call::Commit, "\"nth\": 1", fault)?;

@@ -1,9 +1,10 @@
 //! The journal of a sink: `journal::read`, over files that a crash or a bad disk may have left.
 //!
-//! An input that begins like a journal is the file; any other is its records, one a line, which are
-//! framed here. Promises: what is read is read alike when it is written again; a file that ends
-//! early holds what its whole records say; a damaged byte is noticed, or it is in the last record,
-//! which then counts as torn. Invariant: the frames here are written from their description.
+//! An input that begins like a journal, of whatever version, is the file; any other is its records,
+//! one a line, which are framed here. Promises: what is read is read alike when it is written
+//! again; a file that ends early holds what its whole records say; a damaged byte is noticed, or it
+//! is in the last record, which then counts as torn. Invariant: the frames here are written from
+//! their description.
 
 use std::io;
 use std::path::Path;
@@ -11,36 +12,36 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use futures::FutureExt;
 use upsert_sink::components::{AppendFile, BoxFuture, Disk};
-use upsert_sink::journal::{self, Contents, Record, SessionState};
+use upsert_sink::journal::{self, Contents, Record};
+use upsert_sink::sessions;
 use upsert_sink_core::error::{Error, ErrorKind};
 use upsert_sink_tests::fuzz::shape;
 
 use crate::Memory;
 
 pub(crate) const WORDS: &[&str] = &[
-    "USJRNL01",
+    "USJRNL02",
     "\n",
-    "\"record\":\"session-created\"",
-    "\"record\":\"aborting\"",
-    "\"record\":\"aborted\"",
-    "\"record\":\"committed\"",
+    "\"record\":\"appended\"",
     "\"record\":\"start\"",
     "\"record\":\"lease\"",
     "\"record\":\"identity\"",
-    "\"id\":\"s1\"",
+    "\"key\":\"s1\"",
+    "\"bytes\":\"\"",
+    "\"bytes\":\"VVNTVAYC\"",
     "\"at_ms\":",
-    "\"start\":",
-    "\"partition\":\"day='1'\"",
+    "\"number\":",
 ];
 
-/// The file, its records as trees, and the map of its sessions.
+/// The file, its records as trees, and the map of what was appended.
 const MEMORY: Memory = Memory { fixed: 32 << 10, per_byte: 60 };
-const MAGIC: &[u8] = b"USJRNL01";
+const LETTERS: &[u8] = b"USJRNL";
+const MAGIC: &[u8] = b"USJRNL02";
 const HEADER_BYTES: usize = 12;
-const PAYLOAD_BYTES_MAX: usize = 64 << 10;
+const PAYLOAD_BYTES_MAX: usize = 96 << 10;
 
 pub(crate) fn body(input: &[u8]) -> Result<String> {
-    if input.starts_with(MAGIC) {
+    if input.starts_with(LETTERS) {
         return file(input);
     }
     let lines: Vec<&[u8]> = input.split(|byte| *byte == b'\n').take(40).collect();
@@ -63,14 +64,27 @@ fn file(bytes: &[u8]) -> Result<String> {
         Ok(contents) => {
             let again = read(&written(&contents))?;
             ensure!(again == contents, "{contents:?} became {again:?}");
-            Ok(format!("{} sessions", contents.sessions.len().min(4)))
+            let shown = match sessions::of(&contents) {
+                Ok(sessions) => format!("{} sessions", sessions.len().min(4)),
+                Err(error) => shape(&error.message),
+            };
+            Ok(format!("{} records, {shown}", contents.records.len().min(4)))
         }
         Err(error) => {
-            let named = error.kind == ErrorKind::Corrupt && error.at.contains("sink.journal");
+            let kind = if is_of_another_version(bytes) {
+                ErrorKind::InvalidConfig
+            } else {
+                ErrorKind::Corrupt
+            };
+            let named = error.kind == kind && error.at.contains("sink.journal");
             ensure!(named && !error.message.is_empty(), "a journal is refused as {error:?}");
             Ok(shape(&error.message))
         }
     }
+}
+
+fn is_of_another_version(bytes: &[u8]) -> bool {
+    bytes.len() >= MAGIC.len() && bytes.starts_with(LETTERS) && !bytes.starts_with(MAGIC)
 }
 
 /// Wherever a write was cut off, the file holds the records before it.
@@ -109,16 +123,9 @@ fn written(contents: &Contents) -> Vec<u8> {
         Record::Identity { identity, table },
         Record::Start { number: contents.start, nonce: 0, at_ms: 0 },
     ];
-    for (id, session) in &contents.sessions {
-        let (id, partition) = (id.clone(), session.partition.clone());
-        let (start, at_ms) = (session.start, session.at_ms);
-        records.push(Record::SessionCreated { id: id.clone(), partition, start, at_ms });
-        records.extend(match session.state {
-            SessionState::Open => None,
-            SessionState::Aborting => Some(Record::Aborting { id, at_ms }),
-            SessionState::Aborted => Some(Record::Aborted { id, at_ms }),
-            SessionState::Committed => Some(Record::Committed { id, at_ms }),
-        });
+    for (key, bytes) in &contents.records {
+        let (key, bytes) = (key.clone(), bytes.clone());
+        records.push(Record::Appended { key, bytes });
     }
     let records = records.iter().map(|record| serde_json::to_vec(record).expect("plain data"));
     records.fold(MAGIC.to_vec(), |mut bytes, record| {

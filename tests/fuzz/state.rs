@@ -1,4 +1,5 @@
-//! What survives a failure: the guest's states and messages, and an engine's checkpoint.
+//! What survives a failure: the guest's states, messages and records of the journal, and an
+//! engine's checkpoint.
 //!
 //! The first byte of an input picks the reader; if the second is odd, the rest gets its right
 //! checksum, so that changes reach the fields behind it. Promises: what is read is read alike when
@@ -13,6 +14,7 @@ use upsert_sink_core::id::{CheckpointId, Millis, WriterIndex};
 use upsert_sink_core::io::{
     BarrierKind, ColumnDescription, TableDescription, Task, WriterInput, WriterOutput,
 };
+use upsert_sink_core::journal::SessionRecord;
 use upsert_sink_core::session::Committable;
 use upsert_sink_core::state::{Kind, Sealer};
 use upsert_sink_core::writer::Writer;
@@ -31,14 +33,15 @@ pub(crate) fn body(input: &[u8]) -> Result<String> {
         bytes.extend(crc32c::crc32c(rest).to_le_bytes());
     }
     let bytes = bytes.as_slice();
-    match which % 7 {
+    match which % 8 {
         0 => round_trip(input, bytes, Request::from_bytes, Request::to_bytes),
         1 => round_trip(input, bytes, Reply::from_bytes, Reply::to_bytes),
         2 => round_trip(input, bytes, Known::from_bytes, Known::to_bytes),
         3 => round_trip(input, bytes, Committable::from_bytes, Committable::to_bytes),
         4 => round_trip(input, bytes, Checkpoint::from_bytes, Checkpoint::to_bytes),
         5 => restore(input, bytes),
-        _ => restore(input, &around(bytes)),
+        6 => restore(input, &around(bytes)),
+        _ => round_trip(input, bytes, SessionRecord::from_bytes, SessionRecord::to_bytes),
     }
 }
 

@@ -20,8 +20,8 @@ use upsert_sink::{Components, Plugin, Settings};
 use upsert_sink_core::error::Error;
 use upsert_sink_core::id::Millis;
 use upsert_sink_core::io::{
-    CommitterInput, CommitterOutput, CoordinatorInput, CoordinatorOutput, JournalSession, Task,
-    WriterInput, WriterOutput,
+    CommitterInput, CommitterOutput, CoordinatorInput, CoordinatorOutput, Task, WriterInput,
+    WriterOutput,
 };
 use upsert_sink_server::{Server, ServerSettings};
 use upsert_sink_tests::live;
@@ -98,10 +98,11 @@ impl Twin for Liar {
 
     fn open_coordinator(
         &mut self,
+        now: Millis,
         task: &Task,
-        journal: Vec<JournalSession>,
+        journal: &[Vec<u8>],
     ) -> Result<Turn<CoordinatorOutput>, Error> {
-        self.honest.open_coordinator(task, journal)
+        self.honest.open_coordinator(now, task, journal)
     }
 
     fn coordinator(
@@ -115,7 +116,7 @@ impl Twin for Liar {
     fn open_committer(
         &mut self,
         task: &Task,
-        journal: Vec<JournalSession>,
+        journal: &[Vec<u8>],
     ) -> Result<Turn<CommitterOutput>, Error> {
         self.honest.open_committer(task, journal)
     }
@@ -132,8 +133,8 @@ impl Twin for Liar {
         self.honest.open_router(task)
     }
 
-    fn route(&mut self, batch: &[u8]) -> Result<Vec<u32>, Error> {
-        self.honest.route(batch)
+    fn keys(&mut self, batch: &[u8]) -> Result<Vec<u32>, Error> {
+        self.honest.keys(batch)
     }
 }
 

@@ -13,8 +13,8 @@ use upsert_sink_core::coordinator::Coordinator;
 use upsert_sink_core::error::Error;
 use upsert_sink_core::id::Millis;
 use upsert_sink_core::io::{
-    CommitterInput, CommitterOutput, CoordinatorInput, CoordinatorOutput, JournalSession, Task,
-    WriterInput, WriterOutput,
+    CommitterInput, CommitterOutput, CoordinatorInput, CoordinatorOutput, Task, WriterInput,
+    WriterOutput,
 };
 use upsert_sink_core::open::Opened;
 use upsert_sink_core::writer::Writer;
@@ -119,11 +119,12 @@ impl Twin for Native {
 
     fn open_coordinator(
         &mut self,
+        now: Millis,
         task: &Task,
-        journal: Vec<JournalSession>,
+        journal: &[Vec<u8>],
     ) -> Result<Turn<CoordinatorOutput>, Error> {
         let opened = Opened::of(task)?;
-        let mut coordinator = Box::new(Coordinator::open(task, &opened.config, journal));
+        let mut coordinator = Box::new(Coordinator::open(now, task, &opened.config, journal)?);
         let turn = coordinated(&mut coordinator);
         *self = Self::Coordinator(coordinator);
         Ok(turn)
@@ -142,10 +143,10 @@ impl Twin for Native {
     fn open_committer(
         &mut self,
         task: &Task,
-        journal: Vec<JournalSession>,
+        journal: &[Vec<u8>],
     ) -> Result<Turn<CommitterOutput>, Error> {
         let opened = Opened::of(task)?;
-        let mut committer = Box::new(Committer::open(task, &opened.config, journal));
+        let mut committer = Box::new(Committer::open(task, &opened.config, journal)?);
         let turn = committed(&mut committer);
         *self = Self::Committer(committer);
         Ok(turn)
@@ -166,8 +167,8 @@ impl Twin for Native {
         Ok(())
     }
 
-    fn route(&mut self, batch: &[u8]) -> Result<Vec<u32>, Error> {
+    fn keys(&mut self, batch: &[u8]) -> Result<Vec<u32>, Error> {
         let Self::Router(router) = self else { return Err(no_such()) };
-        router.route(batch)
+        router.keys(batch)
     }
 }

@@ -119,6 +119,9 @@ fn expected() -> Vec<Event> {
     of("coordinator", &waiting, "abort-session", &["done", "in doubt", "not sent"]);
     let created = ["done, normal", "in doubt", "not sent", "refused, slow down"];
     of("coordinator", &serving, "create-session", &created);
+    of("coordinator", &waiting, "journal-append", &["done"]);
+    of("coordinator", &serving, "journal-append", &["done"]);
+    of("committer", &["committing"], "journal-append", &["done"]);
     of("coordinator", &serving, "create-partition", &["done", "in doubt", "not sent"]);
     of("committer", &["new"], "", &["open"]);
     of("committer", &["idle", "committing"], "", &["prepared", "checkpoint completed"]);

@@ -1,15 +1,16 @@
 //! The contract in `wit/`: documented, versioned, small.
 //!
-//! Invariant: every item carries `@since` and a sentence; half of the lines are documentation.
+//! Invariant: every item carries `@since` and a sentence; more than half of the lines are
+//! documentation.
 
 use crate::Finding;
 
 /// The widest line of WIT.
 const COLUMNS_MAX: usize = 130;
 /// Documentation lines in a hundred lines that are not empty.
-const DOCS_SHARE_MIN: usize = 50;
+const DOCS_SHARE_MIN: usize = 55;
 /// Exported functions, roles and their shared verbs counted apart. It may fall, and not rise.
-const EXPORTED_FUNCTIONS_MAX: usize = 20;
+const EXPORTED_FUNCTIONS_MAX: usize = 16;
 /// What the component exports; the other interfaces are imports.
 const EXPORTS: [&str; 5] = ["writer", "coordinator", "committer", "route", "describe"];
 
@@ -43,11 +44,8 @@ pub(crate) fn check(path: &str, text: &str) -> Vec<Finding> {
 pub(crate) fn docs_share(files: &[(String, String)]) -> Vec<Finding> {
     let lines = files.iter().flat_map(|(_, text)| text.lines()).map(str::trim);
     let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
-    // What every item needs, `@since` and a closing brace, weighs on neither side.
-    let needed = |line: &&&str| line.starts_with("@since") || **line == "}" || **line == "},";
-    let needed = lines.iter().filter(needed).count();
     let docs = lines.iter().filter(|line| line.starts_with("///")).count();
-    let share = 100 * docs / (lines.len() - needed).max(1);
+    let share = 100 * docs / lines.len().max(1);
     let rule = format!("{share} % documentation, at least {DOCS_SHARE_MIN} %");
     (share < DOCS_SHARE_MIN).then(|| Finding::new("wit", 1, rule)).into_iter().collect()
 }
@@ -83,14 +81,14 @@ mod tests {
 
     #[test]
     fn an_item_without_a_version_or_a_sentence_is_found() {
-        assert_eq!(check("wit/a.wit", "/// A.\n@since(version = 0.1.0)\ninterface a {"), []);
+        assert_eq!(check("wit/a.wit", "/// A.\n@since(version = 0.2.0)\ninterface a {"), []);
         assert_eq!(check("wit/a.wit", "/// A.\ninterface a {").len(), 1);
-        assert_eq!(check("wit/a.wit", "\n@since(version = 0.1.0)\n  b: func();").len(), 1);
+        assert_eq!(check("wit/a.wit", "\n@since(version = 0.2.0)\n  b: func();").len(), 1);
     }
 
     #[test]
     fn a_bare_string_as_an_error_is_found() {
-        let text = "/// A.\n@since(version = 0.1.0)\na: func() -> result<u8, string>;";
+        let text = "/// A.\n@since(version = 0.2.0)\na: func() -> result<u8, string>;";
         assert_eq!(check("wit/a.wit", text).len(), 1);
         assert_eq!(check("wit/a.wit", "import wasi:clocks/wall-clock;").len(), 1);
     }
@@ -99,8 +97,8 @@ mod tests {
     fn a_contract_that_grows_is_found() {
         let files =
             |count: usize| vec![("wit/writer.wit".to_owned(), "a: func();\n".repeat(count))];
-        assert_eq!(exported_functions(&files(20)), []);
-        assert_eq!(exported_functions(&files(21)).len(), 1);
+        assert_eq!(exported_functions(&files(16)), []);
+        assert_eq!(exported_functions(&files(17)).len(), 1);
         assert_eq!(docs_share(&files(3)).len(), 1);
     }
 }

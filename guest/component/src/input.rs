@@ -3,7 +3,7 @@
 use upsert_sink_core::id::{Millis, SessionId, Ticket, WriterIndex};
 use upsert_sink_core::io;
 
-use crate::bindings::upsert_sink::plugin::{tunnel, types};
+use crate::bindings::upsert_sink::plugin::{events, tunnel, types};
 
 pub(crate) fn task(task: types::Task) -> io::Task {
     io::Task {
@@ -32,33 +32,18 @@ fn column(column: types::TableColumn) -> io::ColumnDescription {
     io::ColumnDescription { name, column_type, nullable }
 }
 
-pub(crate) fn journal(sessions: Vec<types::JournalSession>) -> Vec<io::JournalSession> {
-    let session = |session: types::JournalSession| io::JournalSession {
-        id: SessionId(session.id),
-        partition: session.partition,
-        start: session.start,
-        state: same!(session.state, types::JournalState => io::JournalState:
-            Aborting, Committed, Open),
-    };
-    sessions.into_iter().map(session).collect()
-}
-
-pub(crate) fn barrier_kind(kind: types::BarrierKind) -> io::BarrierKind {
-    same!(kind, types::BarrierKind => io::BarrierKind: Checkpoint, Savepoint)
-}
-
 pub(crate) fn checkpoint_outcome(outcome: types::CheckpointOutcome) -> io::CheckpointOutcome {
     same!(outcome, types::CheckpointOutcome => io::CheckpointOutcome: Aborted, Completed)
 }
 
-pub(crate) fn completion(completion: tunnel::Completion) -> io::Completion {
+pub(crate) fn completion(completion: events::Completion) -> io::Completion {
+    use events::{Answer, Outcome};
     let outcome = match completion.outcome {
-        tunnel::Outcome::Done(tunnel::Answer::None) => io::Outcome::Done(io::Answer::None),
-        tunnel::Outcome::Done(tunnel::Answer::Session(info)) => {
-            io::Outcome::Done(io::Answer::Session(session(info)))
-        }
-        tunnel::Outcome::InDoubt(doubt) => io::Outcome::InDoubt(doubt),
-        tunnel::Outcome::Refused(refused) => io::Outcome::Refused(refusal(refused)),
+        Outcome::Done(Answer::Bytes(bytes)) => io::Outcome::Done(io::Answer::Bytes(bytes)),
+        Outcome::Done(Answer::None) => io::Outcome::Done(io::Answer::None),
+        Outcome::Done(Answer::Session(it)) => io::Outcome::Done(io::Answer::Session(session(it))),
+        Outcome::InDoubt(doubt) => io::Outcome::InDoubt(doubt),
+        Outcome::Refused(refused) => io::Outcome::Refused(refusal(refused)),
     };
     io::Completion { ticket: Ticket(completion.ticket), outcome }
 }
@@ -77,10 +62,10 @@ fn session(session: tunnel::Session) -> io::SessionInfo {
     }
 }
 
-fn refusal(refusal: tunnel::Refusal) -> io::Refusal {
+fn refusal(refusal: events::Refusal) -> io::Refusal {
     io::Refusal {
-        kind: same!(refusal.kind, tunnel::RefusalKind => io::RefusalKind:
-            Denied, Invalid, Moved, NoSuchPartition, NoSuchSession, NotSent, SlowDown, Transient),
+        kind: same!(refusal.kind, events::RefusalKind => io::RefusalKind: Denied, Full, Invalid,
+            Moved, NoSuchPartition, NoSuchSession, NotSent, SlowDown, Transient),
         code: refusal.code,
         message: refusal.message,
         request_id: refusal.request_id,

@@ -26,6 +26,16 @@ macro_rules! exports {
     };
 }
 
+/// What happened to a role, as its input.
+macro_rules! happened {
+    ($event:expr => $input:ident) => {
+        match $event {
+            Event::Completed(done) => $input::Completed(input::completion(done)),
+            Event::Timer => $input::TimerFired,
+        }
+    };
+}
+
 mod input;
 mod output;
 mod role;

@@ -2,9 +2,9 @@
 
 use upsert_sink_core::error::{Error, ErrorKind};
 use upsert_sink_core::id::Millis;
-use upsert_sink_core::io::{Level, Operation, SessionRef, Telemetry, TunnelCommand};
+use upsert_sink_core::io::{JournalAppend, Level, Operation, SessionRef, Telemetry, TunnelCommand};
 
-use crate::bindings::upsert_sink::plugin::{telemetry, timers, tunnel, types};
+use crate::bindings::upsert_sink::plugin::{journal, telemetry, timers, tunnel, types};
 
 pub(crate) fn command(command: TunnelCommand) {
     match command {
@@ -12,6 +12,10 @@ pub(crate) fn command(command: TunnelCommand) {
         TunnelCommand::Repeat(ticket) => tunnel::repeat(ticket.0),
         TunnelCommand::Submit(ticket, submitted) => tunnel::submit(ticket.0, &operation(submitted)),
     }
+}
+
+pub(crate) fn append(JournalAppend { ticket, key, record }: JournalAppend) {
+    journal::append(ticket.0, &key, &record);
 }
 
 fn operation(operation: Operation) -> tunnel::Operation {
@@ -24,7 +28,7 @@ fn operation(operation: Operation) -> tunnel::Operation {
             tunnel::Operation::CreateSession(create)
         }
         Operation::PutPack { session, bucket, records, body } => {
-            let session = reference(session);
+            let (session, body) = (reference(session), tunnel::PackBody::Bytes(body));
             tunnel::Operation::PutPack(tunnel::Pack { session, bucket: bucket.0, records, body })
         }
         Operation::SessionStatus(session) => tunnel::Operation::SessionStatus(reference(session)),

@@ -5,28 +5,29 @@ use upsert_sink_core::io::{CommitterInput, CommitterOutput, CoordinatorInput, Co
 use upsert_sink_core::{bucket::Router, committer::Committer, config};
 use upsert_sink_core::{coordinator::Coordinator, open::Opened};
 
-use crate::bindings::exports::upsert_sink::plugin::coordinator::Reply;
+use crate::bindings::exports::upsert_sink::plugin::coordinator::{Message, Reply};
 use crate::bindings::exports::upsert_sink::plugin::{committer, coordinator, describe, route};
-use crate::bindings::upsert_sink::plugin::tunnel::Completion;
-use crate::bindings::upsert_sink::plugin::types::{CheckpointOutcome, Error, JournalSession, Task};
+use crate::bindings::upsert_sink::plugin::events::Event;
+use crate::bindings::upsert_sink::plugin::types::{CheckpointOutcome, Error, Task};
 use crate::role::{self, Role};
 use crate::{bindings::Shell, input, output};
 
 impl coordinator::Guest for Shell {
-    fn open(_: u64, task: Task, j: Vec<JournalSession>) -> Result<coordinator::Progress, Error> {
+    fn open(now: u64, task: Task, held: Vec<Vec<u8>>) -> Result<coordinator::Progress, Error> {
         let task = input::task(task);
         Opened::of(&task)
-            .map(|opened| Coordinator::open(&task, &opened.config, input::journal(j)))
+            .and_then(|opened| Coordinator::open(Millis(now), &task, &opened.config, &held))
             .and_then(|coordinator| role::begin(Role::Coordinator(Box::new(coordinator))))
             .and_then(|()| role::coordinator(|coordinator| Ok(coordinated(coordinator))))
             .map_err(output::error)
     }
 
     exports! { coordinate -> coordinator::Progress:
-        on_request(number: u64, body: Vec<u8>) => CoordinatorInput::Requested(number, &body);
-        on_known(known: Vec<u8>) => CoordinatorInput::KnownCommits(&known);
-        on_completion(done: Completion) => CoordinatorInput::Completed(input::completion(done));
-        on_timer() => CoordinatorInput::TimerFired;
+        on_message(message: Message) => match &message {
+            Message::Known(known) => CoordinatorInput::KnownCommits(known),
+            Message::Request(asked) => CoordinatorInput::Requested(asked.number, &asked.body),
+        };
+        on_event(event: Event) => happened!(event => CoordinatorInput);
     }
 }
 
@@ -39,6 +40,7 @@ fn coordinated(coordinator: &mut Coordinator) -> coordinator::Progress {
     let mut replies = Vec::new();
     while let Some(next) = coordinator.poll_output() {
         match next {
+            CoordinatorOutput::Journal(append) => output::append(append),
             CoordinatorOutput::Reply(request, body) => replies.push(Reply { request, body }),
             CoordinatorOutput::Tell(telemetry) => output::tell(telemetry),
             CoordinatorOutput::Tunnel(command) => output::command(command),
@@ -49,10 +51,10 @@ fn coordinated(coordinator: &mut Coordinator) -> coordinator::Progress {
 }
 
 impl committer::Guest for Shell {
-    fn open(_: u64, task: Task, j: Vec<JournalSession>) -> Result<committer::Progress, Error> {
+    fn open(_: u64, task: Task, held: Vec<Vec<u8>>) -> Result<committer::Progress, Error> {
         let task = input::task(task);
         Opened::of(&task)
-            .map(|opened| Committer::open(&task, &opened.config, input::journal(j)))
+            .and_then(|opened| Committer::open(&task, &opened.config, &held))
             .and_then(|committer| role::begin(Role::Committer(Box::new(committer))))
             .and_then(|()| role::committer(|committer| Ok(committed(committer))))
             .map_err(output::error)
@@ -62,8 +64,7 @@ impl committer::Guest for Shell {
         prepared(id: u64, held: Vec<Vec<u8>>) => CommitterInput::Prepared(CheckpointId(id), held);
         checkpoint_ended(id: u64, how: CheckpointOutcome) =>
             CommitterInput::CheckpointEnded(CheckpointId(id), input::checkpoint_outcome(how));
-        on_completion(done: Completion) => CommitterInput::Completed(input::completion(done));
-        on_timer() => CommitterInput::TimerFired;
+        on_event(event: Event) => happened!(event => CommitterInput);
     }
 }
 
@@ -73,10 +74,10 @@ fn commit(now: u64, input: CommitterInput) -> Result<committer::Progress, Error>
 }
 
 fn committed(committer: &mut Committer) -> committer::Progress {
-    let (mut committed_sessions, mut known) = (Vec::new(), Vec::new());
+    let mut known = Vec::new();
     while let Some(next) = committer.poll_output() {
         match next {
-            CommitterOutput::Committed(session) => committed_sessions.push(session.0),
+            CommitterOutput::Journal(append) => output::append(append),
             CommitterOutput::Known(bytes) => known.push(bytes),
             CommitterOutput::Tell(telemetry) => output::tell(telemetry),
             CommitterOutput::Tunnel(command) => output::command(command),
@@ -84,7 +85,7 @@ fn committed(committer: &mut Committer) -> committer::Progress {
     }
     output::set_timer(committer.deadline());
     let pending = u32::try_from(committer.pending()).unwrap_or(u32::MAX);
-    committer::Progress { pending, committed: committer.committed().0, committed_sessions, known }
+    committer::Progress { pending, committed: committer.committed().0, known }
 }
 
 impl route::Guest for Shell {
@@ -94,8 +95,8 @@ impl route::Guest for Shell {
             .map_err(output::error)
     }
 
-    fn route(batch: Vec<u8>) -> Result<Vec<u32>, Error> {
-        role::router(|router| router.route(&batch)).map_err(output::error)
+    fn keys(batch: Vec<u8>) -> Result<Vec<u32>, Error> {
+        role::router(|router| router.keys(&batch)).map_err(output::error)
     }
 }
 

@@ -1,11 +1,11 @@
 //! The `writer` export: calls in, progress out.
 
 use upsert_sink_core::id::{CheckpointId, Millis};
-use upsert_sink_core::io::{WriterInput, WriterOutput};
+use upsert_sink_core::io::{self, WriterInput, WriterOutput};
 use upsert_sink_core::writer::Writer;
 
 use crate::bindings::exports::upsert_sink::plugin::writer::{Guest, Output, Progress, Snapshot};
-use crate::bindings::upsert_sink::plugin::tunnel::Completion;
+use crate::bindings::upsert_sink::plugin::events::Event;
 use crate::bindings::upsert_sink::plugin::types::{BarrierKind, CheckpointOutcome, Error, Task};
 use crate::{bindings::Shell, input, output, role};
 
@@ -20,12 +20,12 @@ impl Guest for Shell {
     exports! { call -> Progress:
         write(batch: Vec<u8>) => WriterInput::RowsArrived(&batch);
         barrier(id: u64, kind: BarrierKind) =>
-            WriterInput::BarrierArrived(CheckpointId(id), input::barrier_kind(kind));
+            WriterInput::BarrierArrived(CheckpointId(id), same!(kind,
+                BarrierKind => io::BarrierKind: Checkpoint, Savepoint));
         checkpoint_ended(id: u64, how: CheckpointOutcome) =>
             WriterInput::CheckpointEnded(CheckpointId(id), input::checkpoint_outcome(how));
-        on_completion(done: Completion) => WriterInput::Completed(input::completion(done));
         on_reply(reply: Vec<u8>) => WriterInput::Replied(&reply);
-        on_timer() => WriterInput::TimerFired;
+        on_event(event: Event) => happened!(event => WriterInput);
     }
 }
 
@@ -41,11 +41,10 @@ fn progress(writer: &mut Writer) -> Progress {
             WriterOutput::DeadLetter(lines) => outputs.push(Output::DeadLetter(lines)),
             WriterOutput::Request(request) => outputs.push(Output::Request(request)),
             WriterOutput::Restored(committables) => outputs.push(Output::Restored(committables)),
-            WriterOutput::Snapshot(taken) => outputs.push(Output::Snapshot(Snapshot {
-                checkpoint: taken.checkpoint.0,
-                state: taken.state,
-                committables: taken.committables,
-            })),
+            WriterOutput::Snapshot(io::Snapshot { checkpoint, state, committables }) => {
+                let checkpoint = checkpoint.0;
+                outputs.push(Output::Snapshot(Snapshot { checkpoint, state, committables }));
+            }
             WriterOutput::Tell(telemetry) => output::tell(telemetry),
             WriterOutput::Tunnel(command) => output::command(command),
         }

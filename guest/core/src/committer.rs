@@ -3,14 +3,16 @@
 //!
 //! The end of a row's way: after the commit the row is visible. Invariant: of one partition, a
 //! commit is sent only when the outcome of the one before is known; nothing is sent before
-//! `sink.delivery-guarantee` allows it; a commit is known only with evidence.
+//! `sink.delivery-guarantee` allows it; a commit is known only with evidence, and when that is
+//! durable in the journal: a later attempt must not need the same evidence again.
 //!
 //! | state of a session | what happens | what follows |
 //! |---|---|---|
 //! | `Held` | its checkpoint completes | → `Released` |
 //! | `Held` | its checkpoint is aborted | stays; without overlap the attempt fails |
 //! | `Released` | its turn comes | commit, → `Committing` |
-//! | `Committing` | committed | known |
+//! | `Committing` | committed | its record is appended |
+//! | `Committing` | the record is durable | known |
 //! | `Committing` | still committing, in doubt, refused for now | repeats |
 //! | `Committing` | lost | fails, or is skipped |
 //! | any | prepared again | ignored |
@@ -29,10 +31,10 @@ use crate::exchange::Known;
 use crate::id::{CheckpointId, Millis, SessionId, Ticket};
 use crate::ignored::Ignored;
 use crate::io::{
-    Answer, CheckpointOutcome, CommitterInput, CommitterOutput, Completion, JournalSession,
-    JournalState, Level, Operation, Outcome, Refusal, RefusalKind, SessionStatus, Task, Telemetry,
-    TunnelCommand,
+    Answer, CheckpointOutcome, CommitterInput, CommitterOutput, Completion, Level, Operation,
+    Outcome, Refusal, RefusalKind, SessionStatus, Task, Telemetry, TunnelCommand,
 };
+use crate::journal::{self, JournalState, SessionRecord};
 use crate::operation::Operations;
 use crate::session::{Committable, SessionName};
 
@@ -55,8 +57,24 @@ pub struct Committer {
     /// The newest checkpoint that all writers have passed.
     prepared: CheckpointId,
     completed: CheckpointId,
-    operations: Operations<SessionName>,
+    operations: Operations<Purpose>,
     outputs: VecDeque<CommitterOutput>,
+}
+
+/// What an operation is for.
+#[derive(Clone, Debug)]
+enum Purpose {
+    Commit(SessionName),
+    /// The record of a commit, on this evidence.
+    Journal(SessionName, Evidence),
+}
+
+impl Purpose {
+    fn name(&self) -> &SessionName {
+        match self {
+            Self::Commit(name) | Self::Journal(name, _) => name,
+        }
+    }
 }
 
 /// A session whose commit is not known.
@@ -69,9 +87,12 @@ struct Pending {
 }
 
 impl Committer {
-    /// Begins a committer with all that the journal holds of this sink.
-    pub fn open(task: &Task, config: &SinkConfig, journal: Vec<JournalSession>) -> Self {
-        Self {
+    /// Begins a committer with all records that the journal holds of this sink.
+    ///
+    /// Errors: `Corrupt` for a damaged record, `InvalidConfig` for one of a newer version.
+    pub fn open(task: &Task, config: &SinkConfig, journal: &[Vec<u8>]) -> Result<Self, Error> {
+        let records = journal::fold(journal)?.into_iter();
+        Ok(Self {
             identity: task.identity.clone(),
             start: task.start,
             guarantee: config.guarantee,
@@ -81,14 +102,14 @@ impl Committer {
             patience: config.commit_timeout,
             attempts_most: config.commit_retries.saturating_add(1),
             commits_most: config.commit_threads.get() as usize,
-            journal: journal.into_iter().map(|session| (session.id, session.state)).collect(),
+            journal: records.map(|(id, record)| (id, record.state)).collect(),
             pending: BTreeMap::new(),
             known: BTreeSet::new(),
             prepared: CheckpointId(0),
             completed: CheckpointId(0),
             operations: Operations::new(task.nonce),
             outputs: VecDeque::new(),
-        }
+        })
     }
 
     /// Sessions whose commit is not known.
@@ -209,7 +230,7 @@ impl Committer {
                 self.become_known(&committable, Evidence::Journal);
                 return Ok(());
             }
-            Some(JournalState::Aborting) => {
+            Some(JournalState::Aborted | JournalState::Aborting) => {
                 let why = "a later start of this sink aborted it: it was restored from a savepoint \
                            that was not taken by stopping the sink";
                 return self.lose(&committable, why);
@@ -280,7 +301,7 @@ impl Committer {
             let pending = self.pending.get_mut(&name).expect("it was just found there");
             pending.state = State::Committing;
             let operation = Operation::CommitSession(pending.committable.session_ref());
-            let ticket = self.operations.begin(now, name);
+            let ticket = self.operations.begin(now, Purpose::Commit(name));
             self.tunnel(TunnelCommand::Submit(ticket, operation));
         }
     }
@@ -301,12 +322,18 @@ impl Committer {
             self.ignore(Ignored::LateOutcome);
             return Ok(());
         };
-        let (name, attempts) = (held.purpose.clone(), held.attempts);
+        let (purpose, attempts) = (held.purpose.clone(), held.attempts);
+        let name = match purpose {
+            Purpose::Commit(name) => name,
+            Purpose::Journal(name, evidence) => {
+                return self.recorded(ticket, &name, evidence, &outcome);
+            }
+        };
         let pending = self.pending.get_mut(&name).expect("a commit under way is pending");
         match outcome {
             Outcome::Done(Answer::Session(info)) => match info.status {
                 SessionStatus::Committed => {
-                    self.finish(ticket, &name, Evidence::Said);
+                    self.finish(now, ticket, &name, Evidence::Said);
                     Ok(())
                 }
                 SessionStatus::Committing | SessionStatus::Normal => {
@@ -318,7 +345,7 @@ impl Committer {
                     self.lose_under_way(ticket, &name, &why.to_ascii_lowercase())
                 }
             },
-            Outcome::Done(Answer::None) => {
+            Outcome::Done(Answer::Bytes(_) | Answer::None) => {
                 Err(Error::bug("tunnel", "the host answered a commit without a session"))
             }
             Outcome::InDoubt(doubt) => self.put_off(now, ticket, attempts.after_doubt(), &doubt),
@@ -345,7 +372,7 @@ impl Committer {
                 let journal = self.journal.get(&committable.session).copied();
                 match judge_not_found(committable, journal, now, self.idle_limit) {
                     Ok(evidence) => {
-                        self.finish(ticket, name, evidence);
+                        self.finish(now, ticket, name, evidence);
                         Ok(())
                     }
                     Err(why) => {
@@ -357,6 +384,7 @@ impl Committer {
                 self.put_off(now, ticket, attempts.after_refusal(refusal), &message)
             }
             RefusalKind::Denied
+            | RefusalKind::Full
             | RefusalKind::Invalid
             | RefusalKind::NoSuchPartition
             | RefusalKind::Transient => {
@@ -391,17 +419,41 @@ impl Committer {
                  last cause being: {cause}; start again, the commit is then taken up again",
                 self.patience.0 / 1000
             );
-            return Err(Error::new(ErrorKind::Retry, place(&held.purpose), message));
+            return Err(Error::new(ErrorKind::Retry, place(held.purpose.name()), message));
         }
         self.operations.wait(ticket, now.plus(wait));
         Ok(())
     }
 
-    fn finish(&mut self, ticket: Ticket, name: &SessionName, evidence: Evidence) {
+    /// A commit is over, and its record is appended: until that is durable it is not known.
+    fn finish(&mut self, now: Millis, ticket: Ticket, name: &SessionName, evidence: Evidence) {
         self.operations.finish(ticket);
         self.tunnel(TunnelCommand::Release(ticket));
+        let ticket = self.operations.begin(now, Purpose::Journal(name.clone(), evidence));
+        let record = SessionRecord {
+            id: self.pending[name].committable.session.clone(),
+            partition: name.partition.clone(),
+            start: name.start,
+            state: JournalState::Committed,
+            at: now,
+        };
+        self.outputs.push_back(CommitterOutput::Journal(record.append(ticket)));
+    }
+
+    /// The record of a commit has an outcome.
+    fn recorded(
+        &mut self,
+        ticket: Ticket,
+        name: &SessionName,
+        evidence: Evidence,
+        outcome: &Outcome,
+    ) -> Result<(), Error> {
+        let session = &self.pending[name].committable.session;
+        journal::check_durable(format!("{}, session {session}", place(name)), outcome)?;
+        self.operations.finish(ticket);
         let pending = self.pending.remove(name).expect("a commit under way is pending");
         self.become_known(&pending.committable, evidence);
+        Ok(())
     }
 
     fn become_known(&mut self, committable: &Committable, evidence: Evidence) {
@@ -410,9 +462,6 @@ impl Committer {
             committable.session, committable.name.partition, committable.records
         );
         self.outputs.push_back(CommitterOutput::Tell(Telemetry::Log(Level::Debug, line)));
-        if evidence != Evidence::Journal {
-            self.outputs.push_back(CommitterOutput::Committed(committable.session.clone()));
-        }
         self.known.insert(committable.session.clone());
         self.tell_known(alloc::vec![committable.session.clone()]);
     }

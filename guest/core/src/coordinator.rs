@@ -4,13 +4,24 @@
 //! Beside a row's way: a writer that wants to flush asks here. Invariant: a session named after a
 //! barrier is created only when every writer has passed that barrier, and none before the sessions
 //! of dead attempts are gone and every restored commit is known; without `sink.session.overlap`, a
-//! partition's next session is created only when the commit of the one before is known.
+//! partition's next session is created only when the commit of the one before is known. A session
+//! is handed out when its record is durable in the journal, and its abort is sent when the intent
+//! is.
 //!
 //! | phase | ends when |
 //! |---|---|
 //! | `Gathering` | every writer has sent a request, which names its restored sessions |
 //! | `Recovering` | those are known to be committed, and the other open sessions to be gone |
 //! | `Serving` | – |
+//!
+//! | a session is | until | what its record says meanwhile |
+//! |---|---|---|
+//! | `Creating` | the service has created it, and its record is durable | nothing yet |
+//! | `Open` | all have left its barrier, and nobody holds rows in it | open |
+//! | `Retiring` | the intent is durable, and then the service has aborted it | aborting |
+//! | gone | – | aborted; or committed, if that is what it was found to be |
+
+mod outcome;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
@@ -19,20 +30,22 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::config::SinkConfig;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::exchange::{Known, Reply, Request};
-use crate::id::{CheckpointId, Millis, SessionId, Ticket};
+use crate::id::{CheckpointId, Millis, SessionId};
 use crate::ignored::Ignored;
 use crate::io::{
-    Answer, Completion, CoordinatorInput, CoordinatorOutput, JournalSession, JournalState, Level,
-    Operation, Outcome, Refusal, RefusalKind, SessionInfo, SessionRef, SessionStatus, Task,
+    CoordinatorInput, CoordinatorOutput, JournalAppend, Level, Operation, SessionRef, Task,
     Telemetry, TunnelCommand,
 };
+use crate::journal::{self, JournalState, SessionRecord};
 use crate::operation::Operations;
 use crate::session::{Grant, SessionName};
 
 /// Sessions created or retired at once: a checkpoint of many partitions must not flood the service.
 const OPERATIONS_MOST: usize = 32;
+/// Records forgotten at once: a long-lived journal has tens of thousands that are past.
+const FORGOTTEN_MOST: usize = 32;
 
 /// One sink's coordinator.
 #[derive(Clone, Debug)]
@@ -44,7 +57,12 @@ pub struct Coordinator {
     overlap: bool,
     patience: Millis,
     phase: Phase,
-    journal: Vec<JournalSession>,
+    /// What the starts before have left, until every writer has reported.
+    journal: Vec<SessionRecord>,
+    /// Keys of records that no start can ask about any more.
+    past: Vec<String>,
+    /// How many of them are being forgotten.
+    forgetting: usize,
     writers: Vec<WriterView>,
     sessions: BTreeMap<SessionName, Standing>,
     known: BTreeSet<SessionId>,
@@ -55,7 +73,7 @@ pub struct Coordinator {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
     Gathering,
-    Recovering { retiring: BTreeMap<SessionId, String>, unknown: BTreeSet<SessionId> },
+    Recovering { retiring: BTreeSet<SessionId>, unknown: BTreeSet<SessionId> },
     Serving,
 }
 
@@ -78,21 +96,54 @@ enum Standing {
     Retiring,
 }
 
+/// A session that is to end.
+#[derive(Clone, Debug)]
+struct Retired {
+    session: SessionRef,
+    /// The start that created it.
+    start: u64,
+    /// What it was for, if it is of this start.
+    name: Option<SessionName>,
+}
+
 /// What an operation is for.
 #[derive(Clone, Debug)]
 enum Purpose {
-    AbortSession(SessionRef, Option<SessionName>),
+    AbortSession(Retired),
     CreatePartition(SessionName),
     CreateSession(SessionName, Millis),
-    SessionStatus(SessionRef, Option<SessionName>),
+    Journal(Recorded),
+    SessionStatus(Retired),
+}
+
+/// What follows a record, once it is durable.
+#[derive(Clone, Debug)]
+enum Recorded {
+    /// The abort is sent.
+    Aborting(Retired),
+    /// The session is handed out.
+    Created(Grant),
+    /// Nothing: it has ended.
+    Ended(SessionId),
+    /// The next that is past is forgotten.
+    Forgotten(String),
 }
 
 impl Coordinator {
-    /// Begins a coordinator with all that the journal holds of this sink.
-    pub fn open(task: &Task, config: &SinkConfig, journal: Vec<JournalSession>) -> Self {
+    /// Begins a coordinator with all records that the journal holds of this sink.
+    ///
+    /// Errors: `Corrupt` for a damaged record, `InvalidConfig` for one of a newer version.
+    pub fn open(
+        now: Millis,
+        task: &Task,
+        config: &SinkConfig,
+        journal: &[Vec<u8>],
+    ) -> Result<Self, Error> {
         let writers = (0..task.parallelism).map(|_| WriterView::default()).collect();
-        let known = journal.iter().filter(|session| session.state == JournalState::Committed);
-        Self {
+        let records: Vec<SessionRecord> = journal::fold(journal)?.into_values().collect();
+        let known = records.iter().filter(|record| record.state == JournalState::Committed);
+        let past = records.iter().filter(|record| record.is_past(now, task.start));
+        let mut coordinator = Self {
             start: task.start,
             nonce: task.nonce,
             lifecycle_hours: config.session_lifecycle.0,
@@ -100,13 +151,17 @@ impl Coordinator {
             overlap: config.session_overlap,
             patience: config.commit_timeout,
             phase: Phase::Gathering,
-            known: known.map(|session| session.id.clone()).collect(),
-            journal,
+            known: known.map(|record| record.id.clone()).collect(),
+            past: past.map(|record| journal::key(&record.id)).collect(),
+            forgetting: 0,
+            journal: records,
             writers,
             sessions: BTreeMap::new(),
             operations: Operations::new(task.nonce),
             outputs: VecDeque::new(),
-        }
+        };
+        coordinator.forget_past(now);
+        Ok(coordinator)
     }
 
     /// Whether sessions are being handed out.
@@ -220,13 +275,21 @@ impl Coordinator {
         let restored: BTreeSet<SessionId> =
             self.writers.iter().flat_map(|view| view.pending.iter().cloned()).collect();
         let unknown = restored.difference(&self.known).cloned().collect();
-        let dead = core::mem::take(&mut self.journal).into_iter().filter(|session| {
-            session.state != JournalState::Committed && !restored.contains(&session.id)
+        let is_open = |state| matches!(state, JournalState::Aborting | JournalState::Open);
+        let mut dead = core::mem::take(&mut self.journal);
+        // A writer that was told of a commit before the last one reported no longer names it.
+        dead.retain(|record| {
+            let needed = restored.contains(&record.id) || self.known.contains(&record.id);
+            is_open(record.state) && !needed
         });
-        let retiring: BTreeMap<SessionId, String> =
-            dead.map(|session| (session.id, session.partition)).collect();
-        for (id, partition) in retiring.clone() {
-            self.abort(now, SessionRef { id, partition }, None);
+        let retiring = dead.iter().map(|record| record.id.clone()).collect();
+        for SessionRecord { id, partition, start, state, .. } in dead {
+            let retired = Retired { session: SessionRef { id, partition }, start, name: None };
+            match state {
+                // A start before this one recorded the intent.
+                JournalState::Aborting => self.send_abort(now, retired),
+                _ => self.abort(now, retired),
+            }
         }
         self.phase = Phase::Recovering { retiring, unknown };
     }
@@ -239,7 +302,7 @@ impl Coordinator {
             .cloned()
             .collect();
         for name in wanted {
-            if self.operations.len() >= OPERATIONS_MOST {
+            if self.is_busy() {
                 return;
             }
             if self.overlap || self.all_committed(&name.partition) {
@@ -280,11 +343,28 @@ impl Coordinator {
         for (name, id) in unused.collect::<Vec<_>>() {
             if self.known.remove(&id) {
                 self.sessions.remove(&name);
-            } else if self.operations.len() < OPERATIONS_MOST {
+            } else if !self.is_busy() {
                 self.sessions.insert(name.clone(), Standing::Retiring);
-                let partition = name.partition.clone();
-                self.abort(now, SessionRef { id, partition }, Some(name));
+                let session = SessionRef { id, partition: name.partition.clone() };
+                self.abort(now, Retired { session, start: name.start, name: Some(name) });
             }
+        }
+    }
+
+    /// Whether as many sessions are being created or retired as may be, their records included.
+    fn is_busy(&self) -> bool {
+        self.operations.len() - self.forgetting >= OPERATIONS_MOST
+    }
+
+    /// Forgets records that are past, some at a time: the journal would grow for ever.
+    fn forget_past(&mut self, now: Millis) {
+        while self.forgetting < FORGOTTEN_MOST
+            && let Some(key) = self.past.pop()
+        {
+            self.forgetting += 1;
+            let ticket =
+                self.operations.begin(now, Purpose::Journal(Recorded::Forgotten(key.clone())));
+            self.journal(JournalAppend { ticket, key, record: Vec::new() });
         }
     }
 
@@ -330,208 +410,37 @@ impl Coordinator {
         self.submit(now, Purpose::CreateSession(name, now), operation);
     }
 
-    fn abort(&mut self, now: Millis, session: SessionRef, name: Option<SessionName>) {
-        let operation = Operation::AbortSession(session.clone());
-        self.submit(now, Purpose::AbortSession(session, name), operation);
+    /// Ends a session: first the intent is made durable.
+    fn abort(&mut self, now: Millis, retired: Retired) {
+        let of = (retired.session.clone(), retired.start);
+        self.record(now, of, JournalState::Aborting, Recorded::Aborting(retired));
+    }
+
+    fn send_abort(&mut self, now: Millis, retired: Retired) {
+        let operation = Operation::AbortSession(retired.session.clone());
+        self.submit(now, Purpose::AbortSession(retired), operation);
+    }
+
+    /// Appends what is known of a session, created by a start, to the journal.
+    fn record(
+        &mut self,
+        now: Millis,
+        (session, start): (SessionRef, u64),
+        state: JournalState,
+        follows: Recorded,
+    ) {
+        let SessionRef { id, partition } = session;
+        let ticket = self.operations.begin(now, Purpose::Journal(follows));
+        self.journal(SessionRecord { id, partition, start, state, at: now }.append(ticket));
+    }
+
+    fn journal(&mut self, append: JournalAppend) {
+        self.outputs.push_back(CoordinatorOutput::Journal(append));
     }
 
     fn submit(&mut self, now: Millis, purpose: Purpose, operation: Operation) {
         let ticket = self.operations.begin(now, purpose);
         self.tunnel(TunnelCommand::Submit(ticket, operation));
-    }
-
-    fn complete(&mut self, now: Millis, completion: Completion) -> Result<(), Error> {
-        let Completion { ticket, outcome } = completion;
-        let Some(held) = self.operations.under_way(ticket) else {
-            self.ignore(Ignored::LateOutcome);
-            return Ok(());
-        };
-        let purpose = held.purpose.clone();
-        match outcome {
-            Outcome::Done(answer) => self.done(now, ticket, purpose, answer),
-            Outcome::InDoubt(doubt) => {
-                // Repeating is harmless for all four: a session that was created without our
-                // learning its id holds nothing, and its lifecycle ends it.
-                let wait = held.attempts.after_doubt();
-                self.put_off(now, ticket, wait, &doubt)
-            }
-            Outcome::Refused(refusal) => self.refused(now, ticket, purpose, &refusal),
-        }
-    }
-
-    fn done(
-        &mut self,
-        now: Millis,
-        ticket: Ticket,
-        purpose: Purpose,
-        answer: Answer,
-    ) -> Result<(), Error> {
-        match (purpose, answer) {
-            (Purpose::CreateSession(name, created_at), Answer::Session(info)) => {
-                self.finish(ticket);
-                let grant = Grant { name: name.clone(), created_at, info };
-                self.sessions.insert(name, Standing::Open(grant));
-            }
-            (Purpose::CreatePartition(name), Answer::None | Answer::Session(_)) => {
-                self.finish(ticket);
-                self.create(now, name);
-            }
-            (Purpose::AbortSession(session, name), Answer::None | Answer::Session(_)) => {
-                self.finish(ticket);
-                self.gone(&session, name.as_ref());
-            }
-            (Purpose::SessionStatus(session, name), Answer::Session(info)) => {
-                self.finish(ticket);
-                self.status(now, session, name, &info);
-            }
-            (Purpose::CreateSession(..) | Purpose::SessionStatus(..), Answer::None) => {
-                return Err(Error::bug("tunnel", "the host answered without a session"));
-            }
-        }
-        Ok(())
-    }
-
-    /// What a session is that could not be aborted.
-    fn status(
-        &mut self,
-        now: Millis,
-        session: SessionRef,
-        name: Option<SessionName>,
-        info: &SessionInfo,
-    ) {
-        match info.status {
-            SessionStatus::Committed => {
-                let line = format!(
-                    "session {} of {} was to be retired, but it is committed",
-                    session.id, session.partition
-                );
-                self.log(Level::Warn, line);
-                self.gone(&session, name.as_ref());
-            }
-            SessionStatus::Aborted | SessionStatus::Expired => self.gone(&session, name.as_ref()),
-            SessionStatus::Committing | SessionStatus::Critical | SessionStatus::Normal => {
-                self.abort(now, session, name);
-            }
-        }
-    }
-
-    fn refused(
-        &mut self,
-        now: Millis,
-        ticket: Ticket,
-        purpose: Purpose,
-        refusal: &Refusal,
-    ) -> Result<(), Error> {
-        match (refusal.kind, purpose) {
-            (
-                RefusalKind::Moved
-                | RefusalKind::NotSent
-                | RefusalKind::SlowDown
-                | RefusalKind::Transient,
-                _,
-            ) => {
-                let held = self.operations.under_way(ticket).expect("looked up by the caller");
-                let wait = held.attempts.after_refusal(refusal);
-                self.put_off(now, ticket, wait, &refusal.message)
-            }
-            (RefusalKind::NoSuchPartition, Purpose::CreateSession(name, _)) => {
-                self.finish(ticket);
-                let operation = Operation::CreatePartition(name.partition.clone());
-                self.submit(now, Purpose::CreatePartition(name), operation);
-                Ok(())
-            }
-            (RefusalKind::Invalid, Purpose::CreateSession(name, _)) if !self.overlap => {
-                self.blocked(now, ticket, &name, refusal)
-            }
-            (
-                RefusalKind::NoSuchPartition | RefusalKind::NoSuchSession,
-                Purpose::AbortSession(session, name) | Purpose::SessionStatus(session, name),
-            ) => {
-                self.finish(ticket);
-                self.gone(&session, name.as_ref());
-                Ok(())
-            }
-            (RefusalKind::Invalid, Purpose::AbortSession(session, name)) => {
-                self.finish(ticket);
-                let operation = Operation::SessionStatus(session.clone());
-                self.submit(now, Purpose::SessionStatus(session, name), operation);
-                Ok(())
-            }
-            (
-                RefusalKind::Denied
-                | RefusalKind::Invalid
-                | RefusalKind::NoSuchPartition
-                | RefusalKind::NoSuchSession,
-                purpose,
-            ) => Err(self.refusal_error(&purpose, refusal)),
-        }
-    }
-
-    /// The partition may have an open session that nobody knows of: one whose creation got no
-    /// answer. It ends by its age, so this is asked again.
-    fn blocked(
-        &mut self,
-        now: Millis,
-        ticket: Ticket,
-        name: &SessionName,
-        refusal: &Refusal,
-    ) -> Result<(), Error> {
-        let held = self.operations.under_way(ticket).expect("looked up by the caller");
-        let wait = held.attempts.after_refusal(refusal);
-        let cause = format!(
-            "{} {} (request {}); if a session whose creation got no answer is in the way, it ends \
-             after sink.session.lifecycle = {} h",
-            refusal.code, refusal.message, refusal.request_id, self.lifecycle_hours
-        );
-        self.log(Level::Warn, format!("partition {}: no new session: {cause}", name.partition));
-        self.put_off(now, ticket, wait, &cause)
-    }
-
-    /// Makes another attempt later, unless the service has been without a clear word for too long.
-    fn put_off(
-        &mut self,
-        now: Millis,
-        ticket: Ticket,
-        wait: Millis,
-        cause: &str,
-    ) -> Result<(), Error> {
-        let held = self.operations.under_way(ticket).expect("looked up by the caller");
-        if now.since(held.begun) > self.patience {
-            let message = format!(
-                "not done after {} s, the last cause being: {cause}; start again later",
-                self.patience.0 / 1000
-            );
-            return Err(Error::new(ErrorKind::Retry, place(&held.purpose), message));
-        }
-        self.operations.wait(ticket, now.plus(wait));
-        Ok(())
-    }
-
-    fn refusal_error(&self, purpose: &Purpose, refusal: &Refusal) -> Error {
-        let mut error = refusal_error(purpose, refusal);
-        if let (Purpose::CreateSession(name, _), RefusalKind::Invalid) = (purpose, refusal.kind)
-            && self.of_partition(&name.partition).any(|(other, _)| other != name)
-        {
-            error.message.push_str(
-                "; if the service refuses a second open session of a partition, set \
-                 sink.session.overlap = false",
-            );
-        }
-        error
-    }
-
-    fn gone(&mut self, session: &SessionRef, name: Option<&SessionName>) {
-        if let Phase::Recovering { retiring, .. } = &mut self.phase {
-            retiring.remove(&session.id);
-        }
-        if let Some(name) = name {
-            self.sessions.remove(name);
-        }
-    }
-
-    fn finish(&mut self, ticket: Ticket) {
-        self.operations.finish(ticket);
-        self.tunnel(TunnelCommand::Release(ticket));
     }
 
     fn tunnel(&mut self, command: TunnelCommand) {
@@ -546,39 +455,4 @@ impl Coordinator {
         let count = Telemetry::Count(reason.counter(), 1);
         self.outputs.push_back(CoordinatorOutput::Tell(count));
     }
-}
-
-fn place(purpose: &Purpose) -> String {
-    match purpose {
-        Purpose::AbortSession(session, _) | Purpose::SessionStatus(session, _) => {
-            format!("session {}, partition {}", session.id, session.partition)
-        }
-        Purpose::CreatePartition(name) | Purpose::CreateSession(name, _) => {
-            format!("partition {}", name.partition)
-        }
-    }
-}
-
-fn refusal_error(purpose: &Purpose, refusal: &Refusal) -> Error {
-    let kind = match refusal.kind {
-        RefusalKind::Denied => ErrorKind::Denied,
-        RefusalKind::Invalid
-        | RefusalKind::Moved
-        | RefusalKind::NoSuchPartition
-        | RefusalKind::NoSuchSession
-        | RefusalKind::NotSent
-        | RefusalKind::SlowDown
-        | RefusalKind::Transient => ErrorKind::InvalidConfig,
-    };
-    let what = match purpose {
-        Purpose::AbortSession(..) => "abort a session",
-        Purpose::CreatePartition(_) => "create the partition",
-        Purpose::CreateSession(..) => "create a session",
-        Purpose::SessionStatus(..) => "tell a session's status",
-    };
-    let message = format!(
-        "the service refused to {what}: {} {} (request {}); correct the table or the permissions",
-        refusal.code, refusal.message, refusal.request_id
-    );
-    Error::new(kind, place(purpose), message)
 }

@@ -5,8 +5,8 @@
 //! corrected and replayed.
 //!
 //! Numbers are JSON numbers; decimals are texts; bytes are hexadecimal; dates are days, times are
-//! counts of their column's unit since 1970-01-01 UTC; maps are lists of pairs; floats that JSON
-//! cannot hold are texts.
+//! counts of their column's unit since 1970-01-01 UTC, of nanoseconds if they are instants; maps
+//! are lists of pairs; floats that JSON cannot hold are texts.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -77,6 +77,11 @@ fn value(json: &mut String, column: &Column<'_>, row: usize) {
         }
         Values::Timestamp(_, values) | Values::Duration(_, values) => {
             json.push_str(&i64::from_le_bytes(values[row]).to_string());
+        }
+        Values::Instant { seconds, nanos } => {
+            let seconds = i128::from(i64::from_le_bytes(seconds[row]));
+            let nanos = i128::from(u32::from_le_bytes(nanos[row]));
+            json.push_str(&(seconds * 1_000_000_000 + nanos).to_string());
         }
         Values::List(..) | Values::Map(..) | Values::Struct(_) => nested(json, column, row),
     }
@@ -154,6 +159,25 @@ fn text(json: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::{BatchBuilder, ColumnBuilder};
+    use crate::schema::RowPlan;
+
+    /// Also of years that a count of 64 bits does not reach.
+    #[test]
+    fn an_instant_is_a_count_of_nanoseconds() {
+        let instants = [Some((-1, 999_999_999)), Some((-70_000_000_000, 5)), None];
+        let bytes = BatchBuilder::new(3).column(ColumnBuilder::instants(instants)).build();
+        let row_columns = alloc::vec![("at".into(), RowType::TimestampLtz(3))];
+        let plan =
+            RowPlan { row_columns, columns: alloc::vec![], partition_columns: alloc::vec![] };
+        let batch = RowBatch::parse(&bytes, &plan).expect("a batch");
+        let shown = |row| {
+            let mut json = String::new();
+            value(&mut json, batch.column(0), row);
+            json
+        };
+        assert_eq!([0, 1, 2].map(shown), ["-1", "-69999999999999999995", "null"]);
+    }
 
     #[test]
     fn texts_are_escaped_as_json_wants_them() {

@@ -7,7 +7,7 @@ use alloc::format;
 use alloc::string::String;
 
 use crate::id::Millis;
-use crate::io::JournalState;
+use crate::journal::JournalState;
 use crate::session::Committable;
 
 /// Why a commit is known.
@@ -36,7 +36,7 @@ pub fn judge_not_found(
 ) -> Result<Evidence, String> {
     match journal {
         Some(JournalState::Committed) => return Ok(Evidence::Journal),
-        Some(JournalState::Aborting) => {
+        Some(JournalState::Aborted | JournalState::Aborting) => {
             return Err(String::from("a later start of this sink aborted it"));
         }
         Some(JournalState::Open) | None => {}
@@ -108,6 +108,8 @@ mod tests {
         let old = Millis(100 * HOUR);
         let judge = |state| judge_not_found(&committable(), Some(state), old, IDLE);
         assert_eq!(judge(JournalState::Committed), Ok(Evidence::Journal));
-        assert!(judge(JournalState::Aborting).unwrap_err().contains("aborted"));
+        for state in [JournalState::Aborted, JournalState::Aborting] {
+            assert!(judge(state).unwrap_err().contains("aborted"), "{state:?}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::id::{BucketId, CheckpointId, Millis, SessionId, Ticket, WriterIndex};
 /// What every role is opened with; all roles of one sink are given the same.
 #[derive(Clone, Debug)]
 pub struct Task {
-    /// The sink's lasting name, held by the host's journal.
+    /// The sink's lasting name, kept beside the host's journal.
     pub identity: String,
     /// The number of this start: one more than the highest that the journal holds.
     pub start: u64,
@@ -115,6 +115,19 @@ pub enum TunnelCommand {
     Release(Ticket),
 }
 
+/// A record for the host's journal: durable before its completion is told.
+///
+/// It takes the place of earlier records of its key; an empty one forgets the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalAppend {
+    /// Of the same numbers as the tickets of the Tunnel.
+    pub ticket: Ticket,
+    /// What it is of.
+    pub key: String,
+    /// The bytes, of which the host understands nothing.
+    pub record: Vec<u8>,
+}
+
 /// What the service says of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionStatus {
@@ -153,10 +166,12 @@ pub struct SessionInfo {
     pub partial_update: bool,
 }
 
-/// What the service answered, if it answered well.
+/// What was answered, if all went well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Nothing but its consent.
+    /// Bytes that were read.
+    Bytes(Vec<u8>),
+    /// Nothing but that it is done.
     None,
     /// A session.
     Session(SessionInfo),
@@ -167,6 +182,8 @@ pub enum Answer {
 pub enum RefusalKind {
     /// Credentials, permission, or a grant of the host.
     Denied,
+    /// The journal or the file cache has no room.
+    Full,
     /// The service calls the request wrong: repeating it will not help.
     Invalid,
     /// The bucket has moved; repeat.
@@ -235,30 +252,6 @@ pub enum CheckpointOutcome {
     Aborted,
     /// It is durable.
     Completed,
-}
-
-/// What the journal says became of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JournalState {
-    /// An abort was about to be sent, or was sent.
-    Aborting,
-    /// Known to be committed.
-    Committed,
-    /// Created; nothing else is known.
-    Open,
-}
-
-/// One session in the host's journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JournalSession {
-    /// Its id.
-    pub id: SessionId,
-    /// Its partition.
-    pub partition: String,
-    /// The start that created it.
-    pub start: u64,
-    /// What became of it.
-    pub state: JournalState,
 }
 
 /// A line for the operator, or a count.
@@ -342,6 +335,8 @@ pub enum CoordinatorInput<'a> {
 /// What a coordinator wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CoordinatorOutput {
+    /// Append to the journal.
+    Journal(JournalAppend),
     /// Answer the host's request of this number.
     Reply(u64, Vec<u8>),
     /// Tell the operator.
@@ -366,8 +361,8 @@ pub enum CommitterInput {
 /// What a committer wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommitterOutput {
-    /// Journal, durably, that a session is committed, before its `Known` is handed on.
-    Committed(SessionId),
+    /// Append to the journal.
+    Journal(JournalAppend),
     /// Tell the coordinator which sessions have become known.
     Known(Vec<u8>),
     /// Tell the operator.

@@ -51,5 +51,6 @@ mod dead_letter;
 pub mod evidence;
 pub mod exchange;
 pub mod ignored;
+pub mod journal;
 pub mod retry;
 pub mod state;

@@ -54,6 +54,7 @@ impl Attempts {
         let backoff = match refusal.kind {
             RefusalKind::SlowDown => SLOW_DOWN,
             RefusalKind::Denied
+            | RefusalKind::Full
             | RefusalKind::Invalid
             | RefusalKind::Moved
             | RefusalKind::NoSuchPartition

@@ -1,8 +1,9 @@
-//! Versioned, checksummed bytes: what is kept in checkpoints and what roles send each other.
+//! Versioned, checksummed bytes: what is kept in checkpoints and in the journal, and what roles
+//! send each other.
 //!
-//! Beside the row's way: the writer's snapshot, committables, requests and replies are all written
-//! here. Invariant: what was written is read back equal or refused; bytes of a newer version are
-//! refused by name, never guessed at.
+//! Beside the row's way: the writer's snapshot, committables, requests, replies and records of the
+//! journal are all written here. Invariant: what was written is read back equal or refused; bytes
+//! of a newer version are refused by name, never guessed at.
 //!
 //! Layout: the letters `USST`, u8 kind, u8 version, the fields, u32 CRC32C of everything before it.
 //! Numbers are little-endian; texts and byte strings carry a u32 length; lists a u32 count.
@@ -25,6 +26,8 @@ pub enum Kind {
     Reply = 3,
     /// A writer's request.
     Request = 4,
+    /// What the journal says of a session.
+    Session = 6,
     /// A writer's state.
     Writer = 5,
 }
@@ -37,7 +40,18 @@ impl Kind {
             Self::Known => "a list of known commits",
             Self::Reply => "a coordinator's reply",
             Self::Request => "a writer's request",
+            Self::Session => "a session's record in the journal",
             Self::Writer => "a writer's state",
+        }
+    }
+
+    /// Where it comes from, and what to do if it is damaged.
+    fn source(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Session => ("journal", "get the journal from a copy"),
+            Self::Committable | Self::Known | Self::Reply | Self::Request | Self::Writer => {
+                ("state", "restore an older checkpoint")
+            }
         }
     }
 }
@@ -142,7 +156,7 @@ impl<'a> Opener<'a> {
                 kind.name(),
                 bytes[5]
             );
-            return Err(Error::new(ErrorKind::InvalidConfig, "state", message));
+            return Err(Error::new(ErrorKind::InvalidConfig, kind.source().0, message));
         }
         let (body, trailer) = bytes.split_at(bytes.len() - TRAILER);
         let stated = u32::from_le_bytes(trailer.try_into().expect("split at four bytes"));
@@ -212,8 +226,8 @@ impl<'a> Opener<'a> {
 }
 
 fn damaged(kind: Kind, how: &str) -> Error {
-    let message = format!("{} is damaged: {how}; restore an older checkpoint", kind.name());
-    Error::corrupt("state", message)
+    let (at, remedy) = kind.source();
+    Error::corrupt(at, format!("{} is damaged: {how}; {remedy}", kind.name()))
 }
 
 #[cfg(test)]

@@ -20,8 +20,13 @@
 //! | `repeat-outcome` | tells the last outcome once more |
 //! | `before-images` | the engine sends them |
 //! | `one-session` | the service refuses a second open session of a partition |
+//! | `slow-journal` | appends to the journal wait for one of the next three |
+//! | `durable PREFIX` | the first append whose label begins so is durable, and told to be |
+//! | `durable-unheard PREFIX` | it is durable, and nobody learns of it |
+//! | `append-fails PREFIX KIND` | a definite no, or `doubt` |
 //! | `pass MS`, `crash`, `forgets`, `expire ID`, `unjournal ID` | time, faults |
 //! | `table`, `table-ends`, `status`, `accepting`, `under-way`, `open-sessions` | shows |
+//! | `journal` | shows what is durable |
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
 
@@ -72,7 +77,7 @@ impl Script {
                 let from = words.get(2).map(|id| id.parse().unwrap());
                 self.world.open(self.writers, from)?;
             }
-            "write" => self.world.write(words[0].parse().unwrap(), words[1], &words[2..])?,
+            "write" => self.world.rows(words[0].parse().unwrap(), words[1], &words[2..])?,
             "barrier" => self.barrier(BarrierKind::Checkpoint, words)?,
             "savepoint" => self.barrier(BarrierKind::Savepoint, words)?,
             "before-images" => self.world.before_images = true,
@@ -89,6 +94,8 @@ impl Script {
                 self.world.lose_messages();
             }
             "forgets" => self.world.tunnel.forgets = true,
+            "slow-journal" => self.world.slow_journal = true,
+            "journal" => return Ok(self.world.journal()),
             "expire" => self.world.tunnel.expire(words[0]),
             "unjournal" => self.world.unjournal(words[0]),
             "table" => return Ok(self.world.tunnel.table()),
@@ -104,7 +111,9 @@ impl Script {
                 return Ok((0..self.writers).map(accepts).collect());
             }
             "status" => return Ok(vec![self.world.status()]),
-            "under-way" => return Ok(self.world.labels()),
+            "under-way" => {
+                return Ok([self.world.labels(), self.world.append_labels()].concat());
+            }
             "open-sessions" => {
                 return Ok(self
                     .world
@@ -141,7 +150,7 @@ impl Script {
             "ok" => self.take(&prefix, |_, applied| applied.unwrap()),
             "applied" => {
                 let (owner, ticket, _) = self.world.take(&prefix, false).expect("under way");
-                self.world.apply_unheard(&self.world.operation(owner, ticket));
+                self.world.apply(&self.world.operation(owner, ticket));
                 self.world.complete(owner, ticket, Outcome::InDoubt("no answer".into()))
             }
             "doubt" => {
@@ -164,12 +173,31 @@ impl Script {
                 let outcome = tunnel::refused(refusal_kind(kind), kind);
                 self.world.complete(owner, ticket, outcome)
             }
+            "durable" | "durable-unheard" => {
+                let at = self.append_at(&prefix);
+                self.world.make_durable(at, command == "durable")
+            }
+            "append-fails" => {
+                let (kind, prefix) = (words[words.len() - 1], words[..words.len() - 1].join(" "));
+                let outcome = match kind {
+                    "doubt" => Outcome::InDoubt("the disk does not answer".into()),
+                    kind => tunnel::refused(refusal_kind(kind), ""),
+                };
+                self.world.fail_append(self.append_at(&prefix), false, outcome)
+            }
             "repeat-outcome" => {
                 let (owner, ticket, outcome) = self.last.clone().expect("an outcome before");
                 self.world.complete(owner, ticket, outcome)
             }
             other => panic!("no such command: {other}"),
         }
+    }
+
+    /// The first append under way whose label begins so.
+    fn append_at(&self, prefix: &str) -> usize {
+        let labels = self.world.append_labels();
+        let at = labels.iter().position(|label| label.starts_with(prefix));
+        at.unwrap_or_else(|| panic!("nothing like {prefix} in {labels:?}"))
     }
 
     fn take(
@@ -188,6 +216,7 @@ impl Script {
 fn refusal_kind(word: &str) -> RefusalKind {
     match word {
         "denied" => RefusalKind::Denied,
+        "full" => RefusalKind::Full,
         "invalid" => RefusalKind::Invalid,
         "moved" => RefusalKind::Moved,
         "no-partition" => RefusalKind::NoSuchPartition,

@@ -25,12 +25,14 @@ fn run_all(mode: Mode, seeds: u64) -> Option<Tally> {
         all.crashes += tally.crashes;
         all.moves_seen += tally.moves_seen;
         all.stops += tally.stops;
+        all.appends_failed += tally.appends_failed;
         all.completed += tally.completed;
         for (reason, count) in tally.ignored {
             *all.ignored.entry(reason).or_insert(0) += count;
         }
     }
     assert!(all.crashes > seeds as usize, "only {} crashes: too kind", all.crashes);
+    assert!(all.appends_failed > 0, "no append to the journal failed: too kind");
     assert!(all.completed > seeds as usize * 4, "only {} checkpoints: too hard", all.completed);
     Some(all)
 }

@@ -52,13 +52,13 @@ fn task(parallelism: u32) -> Task {
 fn committer() -> Committer {
     let task = task(1);
     let opened = Opened::of(&task).expect("a table and its options");
-    Committer::open(&task, &opened.config, Vec::new())
+    Committer::open(&task, &opened.config, &[]).expect("an empty journal")
 }
 
 fn coordinator(parallelism: u32) -> Coordinator {
     let task = task(parallelism);
     let opened = Opened::of(&task).expect("a table and its options");
-    Coordinator::open(&task, &opened.config, Vec::new())
+    Coordinator::open(NOW, &task, &opened.config, &[]).expect("an empty journal")
 }
 
 fn committable(identity: &str, start: u64, barrier: u64) -> Vec<u8> {
@@ -265,16 +265,27 @@ fn an_older_request_is_answered_at_once_and_changes_nothing() {
     assert_eq!(reply.number, 3);
 }
 
-/// What the coordinator has asked of the service: the ticket and what it is for.
+/// What the coordinator has asked of the service: the ticket and what it is for. What it appends to
+/// the journal is durable at once.
 fn submitted(coordinator: &mut Coordinator) -> Vec<(Ticket, Operation)> {
-    let told = core::iter::from_fn(|| coordinator.poll_output());
-    let submitted = told.filter_map(|output| match output {
-        CoordinatorOutput::Tunnel(TunnelCommand::Submit(ticket, operation)) => {
-            Some((ticket, operation))
+    let mut submitted = Vec::new();
+    while let Some(output) = coordinator.poll_output() {
+        match output {
+            CoordinatorOutput::Journal(append) => {
+                let outcome = Outcome::Done(Answer::None);
+                let durable = Completion { ticket: append.ticket, outcome };
+                let durable = CoordinatorInput::Completed(durable);
+                coordinator.handle_input(NOW, durable).expect("it is durable");
+            }
+            CoordinatorOutput::Tunnel(TunnelCommand::Submit(ticket, operation)) => {
+                submitted.push((ticket, operation));
+            }
+            CoordinatorOutput::Reply(..)
+            | CoordinatorOutput::Tell(_)
+            | CoordinatorOutput::Tunnel(_) => {}
         }
-        _ => None,
-    });
-    submitted.collect()
+    }
+    submitted
 }
 
 /// A coordinator that is creating the sessions of these names.

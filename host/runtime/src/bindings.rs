@@ -10,6 +10,7 @@ use upsert_sink_core::id::SessionId;
 use upsert_sink_core::io;
 
 use crate::tunnel::Operation;
+use crate::tunnel::pack::CachedPack;
 use crate::tunnel::pack::Pack;
 use crate::tunnel::pack::PackBody;
 
@@ -28,7 +29,9 @@ pub(crate) use generated::exports::upsert_sink::plugin::committer;
 pub(crate) use generated::exports::upsert_sink::plugin::coordinator;
 pub(crate) use generated::exports::upsert_sink::plugin::describe;
 pub(crate) use generated::exports::upsert_sink::plugin::writer;
+pub(crate) use generated::upsert_sink::plugin::events;
 pub(crate) use generated::upsert_sink::plugin::file_cache;
+pub(crate) use generated::upsert_sink::plugin::journal;
 pub(crate) use generated::upsert_sink::plugin::telemetry;
 pub(crate) use generated::upsert_sink::plugin::timers;
 pub(crate) use generated::upsert_sink::plugin::tunnel;
@@ -93,18 +96,6 @@ fn columns(columns: &[io::ColumnDescription]) -> Vec<types::TableColumn> {
     columns.iter().map(column).collect()
 }
 
-impl From<&io::JournalSession> for types::JournalSession {
-    fn from(session: &io::JournalSession) -> Self {
-        let state = match session.state {
-            io::JournalState::Aborting => types::JournalState::Aborting,
-            io::JournalState::Committed => types::JournalState::Committed,
-            io::JournalState::Open => types::JournalState::Open,
-        };
-        let (id, partition) = (session.id.0.clone(), session.partition.clone());
-        Self { id, partition, start: session.start, state }
-    }
-}
-
 impl From<io::BarrierKind> for types::BarrierKind {
     fn from(kind: io::BarrierKind) -> Self {
         match kind {
@@ -138,30 +129,44 @@ impl From<tunnel::Operation> for Operation {
                 lifecycle_hours: create.lifecycle_hours,
                 slots: create.slots,
             },
-            tunnel::Operation::PutPack(pack) => Self::PutPack(Pack {
-                session: pack.session.into(),
-                bucket: pack.bucket,
-                records: pack.records,
-                body: PackBody::new(Bytes::from(pack.body)),
-            }),
+            tunnel::Operation::PutPack(pack) => pack.into(),
             tunnel::Operation::CommitSession(session) => Self::CommitSession(session.into()),
             tunnel::Operation::AbortSession(session) => Self::AbortSession(session.into()),
             tunnel::Operation::SessionStatus(session) => Self::SessionStatus(session.into()),
+            tunnel::Operation::CompactPartition(partition) => Self::CompactPartition(partition),
         }
     }
 }
 
-impl From<io::Completion> for tunnel::Completion {
+impl From<tunnel::Pack> for Operation {
+    fn from(pack: tunnel::Pack) -> Self {
+        let tunnel::Pack { session, bucket, records, body } = pack;
+        let session = session.into();
+        match body {
+            tunnel::PackBody::Bytes(bytes) => {
+                let body = PackBody::new(Bytes::from(bytes));
+                Self::PutPack(Pack { session, bucket, records, body })
+            }
+            tunnel::PackBody::Cached(cached) => {
+                let ranges = cached.ranges.len();
+                Self::PutCachedPack(CachedPack { session, bucket, records, ranges })
+            }
+        }
+    }
+}
+
+impl From<io::Completion> for events::Event {
     fn from(completion: io::Completion) -> Self {
         let outcome = match completion.outcome {
-            io::Outcome::Done(io::Answer::None) => tunnel::Outcome::Done(tunnel::Answer::None),
-            io::Outcome::Done(io::Answer::Session(session)) => {
-                tunnel::Outcome::Done(tunnel::Answer::Session(session.into()))
-            }
-            io::Outcome::InDoubt(why) => tunnel::Outcome::InDoubt(why),
-            io::Outcome::Refused(refusal) => tunnel::Outcome::Refused(refusal.into()),
+            io::Outcome::Done(answer) => events::Outcome::Done(match answer {
+                io::Answer::Bytes(bytes) => events::Answer::Bytes(bytes),
+                io::Answer::None => events::Answer::None,
+                io::Answer::Session(session) => events::Answer::Session(session.into()),
+            }),
+            io::Outcome::InDoubt(why) => events::Outcome::InDoubt(why),
+            io::Outcome::Refused(refusal) => events::Outcome::Refused(refusal.into()),
         };
-        Self { ticket: completion.ticket.0, outcome }
+        Self::Completed(events::Completion { ticket: completion.ticket.0, outcome })
     }
 }
 
@@ -188,17 +193,18 @@ impl From<io::SessionInfo> for tunnel::Session {
     }
 }
 
-impl From<io::Refusal> for tunnel::Refusal {
+impl From<io::Refusal> for events::Refusal {
     fn from(refusal: io::Refusal) -> Self {
         let kind = match refusal.kind {
-            io::RefusalKind::Denied => tunnel::RefusalKind::Denied,
-            io::RefusalKind::Invalid => tunnel::RefusalKind::Invalid,
-            io::RefusalKind::Moved => tunnel::RefusalKind::Moved,
-            io::RefusalKind::NoSuchPartition => tunnel::RefusalKind::NoSuchPartition,
-            io::RefusalKind::NoSuchSession => tunnel::RefusalKind::NoSuchSession,
-            io::RefusalKind::NotSent => tunnel::RefusalKind::NotSent,
-            io::RefusalKind::SlowDown => tunnel::RefusalKind::SlowDown,
-            io::RefusalKind::Transient => tunnel::RefusalKind::Transient,
+            io::RefusalKind::Denied => events::RefusalKind::Denied,
+            io::RefusalKind::Full => events::RefusalKind::Full,
+            io::RefusalKind::Invalid => events::RefusalKind::Invalid,
+            io::RefusalKind::Moved => events::RefusalKind::Moved,
+            io::RefusalKind::NoSuchPartition => events::RefusalKind::NoSuchPartition,
+            io::RefusalKind::NoSuchSession => events::RefusalKind::NoSuchSession,
+            io::RefusalKind::NotSent => events::RefusalKind::NotSent,
+            io::RefusalKind::SlowDown => events::RefusalKind::SlowDown,
+            io::RefusalKind::Transient => events::RefusalKind::Transient,
         };
         Self {
             kind,

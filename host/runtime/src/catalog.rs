@@ -107,7 +107,8 @@ fn refused(at: &str, refusal: Refusal) -> Error {
         RefusalKind::SlowDown => (ErrorKind::SlowDown, "try again later"),
         RefusalKind::Transient => (ErrorKind::Retry, "try again"),
         RefusalKind::Denied => (ErrorKind::Denied, "check `accessId` and its permissions"),
-        RefusalKind::Invalid
+        RefusalKind::Full
+        | RefusalKind::Invalid
         | RefusalKind::Moved
         | RefusalKind::NoSuchPartition
         | RefusalKind::NoSuchSession => (ErrorKind::InvalidConfig, "correct it"),

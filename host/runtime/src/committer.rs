@@ -1,11 +1,10 @@
 //! The role of the committer: what checkpoints hold goes in, what is known to be committed comes
 //! out.
 //!
-//! Between `sink.rs` and `wit/committer.wit`. Invariant: what it learns is journalled (rule 6) and
-//! then reaches the coordinator, in order, before it is called again.
+//! Between `sink.rs` and `wit/committer.wit`. Invariant: what it knows reaches the coordinator, in
+//! order, before it is called again.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -22,7 +21,6 @@ use crate::driver::Role;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
-use crate::journal::Journal;
 
 /// What other parts of the sink say to the committer.
 pub(crate) enum ToCommitter {
@@ -41,7 +39,6 @@ pub(crate) enum ToCommitter {
 
 /// The committer.
 pub(crate) struct Committer {
-    journal: Arc<Journal>,
     coordinator: mpsc::Sender<ToCoordinator>,
     committed: watch::Sender<u64>,
 }
@@ -52,22 +49,19 @@ impl Committer {
         instance: &mut Instance,
         now_ms: u64,
         task: &Task,
-        journal: Arc<Journal>,
+        journal: &[Vec<u8>],
         coordinator: mpsc::Sender<ToCoordinator>,
         committed: watch::Sender<u64>,
     ) -> Result<Self> {
-        let progress = instance.committer_open(now_ms, task, &journal.for_committer())?;
-        let mut committer = Self { journal, coordinator, committed };
-        committer.carry_out(now_ms, progress).await?;
+        let progress = instance.committer_open(now_ms, task, journal)?;
+        let mut committer = Self { coordinator, committed };
+        committer.carry_out(progress).await?;
         Ok(committer)
     }
 
     /// The coordinator never waits for the committer, so waiting for a place in its queue cannot
     /// lock.
-    async fn carry_out(&mut self, now_ms: u64, progress: Progress) -> Result<()> {
-        for session in progress.committed_sessions {
-            self.journal.committed(session, now_ms).await?;
-        }
+    async fn carry_out(&mut self, progress: Progress) -> Result<()> {
         for known in progress.known {
             let sent = self.coordinator.send(ToCoordinator::Known(known)).await;
             sent.map_err(|_| Error::bug("coordinator", "it ended before the committer"))?;
@@ -112,6 +106,6 @@ impl Role for Committer {
             Event::TimerFired => instance.committer(now_ms, CommitterInput::TimerFired)?,
             Event::Data(never) => match never {},
         };
-        self.carry_out(now_ms, progress).await
+        self.carry_out(progress).await
     }
 }

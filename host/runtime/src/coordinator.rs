@@ -8,7 +8,6 @@ use std::convert::Infallible;
 
 use tokio::sync::mpsc;
 use upsert_sink_core::io::CoordinatorInput;
-use upsert_sink_core::io::JournalSession;
 use upsert_sink_core::io::Task;
 
 use crate::bindings::coordinator::Progress;
@@ -45,7 +44,7 @@ impl Coordinator {
         instance: &mut Instance,
         now_ms: u64,
         task: &Task,
-        journal: &[JournalSession],
+        journal: &[Vec<u8>],
         writers: Vec<mpsc::Sender<ToWriter>>,
     ) -> Result<Self> {
         let mut coordinator = Self { writers, asked_by: BTreeMap::new(), requests: 0 };

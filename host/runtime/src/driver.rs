@@ -15,15 +15,17 @@ use upsert_sink_core::io::Completion;
 use upsert_sink_core::io::Outcome;
 use upsert_sink_core::io::SessionStatus;
 
-use crate::capability::tunnel::Attempt;
-use crate::capability::tunnel::Settled;
-use crate::capability::tunnel::not_granted;
+use crate::capability::tickets::Answered;
+use crate::capability::tickets::Asked;
+use crate::capability::tickets::Attempt;
+use crate::capability::tickets::Settled;
 use crate::components::BoxFuture;
 use crate::components::Clock;
 use crate::ending::Ending;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::journal::Journal;
 use crate::metrics::Meter;
 use crate::recording::Recorder;
 use crate::tunnel::Operation;
@@ -33,6 +35,7 @@ use crate::tunnel::upsert::Tunnel;
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tunnel: Tunnel,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) ending: Ending,
     pub(crate) recorder: Recorder,
@@ -40,7 +43,7 @@ pub(crate) struct Shared {
 
 /// What can happen to an instance.
 pub(crate) enum Event<C, D> {
-    /// An operation that it submitted has an outcome.
+    /// Something that it asked for has an outcome.
     Completed(Completion),
     /// Another part of the sink has something to say.
     Control(C),
@@ -117,16 +120,26 @@ impl<R: Role> Driver<R> {
     fn carry_out(&mut self) {
         let now_ms = self.shared.clock.now_ms();
         let capabilities = self.instance.capabilities();
-        for Attempt { ticket, number, operation } in capabilities.tickets.take_denied() {
-            let outcome = not_granted(&operation);
+        for Answered { ticket, number, outcome } in capabilities.tickets.take_answered() {
             self.attempts.spawn(async move { Ok((ticket, number, outcome)) });
         }
-        for Attempt { ticket, number, operation } in capabilities.tickets.take_due(now_ms) {
-            let shared = Arc::clone(&self.shared);
-            self.attempts.spawn(async move {
-                let outcome = shared.tunnel.attempt(&operation).await?;
-                Ok((ticket, number, outcome))
-            });
+        for Attempt { ticket, number, asked } in capabilities.tickets.take_due(now_ms) {
+            match asked {
+                Asked::Tunnel(operation) => {
+                    let shared = Arc::clone(&self.shared);
+                    self.attempts.spawn(async move {
+                        Ok((ticket, number, shared.tunnel.attempt(&operation).await))
+                    });
+                }
+                Asked::Journal(key, bytes) => {
+                    // It has its place in the file before the next one is looked at.
+                    let durable = self.shared.journal.append(key, bytes);
+                    self.attempts.spawn(async move {
+                        durable.await?;
+                        Ok((ticket, number, Outcome::Done(Answer::None)))
+                    });
+                }
+            }
         }
         self.shared.meter.guest_counted(capabilities.telemetry.take_counters());
         self.alarm.set(capabilities.timer.deadline_ms(), self.shared.clock.as_ref());
@@ -168,10 +181,12 @@ impl<R: Role> Driver<R> {
 
     fn measure(&self, settled: &Settled, outcome: &Outcome) {
         let took_ms = self.shared.clock.now_ms().saturating_sub(settled.since_ms);
-        match (&*settled.operation, outcome) {
-            (Operation::PutPack(_), Outcome::Done(_)) => self.shared.meter.pack_settled(took_ms),
+        match (settled.operation.as_deref(), outcome) {
+            (Some(Operation::PutPack(_)), Outcome::Done(_)) => {
+                self.shared.meter.pack_settled(took_ms);
+            }
             (
-                Operation::CommitSession(_) | Operation::SessionStatus(_),
+                Some(Operation::CommitSession(_) | Operation::SessionStatus(_)),
                 Outcome::Done(Answer::Session(session)),
             ) if session.status == SessionStatus::Committed => {
                 self.shared.meter.commit_settled(took_ms);

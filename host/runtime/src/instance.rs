@@ -17,7 +17,7 @@ use crate::bindings::Sink;
 use crate::bindings::committer;
 use crate::bindings::coordinator;
 use crate::bindings::describe;
-use crate::bindings::tunnel;
+use crate::bindings::events::Event;
 use crate::bindings::types;
 use crate::bindings::writer;
 use crate::capability::Capabilities;
@@ -199,12 +199,11 @@ impl Instance {
                     guest.call_checkpoint_ended(store, now_ms, id, outcome.into())
                 }
                 WriterInput::Completed(completion) => {
-                    let completion = tunnel::Completion::from(completion);
-                    guest.call_on_completion(store, now_ms, &completion)
+                    guest.call_on_event(store, now_ms, &Event::from(completion))
                 }
                 WriterInput::Replied(reply) => guest.call_on_reply(store, now_ms, reply),
                 WriterInput::RowsArrived(batch) => guest.call_write(store, now_ms, batch),
-                WriterInput::TimerFired => guest.call_on_timer(store, now_ms),
+                WriterInput::TimerFired => guest.call_on_event(store, now_ms, &Event::Timer),
             }
         };
         let progress = self.call(now_ms, event, input, component, |twin, host, input| {
@@ -227,15 +226,15 @@ impl Instance {
         &mut self,
         now_ms: u64,
         task: &io::Task,
-        journal: &[io::JournalSession],
+        journal: &[Vec<u8>],
     ) -> Result<coordinator::Progress> {
         self.begin(now_ms, || Input::CoordinatorOpened(task.clone(), journal.to_vec()));
         let component = |sink: &Sink, store: &mut Store<Capabilities>, ()| {
-            let (task, journal) = (types::Task::from(task), sessions(journal));
-            sink.upsert_sink_plugin_coordinator().call_open(store, now_ms, &task, &journal)
+            let task = types::Task::from(task);
+            sink.upsert_sink_plugin_coordinator().call_open(store, now_ms, &task, journal)
         };
         let progress = self.call(now_ms, ("open", ""), (), component, |twin, host, ()| {
-            twin::coordinator(host, twin.open_coordinator(task, journal.to_vec()))
+            twin::coordinator(host, twin.open_coordinator(Millis(now_ms), task, journal))
         });
         self.left_coordinator(progress)
     }
@@ -258,14 +257,18 @@ impl Instance {
             let guest = sink.upsert_sink_plugin_coordinator();
             match input {
                 CoordinatorInput::Completed(completion) => {
-                    let completion = tunnel::Completion::from(completion);
-                    guest.call_on_completion(store, now_ms, &completion)
+                    guest.call_on_event(store, now_ms, &Event::from(completion))
                 }
-                CoordinatorInput::KnownCommits(known) => guest.call_on_known(store, now_ms, known),
-                CoordinatorInput::Requested(request, body) => {
-                    guest.call_on_request(store, now_ms, request, body)
+                CoordinatorInput::KnownCommits(known) => {
+                    let message = coordinator::Message::Known(known.to_vec());
+                    guest.call_on_message(store, now_ms, &message)
                 }
-                CoordinatorInput::TimerFired => guest.call_on_timer(store, now_ms),
+                CoordinatorInput::Requested(number, body) => {
+                    let asked = coordinator::Request { number, body: body.to_vec() };
+                    let message = coordinator::Message::Request(asked);
+                    guest.call_on_message(store, now_ms, &message)
+                }
+                CoordinatorInput::TimerFired => guest.call_on_event(store, now_ms, &Event::Timer),
             }
         };
         let progress = self.call(now_ms, event, input, component, |twin, host, input| {
@@ -291,15 +294,15 @@ impl Instance {
         &mut self,
         now_ms: u64,
         task: &io::Task,
-        journal: &[io::JournalSession],
+        journal: &[Vec<u8>],
     ) -> Result<committer::Progress> {
         self.begin(now_ms, || Input::CommitterOpened(task.clone(), journal.to_vec()));
         let component = |sink: &Sink, store: &mut Store<Capabilities>, ()| {
-            let (task, journal) = (types::Task::from(task), sessions(journal));
-            sink.upsert_sink_plugin_committer().call_open(store, now_ms, &task, &journal)
+            let task = types::Task::from(task);
+            sink.upsert_sink_plugin_committer().call_open(store, now_ms, &task, journal)
         };
         let progress = self.call(now_ms, ("open", ""), (), component, |twin, host, ()| {
-            twin::committer(host, twin.open_committer(task, journal.to_vec()))
+            twin::committer(host, twin.open_committer(task, journal))
         });
         self.left_committer(progress)
     }
@@ -323,13 +326,12 @@ impl Instance {
                     guest.call_checkpoint_ended(store, now_ms, id, outcome.into())
                 }
                 CommitterInput::Completed(completion) => {
-                    let completion = tunnel::Completion::from(completion);
-                    guest.call_on_completion(store, now_ms, &completion)
+                    guest.call_on_event(store, now_ms, &Event::from(completion))
                 }
                 CommitterInput::Prepared(CheckpointId(id), committables) => {
                     guest.call_prepared(store, now_ms, id, &committables)
                 }
-                CommitterInput::TimerFired => guest.call_on_timer(store, now_ms),
+                CommitterInput::TimerFired => guest.call_on_event(store, now_ms, &Event::Timer),
             }
         };
         let progress = self.call(now_ms, event, input, component, |twin, host, input| {
@@ -364,12 +366,12 @@ impl Instance {
         self.call(0, ("open", ""), (), component, |twin, _, ()| Ok(twin.open_router(task)))
     }
 
-    /// The writer of each row.
-    pub(crate) fn route(&mut self, batch: &[u8]) -> Result<Vec<u32>> {
+    /// The key of each row.
+    pub(crate) fn keys(&mut self, batch: &[u8]) -> Result<Vec<u32>> {
         let component = |sink: &Sink, store: &mut Store<Capabilities>, ()| {
-            sink.upsert_sink_plugin_route().call_route(store, batch)
+            sink.upsert_sink_plugin_route().call_keys(store, batch)
         };
-        self.call(0, ("rows", ""), (), component, |twin, _, ()| Ok(twin.route(batch)))
+        self.call(0, ("rows", ""), (), component, |twin, _, ()| Ok(twin.keys(batch)))
     }
 
     /// The guest's options. A twin has those of the component, which it does not tell.
@@ -386,8 +388,4 @@ fn ended(outcome: CheckpointOutcome) -> &'static str {
         CheckpointOutcome::Aborted => "checkpoint aborted",
         CheckpointOutcome::Completed => "checkpoint completed",
     }
-}
-
-fn sessions(journal: &[io::JournalSession]) -> Vec<types::JournalSession> {
-    journal.iter().map(types::JournalSession::from).collect()
 }

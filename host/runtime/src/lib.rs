@@ -6,11 +6,11 @@
 //! |---|---|---|
 //! | 1 | `sink.rs` | an engine hands over a `RecordBatch`; opened by `open.rs` |
 //! | 2 | `batch/` | its Arrow buffers become the `columns` form of `wit/README.md` |
-//! | 3 | `shuffle.rs` | the guest's `route` says which writer each row belongs to |
+//! | 3 | `shuffle.rs` | the guest's `route` gives each row a key, and so a writer |
 //! | 4 | `writer.rs`, `driver.rs` | a bounded queue, then one guest call for each batch |
 //! | 5 | `instance.rs`, `bindings.rs` | the call; the guest decides, in its `sandbox.rs` |
-//! | 6 | `capability/tunnel.rs` | what it submits: checked against its grant, kept until released |
-//! | 7 | `tunnel/` | one attempt at it on the wire, signed; the journal around it |
+//! | 6 | `capability/` | what it submits: checked against its grant, kept until released |
+//! | 7 | `tunnel/` | one attempt at it on the wire, signed |
 //! | 8 | `transport.rs` | bytes leave |
 //!
 //! There is one way back: the outcome of an attempt, through `driver.rs`, as a call of the guest. A
@@ -75,6 +75,7 @@ mod plugin;
 pub mod readers;
 pub mod recording;
 mod sandbox;
+pub mod sessions;
 mod settings;
 mod shuffle;
 mod sink;

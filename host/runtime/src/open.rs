@@ -117,8 +117,9 @@ impl SinkBuilder {
             let endpoint = Arc::new(Endpoint::new(&settings, &components, Arc::clone(&meter)));
             let columns = batch::row_columns(&schema)?;
             let table = Catalog::of(Arc::clone(&endpoint)).table().await?;
-            let journal =
-                Journal::open(&settings.journal_dir, &settings.table_name(), &components).await?;
+            let name = settings.table_name();
+            let (journal, records) =
+                Journal::open(&settings.journal_dir, &name, &components).await?;
             check_identity(restore.as_ref(), &journal, &settings)?;
             let task = Task {
                 identity: journal.identity(),
@@ -138,13 +139,14 @@ impl SinkBuilder {
             let head = Head::of(&plugin, &settings, &task, components.clock.now_ms());
             let shared = Arc::new(Shared {
                 clock: Arc::clone(&components.clock),
-                tunnel: Tunnel::new(endpoint, Arc::clone(&journal)),
+                tunnel: Tunnel::new(endpoint),
+                journal,
                 meter,
                 ending: Ending::new(),
                 recorder: Recorder::start(&settings, &components, head).await,
             });
             let recorded = Arc::clone(&shared);
-            let opening = Opening { plugin, settings, components, journal, task, shared };
+            let opening = Opening { plugin, settings, components, records, task, shared };
             let opened = opening.finish(schema, restore).await;
             if opened.is_err() {
                 recorded.recorder.flush().await;
@@ -159,7 +161,8 @@ struct Opening {
     plugin: Plugin,
     settings: Settings,
     components: Components,
-    journal: Arc<Journal>,
+    /// All that the journal holds.
+    records: Vec<Vec<u8>>,
     task: Task,
     shared: Arc<Shared>,
 }
@@ -222,10 +225,9 @@ impl Opening {
         committed: watch::Sender<u64>,
     ) -> Result<mpsc::Sender<ToCommitter>> {
         let mut instance = self.instance(Role::Committer)?;
-        let (now_ms, journal) = (self.now_ms(), Arc::clone(&self.journal));
-        let task = &self.task;
+        let (now_ms, task, records) = (self.now_ms(), &self.task, &self.records);
         let role =
-            Committer::open(&mut instance, now_ms, task, journal, coordinator, committed).await?;
+            Committer::open(&mut instance, now_ms, task, records, coordinator, committed).await?;
         let (control, inbox) = mpsc::channel(CONTROL_QUEUE);
         // Its data queue is never used: nothing waits for it in order.
         let (_, no_data) = mpsc::channel(1);
@@ -241,8 +243,8 @@ impl Opening {
         writers: Vec<mpsc::Sender<crate::writer::ToWriter>>,
     ) -> Result<()> {
         let mut instance = self.instance(Role::Coordinator)?;
-        let (now_ms, journal) = (self.now_ms(), self.journal.for_coordinator());
-        let role = Coordinator::open(&mut instance, now_ms, &self.task, &journal, writers)?;
+        let (now_ms, task, records) = (self.now_ms(), &self.task, &self.records);
+        let role = Coordinator::open(&mut instance, now_ms, task, records, writers)?;
         let (_, no_data) = mpsc::channel(1);
         let shared = Arc::clone(&self.shared);
         tasks.spawn(Driver::new(role, instance, shared, inbox, no_data).run());
@@ -309,13 +311,10 @@ async fn keep_alive(shared: Arc<Shared>, idle_ms: u128) {
             () = shared.ending.ended() => return,
             () = next => {}
         }
-        let kept = tokio::select! {
+        tokio::select! {
             biased;
             () = shared.ending.ended() => return,
-            kept = shared.tunnel.keep_alive(idle_ms) => kept,
-        };
-        if let Err(error) = kept {
-            shared.ending.fail(error);
+            () = shared.tunnel.keep_alive(idle_ms) => {}
         }
     }
 }

@@ -230,12 +230,14 @@ fn is_allowed(import: &str) -> bool {
 static EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/upsert_sink.wasm"));
 
 /// The security statement: what a component may import.
-const ALLOWED_IMPORTS: [&str; 5] = [
-    "upsert-sink:plugin/types@0.1.0",
-    "upsert-sink:plugin/tunnel@0.1.0",
-    "upsert-sink:plugin/file-cache@0.1.0",
-    "upsert-sink:plugin/timers@0.1.0",
-    "upsert-sink:plugin/telemetry@0.1.0",
+const ALLOWED_IMPORTS: [&str; 7] = [
+    "upsert-sink:plugin/types@0.2.0",
+    "upsert-sink:plugin/events@0.2.0",
+    "upsert-sink:plugin/tunnel@0.2.0",
+    "upsert-sink:plugin/file-cache@0.2.0",
+    "upsert-sink:plugin/journal@0.2.0",
+    "upsert-sink:plugin/timers@0.2.0",
+    "upsert-sink:plugin/telemetry@0.2.0",
 ];
 /// Ours has a few hundred kilobytes; compiling is linear in the size.
 const COMPONENT_BYTES_MAX: usize = 8 << 20;

@@ -1,5 +1,5 @@
-//! The shuffle of one process: which rows of a batch go to which writer, as the guest's `route`
-//! says.
+//! The shuffle of one process: which rows of a batch go to which writer, by the keys that the
+//! guest's `route` gives them.
 //!
 //! Between `batch/mod.rs` and the writers' queues. Invariant: the order of rows that go to one
 //! writer stays; every row goes to exactly one.
@@ -14,21 +14,20 @@ use crate::batch::encode;
 use crate::error::Error;
 use crate::error::Result;
 
-/// The batches for the writers, by their index: `writer_of` holds the writer of each row.
+/// The batches for the writers, by their index. The writer of a row is its key modulo the writers,
+/// of which there is at least one.
 pub(crate) fn split(
     rows: &RecordBatch,
     kinds: &[RowKind],
     encoded: Vec<u8>,
-    writer_of: &[u32],
+    keys: &[u32],
     writers: u32,
 ) -> Result<Vec<(u32, Bytes)>> {
-    if writer_of.len() != rows.num_rows() {
-        let message = format!("{} rows were routed of {}", writer_of.len(), rows.num_rows());
+    if keys.len() != rows.num_rows() {
+        let message = format!("{} keys were given to {} rows", keys.len(), rows.num_rows());
         return Err(Error::bug("route", message));
     }
-    if let Some(stray) = writer_of.iter().find(|writer| **writer >= writers) {
-        return Err(Error::bug("route", format!("writer {stray} of {writers} was named")));
-    }
+    let writer_of: Vec<u32> = keys.iter().map(|key| key % writers).collect();
     // The whole batch is often one writer's: it is encoded already.
     if let Some(first) = writer_of.first()
         && writer_of.iter().all(|writer| writer == first)
@@ -37,7 +36,7 @@ pub(crate) fn split(
     }
     let mut batches = Vec::new();
     for writer in 0..writers {
-        let indexes = indexes_of(writer, writer_of);
+        let indexes = indexes_of(writer, &writer_of);
         if indexes.is_empty() {
             continue;
         }
@@ -80,7 +79,7 @@ mod tests {
         use RowKind::*;
         let kinds = [Insert, Delete, UpdateBefore, UpdateAfter];
         let all = encode(&rows(&[10, 11, 12, 13]), &kinds).expect("it is encoded");
-        let split = split(&rows(&[10, 11, 12, 13]), &kinds, all, &[2, 0, 2, 0], 3).expect("routed");
+        let split = split(&rows(&[10, 11, 12, 13]), &kinds, all, &[2, 6, 5, 0], 3).expect("routed");
         let expected = [
             (0, encoded(&[11, 13], &[Delete, UpdateAfter])),
             (2, encoded(&[10, 12], &[Insert, UpdateBefore])),
@@ -89,8 +88,15 @@ mod tests {
     }
 
     #[test]
-    fn a_route_that_is_not_for_these_rows_is_refused() {
+    fn keys_that_are_not_of_these_rows_are_refused() {
         assert!(split(&rows(&[1]), &[], Vec::new(), &[], 1).is_err());
-        assert!(split(&rows(&[1]), &[], Vec::new(), &[1], 1).is_err());
+        assert!(split(&rows(&[1]), &[], Vec::new(), &[1, 1], 1).is_err());
+    }
+
+    #[test]
+    fn a_batch_of_one_writer_is_handed_on_as_it_is() {
+        let all = encode(&rows(&[1, 2]), &[]).expect("it is encoded");
+        let split = split(&rows(&[1, 2]), &[], all.clone(), &[u32::MAX, 1], 2).expect("routed");
+        assert_eq!(split, [(1, Bytes::from(all))]);
     }
 }

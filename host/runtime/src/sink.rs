@@ -229,9 +229,9 @@ impl Sink {
         let batches = match &self.router {
             None => vec![(0, Bytes::from(encoded))],
             Some(router) => {
-                let writer_of = self.route(router, &encoded)?;
+                let keys = self.keys(router, &encoded)?;
                 let writers = u32::try_from(self.writers.len()).unwrap_or(u32::MAX);
-                shuffle::split(rows, kinds, encoded, &writer_of, writers)?
+                shuffle::split(rows, kinds, encoded, &keys, writers)?
             }
         };
         let now_ms = self.shared.clock.now_ms();
@@ -244,9 +244,9 @@ impl Sink {
     }
 
     /// Routing is pure and short: it is called where it is needed, one batch at a time.
-    fn route(&self, router: &Mutex<Instance>, encoded: &[u8]) -> Result<Vec<u32>> {
+    fn keys(&self, router: &Mutex<Instance>, encoded: &[u8]) -> Result<Vec<u32>> {
         let mut router = router.lock().unwrap_or_else(PoisonError::into_inner);
-        router.route(encoded).inspect_err(|error| self.shared.ending.fail(error.clone()))
+        router.keys(encoded).inspect_err(|error| self.shared.ending.fail(error.clone()))
     }
 
     fn check_schema(&self, rows: &RecordBatch) -> Result<()> {

@@ -15,7 +15,7 @@ use upsert_sink_core::io::CommitterInput;
 use upsert_sink_core::io::CommitterOutput;
 use upsert_sink_core::io::CoordinatorInput;
 use upsert_sink_core::io::CoordinatorOutput;
-use upsert_sink_core::io::JournalSession;
+use upsert_sink_core::io::JournalAppend;
 use upsert_sink_core::io::Level;
 use upsert_sink_core::io::Operation;
 use upsert_sink_core::io::Outcome;
@@ -30,6 +30,7 @@ use upsert_sink_core::io::WriterOutput;
 
 use crate::bindings::committer;
 use crate::bindings::coordinator;
+use crate::bindings::journal;
 use crate::bindings::telemetry;
 use crate::bindings::timers;
 use crate::bindings::tunnel;
@@ -70,8 +71,9 @@ pub trait Twin: Send {
     /// The guest's.
     fn open_coordinator(
         &mut self,
+        now: Millis,
         task: &Task,
-        journal: Vec<JournalSession>,
+        journal: &[Vec<u8>],
     ) -> Result<Turn<CoordinatorOutput>, Error>;
 
     /// # Errors
@@ -87,7 +89,7 @@ pub trait Twin: Send {
     fn open_committer(
         &mut self,
         task: &Task,
-        journal: Vec<JournalSession>,
+        journal: &[Vec<u8>],
     ) -> Result<Turn<CommitterOutput>, Error>;
 
     /// # Errors
@@ -104,7 +106,7 @@ pub trait Twin: Send {
 
     /// # Errors
     /// The guest's.
-    fn route(&mut self, batch: &[u8]) -> Result<Vec<u32>, Error>;
+    fn keys(&mut self, batch: &[u8]) -> Result<Vec<u32>, Error>;
 }
 
 /// Makes the twin of each instance.
@@ -119,7 +121,8 @@ pub struct Called<'a> {
     pub state: &'static str,
     /// What happened.
     pub event: &'static str,
-    /// The operation whose outcome it is, as `wit/tunnel.wit` calls it; may be empty.
+    /// The operation whose outcome it is, as `wit/tunnel.wit` calls it, or `journal-append`; may be
+    /// empty.
     pub operation: &'static str,
 }
 
@@ -208,6 +211,7 @@ pub(crate) fn coordinator(
     let mut replies = Vec::new();
     for output in outputs {
         match output {
+            CoordinatorOutput::Journal(wanted) => append(host, wanted)?,
             CoordinatorOutput::Reply(request, body) => {
                 replies.push(coordinator::Reply { request, body });
             }
@@ -228,10 +232,10 @@ pub(crate) fn committer(
         Ok(turn) => turn,
         Err(error) => return Ok(Err(error)),
     };
-    let (mut committed_sessions, mut known) = (Vec::new(), Vec::new());
+    let mut known = Vec::new();
     for output in outputs {
         match output {
-            CommitterOutput::Committed(session) => committed_sessions.push(session.0),
+            CommitterOutput::Journal(wanted) => append(host, wanted)?,
             CommitterOutput::Known(bytes) => known.push(bytes),
             CommitterOutput::Tell(told) => tell(host, told)?,
             CommitterOutput::Tunnel(wanted) => command(host, wanted)?,
@@ -239,12 +243,13 @@ pub(crate) fn committer(
     }
     set_timer(host, deadline)?;
     let pending = u32::try_from(held).unwrap_or(u32::MAX);
-    Ok(Ok(committer::Progress { pending, committed, committed_sessions, known }))
+    Ok(Ok(committer::Progress { pending, committed, known }))
 }
 
 /// The name of an outcome, for whoever counts.
 pub(crate) fn outcome(outcome: &Outcome) -> &'static str {
     match outcome {
+        Outcome::Done(Answer::Bytes(_)) => "done, bytes",
         Outcome::Done(Answer::None) => "done",
         Outcome::Done(Answer::Session(session)) => match session.status {
             SessionStatus::Aborted => "done, aborted",
@@ -257,6 +262,7 @@ pub(crate) fn outcome(outcome: &Outcome) -> &'static str {
         Outcome::InDoubt(_) => "in doubt",
         Outcome::Refused(refusal) => match refusal.kind {
             RefusalKind::Denied => "refused, denied",
+            RefusalKind::Full => "refused, full",
             RefusalKind::Invalid => "refused, invalid",
             RefusalKind::Moved => "refused, moved",
             RefusalKind::NoSuchPartition => "refused, no such partition",
@@ -277,6 +283,12 @@ fn command(host: &mut Capabilities, command: TunnelCommand) -> wasmtime::Result<
             tunnel::Host::submit(host, ticket.0, operation(submitted))
         }
     }
+}
+
+/// Appends what a twin wants in the journal.
+fn append(host: &mut Capabilities, append: JournalAppend) -> wasmtime::Result<()> {
+    let JournalAppend { ticket, key, record } = append;
+    journal::Host::append(host, ticket.0, key, record)
 }
 
 /// Tells what a twin tells.
@@ -311,7 +323,8 @@ fn operation(operation: Operation) -> tunnel::Operation {
             tunnel::Operation::CreateSession(create)
         }
         Operation::PutPack { session: into, bucket, records, body } => {
-            let pack = tunnel::Pack { session: session(into), bucket: bucket.0, records, body };
+            let (session, body) = (session(into), tunnel::PackBody::Bytes(body));
+            let pack = tunnel::Pack { session, bucket: bucket.0, records, body };
             tunnel::Operation::PutPack(pack)
         }
         Operation::SessionStatus(asked) => tunnel::Operation::SessionStatus(session(asked)),

@@ -32,6 +32,8 @@ pub enum Action {
     AnswerAndRepeat(Owner, u8, Op),
     /// A request gets no answer; it may come later.
     Doubt(Owner, u8, Op),
+    /// An append takes its time.
+    Linger(Owner, u8, Op),
     /// A request of which nobody hears comes now, of those that may come late.
     Late(u8, Op),
     /// The same, of those that come for certain.
@@ -42,8 +44,9 @@ pub enum Action {
     LoseLetter(u8),
     /// A message will come once more.
     RepeatLetter(u8),
-    /// The attempt is killed, or was over, and another begins: one request may still come.
-    Restart(Option<u8>, From, Shape),
+    /// The attempt is killed, or was over, and another begins: one request may still come, and of
+    /// the appends under way these were durable, as bits.
+    Restart(Option<u8>, u8, From, Shape),
     /// One writer is started again by itself.
     RestartWriter(u8),
     /// The other live attempt goes on, for a rule that is off.
@@ -55,7 +58,7 @@ pub enum Action {
 }
 
 /// What kinds of action there are, in words.
-pub(crate) const KINDS: [&str; 15] = [
+pub(crate) const KINDS: [&str; 16] = [
     "a barrier begins, and is passed",
     "a checkpoint completes",
     "a notice is lost",
@@ -71,6 +74,7 @@ pub(crate) const KINDS: [&str; 15] = [
     "an older checkpoint is restored",
     "hours pass",
     "a session is dropped",
+    "an append takes its time",
 ];
 
 impl Action {
@@ -88,10 +92,11 @@ impl Action {
             Self::Letter(_) => 8,
             Self::LoseLetter(_) => 9,
             Self::RepeatLetter(_) => 10,
-            Self::Restart(_, From::Newest, _) => 11,
-            Self::Restart(_, From::Older | From::Savepoint, _) => 12,
+            Self::Restart(_, _, From::Newest, _) => 11,
+            Self::Restart(_, _, From::Older | From::Savepoint, _) => 12,
             Self::Wait(_) => 13,
             Self::Drop(_) => 14,
+            Self::Linger(..) => 15,
             Self::AnswerAndRepeat(..) | Self::Loose(..) | Self::RestartWriter(_) | Self::Turn => {
                 return None;
             }
@@ -104,6 +109,15 @@ impl Model {
     pub(crate) fn list_actions(&self, world: &World, actions: &mut Vec<Action>) {
         if world.is_over() {
             return;
+        }
+        // An append is answered at once, or not before the attempt is over.
+        if let Some(append) = world.flights.iter().find(|flight| !flight.takes_time) {
+            let Flight { owner, ticket, op, .. } = *append;
+            actions.push(Action::Answer(owner, ticket, op));
+            if world.left.slow_appends > 0 {
+                actions.push(Action::Linger(owner, ticket, op));
+            }
+            return self.list_restarts(world, actions);
         }
         for (at, loose) in (0..).zip(&world.late) {
             actions.push(Action::Late(at, loose.op));
@@ -186,13 +200,14 @@ impl Model {
     }
 
     fn list_flight(&self, world: &World, flight: &Flight, actions: &mut Vec<Action>) {
-        let Flight { owner, ticket, op, under_way } = *flight;
+        let Flight { owner, ticket, op, under_way, .. } = *flight;
         assert!(under_way, "what is put off is repeated at once");
         actions.push(Action::Answer(owner, ticket, op));
         let left = match op {
             Op::Put { .. } => world.left.late_packs,
             Op::Commit(_) => world.left.late_commits,
             Op::Abort(_) | Op::Create | Op::Status(_) => world.left.late_others,
+            Op::Append(_) => 0,
         };
         if left > 0 {
             actions.push(Action::Doubt(owner, ticket, op));
@@ -213,7 +228,7 @@ impl Model {
                 Op::Put { .. } => world.left.late_packs,
                 Op::Commit(_) => world.left.late_commits,
                 Op::Abort(_) | Op::Create => world.left.late_others,
-                Op::Status(_) => 0,
+                Op::Append(_) | Op::Status(_) => 0,
             };
             if left > 0 {
                 late.push(Some(at));
@@ -236,9 +251,11 @@ impl Model {
             false => &[Shape::Two],
         };
         for late in late {
-            for source in &sources {
-                let restart = |shape: &Shape| Action::Restart(late, *source, *shape);
-                actions.extend(shapes.iter().map(restart));
+            for durable in 0..1 << world.appends().len() {
+                for source in &sources {
+                    let restart = |shape: &Shape| Action::Restart(late, durable, *source, *shape);
+                    actions.extend(shapes.iter().map(restart));
+                }
             }
         }
     }

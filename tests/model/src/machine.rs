@@ -24,8 +24,8 @@ use upsert_sink_core::state::{Kind, Opener, Sealer};
 use upsert_sink_core::writer::Writer;
 
 use crate::message::{
-    Asked, Blob, Effect, Failure, Input, Name, Opening, Role, checkpoint, completion, failure,
-    name, outcome, plain_writer_input, sessions, small, tunnel_effect,
+    Asked, Blob, Effect, Failure, Input, Name, Opening, Role, append_effect, checkpoint,
+    completion, failure, name, outcome, plain_writer_input, records, small, tunnel_effect,
 };
 use crate::plan::Plan;
 use crate::task::{Rows, session_number, task};
@@ -119,10 +119,11 @@ impl Machines {
         let config = Opened::of(&task)?.config;
         Ok(match role {
             Role::Committer(journal) => {
-                Machine::Committer(Committer::open(&task, &config, sessions(journal)))
+                Machine::Committer(Committer::open(&task, &config, &records(journal, now))?)
             }
             Role::Coordinator(journal) => {
-                Machine::Coordinator(Coordinator::open(&task, &config, sessions(journal)))
+                let records = records(journal, now);
+                Machine::Coordinator(Coordinator::open(Millis(now), &task, &config, &records)?)
             }
             Role::Writer(_, states) => {
                 let states: Vec<Vec<u8>> = states.iter().map(|id| met.bytes(*id)).collect();
@@ -260,6 +261,7 @@ impl Met {
             Machine::Coordinator(coordinator) => {
                 while let Some(output) = coordinator.poll_output() {
                     effects.extend(match output {
+                        CoordinatorOutput::Journal(append) => Some(append_effect(&append)),
                         CoordinatorOutput::Reply(writer, body) => Some(self.reply(writer, body)),
                         CoordinatorOutput::Tell(_) => None,
                         CoordinatorOutput::Tunnel(command) => Some(tunnel_effect(command)),
@@ -269,9 +271,7 @@ impl Met {
             Machine::Committer(committer) => {
                 while let Some(output) = committer.poll_output() {
                     effects.extend(match output {
-                        CommitterOutput::Committed(session) => {
-                            Some(Effect::Committed(session_number(&session)))
-                        }
+                        CommitterOutput::Journal(append) => Some(append_effect(&append)),
                         CommitterOutput::Known(body) => Some(self.known(body)),
                         CommitterOutput::Tell(_) => None,
                         CommitterOutput::Tunnel(command) => Some(tunnel_effect(command)),

@@ -6,9 +6,10 @@
 use upsert_sink_core::error::{Error, ErrorKind};
 use upsert_sink_core::id::{CheckpointId, Millis, Ticket};
 use upsert_sink_core::io::{
-    Answer, BarrierKind, CheckpointOutcome, Completion, JournalSession, JournalState, Operation,
-    Outcome, Refusal, RefusalKind, SessionRef, SessionStatus, TunnelCommand, WriterInput,
+    Answer, BarrierKind, CheckpointOutcome, Completion, JournalAppend, Operation, Outcome, Refusal,
+    RefusalKind, SessionRef, SessionStatus, TunnelCommand, WriterInput,
 };
+use upsert_sink_core::journal::{JournalState, SessionRecord};
 use upsert_sink_core::session::SessionName;
 
 use crate::task::{Rows, session_id, session_info, session_number};
@@ -21,11 +22,14 @@ pub(crate) struct Blob(pub(crate) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Name(pub(crate) u8, pub(crate) u8, pub(crate) u8);
 
-/// What a machine asks of the Tunnel; sessions by number, rows as bits of their positions.
+/// What a machine asks of the Tunnel, or of the journal; sessions by number, rows as bits of their
+/// positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Op {
     /// Abort a session.
     Abort(u8),
+    /// Append a record to the journal.
+    Append(Journalled),
     /// Commit it.
     Commit(u8),
     /// Create one.
@@ -95,11 +99,12 @@ pub(crate) enum Role {
 
 /// One session in the journal: number, start, state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Journalled(pub(crate) u8, pub(crate) u8, pub(crate) JournalledAs);
+pub struct Journalled(pub(crate) u8, pub(crate) u8, pub(crate) JournalledAs);
 
 /// What the journal says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum JournalledAs {
+    Aborted,
     Aborting,
     Committed,
     Open,
@@ -108,7 +113,6 @@ pub(crate) enum JournalledAs {
 /// What a machine wants done.
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
-    Committed(u8),
     Known(Blob, Vec<u8>),
     Release(u8),
     Repeat(u8),
@@ -214,18 +218,34 @@ pub(crate) fn completion(ticket: u8, answered: Answered) -> Completion {
     Completion { ticket: Ticket(ticket.into()), outcome }
 }
 
-pub(crate) fn sessions(journal: &[Journalled]) -> Vec<JournalSession> {
-    let one = |Journalled(number, start, state): &Journalled| JournalSession {
+/// The records as a machine is given them. When something became known is no part of a state: in
+/// the hours of a model nothing is old enough to be forgotten.
+pub(crate) fn records(journal: &[Journalled], now: u64) -> Vec<Vec<u8>> {
+    let one = |Journalled(number, start, state): &Journalled| SessionRecord {
         id: session_id(*number),
         partition: String::new(),
         start: (*start).into(),
         state: match state {
+            JournalledAs::Aborted => JournalState::Aborted,
             JournalledAs::Aborting => JournalState::Aborting,
             JournalledAs::Committed => JournalState::Committed,
             JournalledAs::Open => JournalState::Open,
         },
+        at: Millis(now),
     };
-    journal.iter().map(one).collect()
+    journal.iter().map(|journalled| one(journalled).to_bytes()).collect()
+}
+
+pub(crate) fn append_effect(append: &JournalAppend) -> Effect {
+    let record = SessionRecord::from_bytes(&append.record).expect("a machine wrote it");
+    let state = match record.state {
+        JournalState::Aborted => JournalledAs::Aborted,
+        JournalState::Aborting => JournalledAs::Aborting,
+        JournalState::Committed => JournalledAs::Committed,
+        JournalState::Open => JournalledAs::Open,
+    };
+    let journalled = Journalled(session_number(&record.id), small(record.start), state);
+    Effect::Submit(small(append.ticket.0), Op::Append(journalled))
 }
 
 pub(crate) fn name(name: &SessionName) -> Name {

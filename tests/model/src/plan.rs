@@ -43,6 +43,8 @@ pub enum Rule {
     DoubtRollsOver,
     /// Rule 5: "not found" alone is no evidence; without: it is.
     NotFoundIsNoEvidence,
+    /// Rule 6: a session's id is journalled before a writer gets it; without: it is not.
+    SessionsAreJournalled,
     /// Rule 6: aborts are journalled; without: they are not.
     AbortsAreJournalled,
     /// Rule 6: before they are sent; without: when they are answered.
@@ -101,6 +103,8 @@ pub struct Bounds {
     pub late_commits: u8,
     /// Other requests that get no answer, and come later or never.
     pub late_others: u8,
+    /// Appends to the journal during which other things happen than a crash.
+    pub slow_appends: u8,
     /// Restores of a retained checkpoint that is not the newest.
     pub older: u8,
     /// Intermediate savepoints among the barriers.

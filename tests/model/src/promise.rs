@@ -9,6 +9,7 @@ use stateright::Property;
 
 use crate::engine::Next;
 use crate::message::{Failure, Journalled, JournalledAs};
+use crate::plan::Rule;
 use crate::tunnel::Fate;
 use crate::world::{Model, World};
 
@@ -42,10 +43,12 @@ pub enum Promise {
     End,
     /// No session is left open.
     LeftOpen,
+    /// Rule 6: what is done is in the journal.
+    Journal,
 }
 
 /// All promises, in words.
-pub const PROMISES: [(Promise, &str); 13] = [
+pub const PROMISES: [(Promise, &str); 14] = [
     (Promise::Fold, "I1, I10: what a settled checkpoint shows is the fold of the input before it"),
     (Promise::Early, "I2: nothing is visible beyond the last completed checkpoint"),
     (Promise::Once, "I8: a session becomes visible once"),
@@ -59,6 +62,10 @@ pub const PROMISES: [(Promise, &str); 13] = [
     (Promise::Unexpected, "no machine fails but for a fault"),
     (Promise::End, "what is read is settled in the end"),
     (Promise::LeftOpen, "no session is left open in the end"),
+    (
+        Promise::Journal,
+        "rule 6: a session takes rows, an abort is sent, a commit is known in the journal first",
+    ),
 ];
 
 impl Promise {
@@ -79,7 +86,8 @@ macro_rules! kept {
 /// All promises, as the checker wants them; and that something happens at all.
 pub(crate) fn properties() -> Vec<Property<Model>> {
     let mut all = kept![
-        Fold, Early, Once, Whole, Back, Order, Guess, Fence, Owner, Stop, Unexpected, End, LeftOpen
+        Fold, Early, Once, Whole, Back, Order, Guess, Fence, Owner, Stop, Unexpected, End,
+        LeftOpen, Journal
     ];
     all.push(Property::sometimes(REACHED, |model, world| {
         !model.is_moving(world) && model.is_settled(world)
@@ -106,6 +114,22 @@ impl Model {
         }
         let bit = 1 << promise as u16;
         self.told.fetch_or(bit, Ordering::Relaxed) & bit != 0
+    }
+
+    /// Looks at what is done only when the journal has it, unless a rule about that is off.
+    pub(crate) fn look_at_journal(&self, world: &mut World, durable: bool) {
+        let off = [
+            Rule::SessionsAreJournalled,
+            Rule::AbortsAreJournalled,
+            Rule::AbortsAreJournalledFirst,
+            Rule::IdentityOutsideState,
+            Rule::KnownIsJournalled,
+            Rule::EvidenceIsJournalled,
+            Rule::LeaseStopsTheStart,
+        ];
+        if !durable && !off.into_iter().any(|rule| self.plan.is_off(rule)) {
+            self.breaks(world, Promise::Journal);
+        }
     }
 
     /// Notes that a promise is broken, unless that is to be expected.
@@ -144,10 +168,12 @@ impl Model {
             && world.shown() == self.fold(self.plan.rows())
     }
 
-    /// Sessions that are open at the service, but for those whose creation got no answer.
+    /// Sessions that are open at the service, but for those that a crash came to before their
+    /// record: nobody was told of them.
     pub(crate) fn open_sessions(&self, world: &World) -> usize {
         let sessions = world.tunnel.sessions.iter();
-        sessions.filter(|session| session.heard && session.fate == Fate::Open).count()
+        let told = sessions.filter(|session| session.recorded || session.name.is_some());
+        told.filter(|session| session.fate == Fate::Open).count()
     }
 
     /// The table after so many rows of the input: of each key, the position plus one.
@@ -188,9 +214,12 @@ impl Model {
             Failure::SessionLost(number) => {
                 let session = &world.tunnel.sessions[*number as usize];
                 let known = world.ghost.known >> number & 1 == 1;
-                let aborting = Journalled(*number, session.start, JournalledAs::Aborting);
+                let journalled =
+                    |state| world.journal.contains(&Journalled(*number, session.start, state));
                 // A start in between was about to abort it: nobody knows what became of that.
-                let in_doubt = world.ghost.went_back && world.journal.contains(&aborting);
+                let retired =
+                    journalled(JournalledAs::Aborting) || journalled(JournalledAs::Aborted);
+                let in_doubt = world.ghost.went_back && retired;
                 let lost = match session.fate {
                     Fate::Open | Fate::Half => in_doubt,
                     Fate::Dropped => true,

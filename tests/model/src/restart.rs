@@ -5,10 +5,10 @@
 //! holds, nothing else.
 
 use crate::engine::Retained;
-use crate::message::{Blob, Effect, Input, Journalled, JournalledAs, Opening, Role};
+use crate::message::{Blob, Effect, Input, Journalled, JournalledAs, Op, Opening, Role};
 use crate::plan::Rule;
 use crate::step::Queue;
-use crate::world::{Loose, Model, Owner, Sink, World};
+use crate::world::{Flight, Loose, Model, Owner, Sink, World};
 
 /// Which checkpoint is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +32,28 @@ pub enum Shape {
     TwoSwapped,
 }
 
+impl World {
+    /// The appends under way.
+    pub(crate) fn appends(&self) -> Vec<Journalled> {
+        let record = |flight: &Flight| match flight.op {
+            Op::Append(record) => Some(record),
+            _ => None,
+        };
+        self.flights.iter().filter_map(record).collect()
+    }
+}
+
 impl Model {
-    /// Ends the attempt and begins another.
-    pub(crate) fn restart(&self, world: &mut World, late: Option<u8>, from: From, shape: Shape) {
+    /// Ends the attempt and begins another. Of the appends under way these are durable, as bits in
+    /// their order; nobody has learned of it.
+    pub(crate) fn restart(
+        &self,
+        world: &mut World,
+        late: Option<u8>,
+        durable: u8,
+        from: From,
+        shape: Shape,
+    ) {
         if world.sink.is_some() {
             world.left.crashes -= 1;
         } else {
@@ -46,6 +65,9 @@ impl Model {
             let (start, owner, op) = (world.start, flight.owner, flight.op);
             world.late.push(Loose { start, owner, op });
             world.late.sort_unstable();
+        }
+        for (_, record) in (0..).zip(world.appends()).filter(|(at, _)| durable >> at & 1 == 1) {
+            world.journal(record);
         }
         if self.plan.is_off(Rule::LeaseStopsTheStart) && world.sink.is_some() {
             world.leave_alive();

@@ -9,7 +9,7 @@ use upsert_sink_core::io::SessionStatus;
 use upsert_sink_core::session::{Grant, SessionName};
 
 use crate::message::{
-    Answered, Asked, Blob, Effect, Input, JournalledAs, Name, Op, Opening, Role, Status,
+    Answered, Asked, Blob, Effect, Input, Journalled, JournalledAs, Name, Op, Opening, Role, Status,
 };
 use crate::plan::Rule;
 use crate::step::Queue;
@@ -65,7 +65,8 @@ impl Model {
             let number = created.map_or(world.tunnel.sessions.len() as u8, |(_, number)| *number);
             if created.is_none() {
                 let (start, owner, op) = (world.start, Owner::Coordinator, Op::Create);
-                self.apply(world, Loose { start, owner, op }, true);
+                self.apply(world, Loose { start, owner, op });
+                world.journal(Journalled(number, start, JournalledAs::Open));
                 world.tunnel.sessions[number as usize].name = Some(*name);
                 world.ghost.ahead.push((*name, number));
             }
@@ -141,8 +142,14 @@ impl Model {
         let early = match op {
             Op::Put { .. } => self.plan.is_off(Rule::OnePackOfABucket),
             Op::Abort(_) => self.plan.is_off(Rule::AbortsAreAwaited),
-            Op::Commit(_) | Op::Create | Op::Status(_) => false,
+            Op::Append(_) | Op::Commit(_) | Op::Create | Op::Status(_) => false,
         };
+        if let Op::Append(record) = op
+            && !self.is_journalled(record)
+        {
+            world.flights.retain(|held| (held.owner, held.ticket) != (owner, ticket));
+            queue.push_back((owner, Input::Completed(ticket, Answered::Done)));
+        }
         if early {
             world.loose.push(Loose { start: world.start, owner, op });
             world.loose.sort_unstable();
@@ -199,33 +206,31 @@ impl Model {
         }
     }
 
-    /// Rule 6: an abort is journalled before it is sent.
-    pub(crate) fn journal_aborting(&self, world: &mut World, number: u8) {
-        let off = self.plan.is_off(Rule::AbortsAreJournalled)
-            || self.plan.is_off(Rule::AbortsAreJournalledFirst);
-        if !off {
-            world.journal(number, JournalledAs::Aborting);
+    /// Rule 6: whether a record is durable before its machine is told so. Without, it never is.
+    pub(crate) fn is_journalled(&self, record: Journalled) -> bool {
+        let kept = |rule| !self.plan.is_off(rule);
+        match record.2 {
+            JournalledAs::Open => kept(Rule::SessionsAreJournalled),
+            // Journalled after it was sent: only that it is over.
+            JournalledAs::Aborting => {
+                kept(Rule::AbortsAreJournalled) && kept(Rule::AbortsAreJournalledFirst)
+            }
+            JournalledAs::Aborted => kept(Rule::AbortsAreJournalled),
+            JournalledAs::Committed => kept(Rule::KnownIsJournalled),
         }
     }
 
-    /// Rule 6: an abort was answered.
-    pub(crate) fn journal_aborted(&self, world: &mut World, number: u8) {
-        if !self.plan.is_off(Rule::AbortsAreJournalled) {
-            world.journal(number, JournalledAs::Aborting);
-        }
-    }
-
-    /// Rule 6: the committer calls a commit known, on whatever evidence.
-    pub(crate) fn journal_evidence(&self, world: &mut World, number: u8) {
-        if !self.plan.is_off(Rule::EvidenceIsJournalled) {
-            self.journal_known(world, number);
-        }
-    }
-
-    /// Rule 6: a commit became known.
-    pub(crate) fn journal_known(&self, world: &mut World, number: u8) {
-        if !self.plan.is_off(Rule::KnownIsJournalled) {
-            world.journal(number, JournalledAs::Committed);
+    /// Rules 5 and 6: a commit that is known by evidence is journalled, too. Without, the ticket of
+    /// an append that is told to be durable and is not.
+    pub(crate) fn forgets_evidence(&self, input: &Input, effect: &Effect) -> Option<u8> {
+        let by_evidence = matches!(input, Input::Completed(_, Answered::NoSuchSession));
+        match effect {
+            Effect::Submit(ticket, Op::Append(Journalled(_, _, JournalledAs::Committed)))
+                if by_evidence && self.plan.is_off(Rule::EvidenceIsJournalled) =>
+            {
+                Some(*ticket)
+            }
+            _ => None,
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use crate::action::Action;
 use crate::engine::Next;
-use crate::message::{Answered, Blob, Effect, Failure, Input, JournalledAs, Op, Status};
+use crate::message::{Answered, Blob, Effect, Failure, Input, JournalledAs, Op};
 use crate::plan::Rule;
 use crate::promise::Promise;
 use crate::tunnel::{Asker, Done, Fate};
@@ -41,6 +41,10 @@ impl Model {
                 self.answer(world, owner, ticket, op);
             }
             Action::Doubt(owner, ticket, op) => self.doubt(world, owner, ticket, op),
+            Action::Linger(owner, ticket, _) => {
+                world.left.slow_appends -= 1;
+                flight(world, owner, ticket).expect("it is listed").takes_time = true;
+            }
             Action::Late(at, _) => {
                 let loose = world.late.remove(at as usize);
                 self.unheard(world, loose);
@@ -59,7 +63,9 @@ impl Model {
                 world.letters.push(world.letters[at as usize]);
                 world.letters.sort_unstable();
             }
-            Action::Restart(late, from, shape) => self.restart(world, late, from, shape),
+            Action::Restart(late, durable, from, shape) => {
+                self.restart(world, late, durable, from, shape);
+            }
             Action::RestartWriter(writer) => self.restart_writer(world, writer),
             Action::Turn => world.turn(),
             Action::Wait(hours) => {
@@ -134,6 +140,7 @@ impl Model {
             Op::Put { .. } => world.left.late_packs -= 1,
             Op::Commit(_) => world.left.late_commits -= 1,
             Op::Abort(_) | Op::Create | Op::Status(_) => world.left.late_others -= 1,
+            Op::Append(_) => unreachable!("the journal always answers"),
         }
     }
 
@@ -143,7 +150,13 @@ impl Model {
     }
 
     fn answer(&self, world: &mut World, owner: Owner, ticket: u8, op: Op) {
-        let answered = self.apply(world, Loose { start: world.start, owner, op }, true);
+        if let Op::Append(record) = op {
+            world.journal(record);
+            world.flights.retain(|held| (held.owner, held.ticket) != (owner, ticket));
+            let durable = Input::Completed(ticket, Answered::Done);
+            return self.settle(world, Queue::from([(owner, durable)]));
+        }
+        let answered = self.apply(world, Loose { start: world.start, owner, op });
         let answered = self.judged(op, answered);
         self.tell_outcome(world, owner, ticket, answered);
     }
@@ -177,29 +190,17 @@ impl Model {
 
     /// Carries a request out of which nobody hears.
     fn unheard(&self, world: &mut World, loose: Loose) {
-        let answered = self.apply(world, loose, false);
+        let answered = self.apply(world, loose);
         if loose.start == world.start {
             self.acknowledge_another(world, loose, answered);
         }
     }
 
-    /// Carries a request out, journals what a host journals of it, and looks at what it did.
-    pub(crate) fn apply(&self, world: &mut World, loose: Loose, heard: bool) -> Answered {
+    /// Carries a request out, and looks at what it did.
+    pub(crate) fn apply(&self, world: &mut World, loose: Loose) -> Answered {
         let writer = if let Owner::Writer(index) = loose.owner { index } else { 0 };
-        let asker = Asker { start: loose.start, writer, hour: world.hour, heard };
+        let asker = Asker { start: loose.start, writer, hour: world.hour };
         let (answered, done) = world.tunnel.apply(&self.plan, loose.op, asker);
-        if heard {
-            match (loose.op, answered) {
-                (Op::Create, Answered::Session(number, _)) => {
-                    world.journal(number, JournalledAs::Open);
-                }
-                (Op::Abort(number), Answered::Done) => self.journal_aborted(world, number),
-                (_, Answered::Session(number, Status::Committed)) => {
-                    self.journal_known(world, number);
-                }
-                _ => {}
-            }
-        }
         self.look_at_effect(world, loose, &done);
         answered
     }
@@ -214,8 +215,11 @@ impl Model {
         let serving = self.facts(world, Owner::Coordinator).is_some_and(|facts| facts.serving);
         let session = match loose.op {
             Op::Commit(number) | Op::Put { session: number, .. } => number,
-            Op::Abort(_) | Op::Create | Op::Status(_) => return,
+            Op::Abort(_) | Op::Append(_) | Op::Create | Op::Status(_) => return,
         };
+        if matches!(loose.op, Op::Put { .. }) {
+            self.look_at_journal(world, world.tunnel.sessions[session as usize].recorded);
+        }
         let restored = world.ghost.restored >> session & 1 == 1;
         if loose.start != world.start && serving && !restored && !done.changes.is_empty() {
             self.breaks(world, Promise::Fence);
@@ -287,10 +291,15 @@ impl Model {
         while let Some((owner, input)) = queue.pop_front() {
             let Some(sink) = &mut world.sink else { return };
             let machine = sink.machine(owner);
-            let stepped = self.machines.step(*machine, now, input);
+            let stepped = self.machines.step(*machine, now, input.clone());
             *machine = stepped.next;
             for effect in &stepped.effects {
-                self.effect(world, owner, effect, &mut queue);
+                match self.forgets_evidence(&input, effect) {
+                    Some(ticket) => {
+                        queue.push_back((owner, Input::Completed(ticket, Answered::Done)));
+                    }
+                    None => self.effect(world, owner, effect, &mut queue),
+                }
             }
             if let Some(failure) = &stepped.failure {
                 self.look_at_failure(world, failure);
@@ -308,11 +317,13 @@ impl Model {
         queue: &mut Queue,
     ) {
         match effect {
-            Effect::Committed(number) => self.journal_evidence(world, *number),
             Effect::Known(body, sessions) => {
                 for number in sessions {
                     if world.tunnel.sessions[*number as usize].fate != Fate::Committed {
                         self.breaks(world, Promise::Guess);
+                    } else {
+                        let durable = world.is_journalled(*number, &[JournalledAs::Committed]);
+                        self.look_at_journal(world, durable);
                     }
                     world.ghost.known |= 1 << number;
                 }
@@ -344,13 +355,25 @@ impl Model {
             }
             Effect::Submit(ticket, op) => {
                 if let Op::Abort(number) = op {
-                    self.journal_aborting(world, *number);
+                    let intent = [JournalledAs::Aborting, JournalledAs::Aborted];
+                    self.look_at_journal(world, world.is_journalled(*number, &intent));
                 }
                 let (ticket, op) = (*ticket, *op);
                 if world.ghost.left && matches!(op, Op::Commit(_)) {
                     world.engine.savepoint = None;
                 }
-                world.flights.push(Flight { owner, ticket, op, under_way: true });
+                if let Op::Append(record) = op
+                    && (world.left.crashes, world.left.slow_appends) == (0, 0)
+                {
+                    // Nothing can happen before it is answered.
+                    if self.is_journalled(record) {
+                        world.journal(record);
+                    }
+                    queue.push_back((owner, Input::Completed(ticket, Answered::Done)));
+                    return;
+                }
+                let takes_time = !matches!(op, Op::Append(_));
+                world.flights.push(Flight { owner, ticket, op, under_way: true, takes_time });
                 world.flights.sort_unstable();
                 self.submitted(world, owner, ticket, op, queue);
             }

@@ -34,8 +34,8 @@ pub(crate) struct Session {
     pub(crate) fate: Fate,
     /// Whether it is no longer known by its id.
     pub(crate) forgotten: bool,
-    /// Whether the answer to its creation was heard.
-    pub(crate) heard: bool,
+    /// Whether its id was ever durable in the journal.
+    pub(crate) recorded: bool,
     /// Its name, as the coordinator gave it out.
     pub(crate) name: Option<Name>,
     created: u8,
@@ -67,8 +67,6 @@ pub(crate) struct Asker {
     pub(crate) start: u8,
     pub(crate) writer: u8,
     pub(crate) hour: u8,
-    /// Whether somebody waits for the answer.
-    pub(crate) heard: bool,
 }
 
 /// What a request did, beside its answer.
@@ -113,6 +111,7 @@ impl Tunnel {
                 if matches!(op, Op::Abort(_)) { Answered::Refused } else { self.status(number) }
             }
             Op::Abort(number) => self.abort(plan, number),
+            Op::Append(_) => unreachable!("the journal is no part of the service"),
             Op::Commit(number) => self.commit(plan, number, asker, &mut done),
             Op::Status(number) => self.status(number),
         };
@@ -130,7 +129,7 @@ impl Tunnel {
             start: asker.start,
             fate: Fate::Open,
             forgotten: false,
-            heard: asker.heard,
+            recorded: false,
             name: None,
             created: asker.hour,
             contact: asker.hour,

@@ -51,6 +51,8 @@ pub(crate) struct Flight {
     pub(crate) op: Op,
     /// Whether an attempt is under way; if not, it is put off.
     pub(crate) under_way: bool,
+    /// Whether other things may happen while it is under way: always, but for an append.
+    pub(crate) takes_time: bool,
 }
 
 /// A request on its own: nobody hears its answer.
@@ -158,14 +160,19 @@ impl World {
         self.tunnel.table.iter().map(|cell| cell.row).collect()
     }
 
-    /// Writes into the journal what became of a session.
-    pub(crate) fn journal(&mut self, number: u8, state: JournalledAs) {
-        match self.journal.iter_mut().find(|held| held.0 == number) {
-            Some(held) if held.2 == JournalledAs::Committed => {}
-            Some(held) => held.2 = state,
-            None => self.journal.push(Journalled(number, self.start, state)),
-        }
+    /// A record is durable, in place of the one before of its session.
+    pub(crate) fn journal(&mut self, record: Journalled) {
+        self.journal.retain(|held| held.0 != record.0);
+        self.journal.push(record);
         self.journal.sort_unstable();
+        if record.2 == JournalledAs::Open {
+            self.tunnel.sessions[record.0 as usize].recorded = true;
+        }
+    }
+
+    /// Whether the journal says one of these of a session.
+    pub(crate) fn is_journalled(&self, number: u8, states: &[JournalledAs]) -> bool {
+        self.journal.iter().any(|held| held.0 == number && states.contains(&held.2))
     }
 
     /// The attempt is over. Its requests may still be on their way.

@@ -105,6 +105,15 @@ fn not_found_taken_for_a_commit_loses_rows() {
 }
 
 #[test]
+fn a_session_that_is_not_journalled_is_left_open() {
+    let plan = Plan { bounds: bounds(1, 1), ..Plan::exactly_once(&[0]) };
+    needs(Rule::SessionsAreJournalled, plan, &[Promise::LeftOpen]);
+    let bounds = Bounds { late_commits: 1, ..bounds(2, 1) };
+    let plan = Plan { bounds, ..Plan::at_least_once(&[0, 0]) };
+    needs(Rule::SessionsAreJournalled, plan, &[Promise::End]);
+}
+
+#[test]
 fn an_abort_that_is_not_journalled_is_taken_for_a_commit() {
     let bounds = Bounds { savepoints: 1, older: 1, ..bounds(2, 2) };
     let plan = Plan { bounds, forgets: true, ..Plan::exactly_once(&[0]) };

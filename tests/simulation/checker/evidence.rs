@@ -6,21 +6,22 @@
 //! the second half cannot be promised.
 
 use anyhow::{Result, ensure};
-use upsert_sink::journal::{Contents, SessionState};
+use upsert_sink::journal::Contents;
+use upsert_sink::sessions::{self, JournalState};
 use upsert_sink_server::Service;
 
 /// The journal and the server agree.
 pub(crate) fn evidence(journal: &Contents, service: &Service, forgets: bool) -> Result<()> {
-    for (id, session) in &journal.sessions {
-        let is_committed = service.session_status(id) == Some("committed");
+    for (id, session) in sessions::of(journal)? {
+        let is_committed = service.session_status(&id) == Some("committed");
         match session.state {
-            SessionState::Committed => {
+            JournalState::Committed => {
                 ensure!(is_committed, "the journal calls session {id} committed, which it is not");
             }
-            SessionState::Aborted if !forgets => {
+            JournalState::Aborted if !forgets => {
                 ensure!(!is_committed, "the journal calls session {id} aborted: it is committed");
             }
-            SessionState::Open | SessionState::Aborting | SessionState::Aborted => {}
+            JournalState::Open | JournalState::Aborting | JournalState::Aborted => {}
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use upsert_sink::journal::Contents;
+use upsert_sink::sessions;
 use upsert_sink_server::Service;
 
 /// Every session in the journal has ended, and every one that a writer had: its id was durable
@@ -16,10 +17,11 @@ pub(crate) fn left_open(
     written: &BTreeSet<String>,
     service: &Service,
 ) -> Result<()> {
-    for id in journal.sessions.keys().chain(written) {
+    let journalled = sessions::of(journal)?;
+    for id in journalled.keys().chain(written) {
         let status = service.session_status(id);
         let open = matches!(status, Some("normal" | "committing"));
-        let known = journal.sessions.get(id);
+        let known = journalled.get(id);
         ensure!(!open, "session {id}, {known:?} in the journal, is left {status:?}");
     }
     Ok(())

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::RowKind;
 use super::column::TimeUnit;
-use super::parse::{BUFFER_BYTES, FORM_COLUMNS, HEADER_BYTES, MAGIC, NODE_BYTES, VERSION};
+use super::parse::{BUFFER_BYTES, FORM_COLUMNS, HEADER_BYTES, INSTANT, MAGIC, NODE_BYTES, VERSION};
 use crate::record::Value;
 use crate::schema::RowType;
 
@@ -175,6 +175,15 @@ impl ColumnBuilder {
         Self { unit: unit as u8, ..Self::words(12, rows, i64::to_le_bytes) }
     }
 
+    /// Of `TIMESTAMP` and `TIMESTAMP_LTZ`, in the layout that holds all years: seconds since
+    /// 1970-01-01T00:00:00, rounded down, and the nanoseconds after them.
+    pub fn instants(rows: impl IntoIterator<Item = Option<(i64, u32)>>) -> Self {
+        let (nulls, rows) = split(rows);
+        let seconds = rows.iter().flat_map(|(seconds, _)| seconds.to_le_bytes()).collect();
+        let nanos = rows.iter().flat_map(|(_, nanos)| nanos.to_le_bytes()).collect();
+        Self::new(INSTANT, &nulls, vec![seconds, nanos])
+    }
+
     /// Of `INTERVAL DAY TO SECOND`, in the unit.
     pub fn duration(unit: TimeUnit, rows: impl IntoIterator<Item = Option<i64>>) -> Self {
         Self { unit: unit as u8, ..Self::words(13, rows, i64::to_le_bytes) }
@@ -205,9 +214,9 @@ impl ColumnBuilder {
         Self { children: fields, ..Self::new(17, &nulls, vec![]) }
     }
 
-    /// Of any row type, from values. Decimals are unscaled at the row type's scale; timestamps lose
-    /// what the row type's unit cannot show; spans are in nanoseconds. A value of another type
-    /// becomes null.
+    /// Of any row type, from values. Decimals are unscaled at the row type's scale; timestamps are
+    /// instants if the row type's unit cannot show one of them; spans are in nanoseconds. A value
+    /// of another type becomes null.
     ///
     /// ```
     /// use upsert_sink_core::batch::ColumnBuilder;
@@ -251,7 +260,14 @@ impl ColumnBuilder {
             RowType::Timestamp(digits) | RowType::TimestampLtz(digits) => {
                 let unit =
                     TimeUnit::of_digits(*digits).expect("a row type has 0, 3, 6 or 9 digits");
-                Self::timestamp(unit, each(rows, |value| instant(value, unit)))
+                let shown = |value| parts(value).is_none() || shows(value, unit);
+                match rows.iter().flatten().all(shown) {
+                    true => Self::timestamp(unit, each(rows, |value| instant(value, unit))),
+                    false => Self::instants(each(rows, |value| {
+                        let (seconds, nanos) = parts(value)?;
+                        Some((seconds, u32::try_from(nanos).ok()?))
+                    })),
+                }
             }
             RowType::IntervalDaySecond => {
                 Self::duration(TimeUnit::Nanos, each(rows, |value| instant(value, TimeUnit::Nanos)))
@@ -381,14 +397,25 @@ fn bytes(value: &Value) -> Option<&[u8]> {
     }
 }
 
-/// An instant or a span in a unit, rounded down; none if it does not fit into 64 bits.
-fn instant(value: &Value, unit: TimeUnit) -> Option<i64> {
-    let (seconds, nanos) = match value {
+/// Seconds and nanoseconds of an instant or a span.
+fn parts(value: &Value) -> Option<(i64, i64)> {
+    Some(match value {
         Value::Timestamp { seconds, nanos } => (*seconds, i64::from(*nanos)),
         Value::DayTime { seconds, nanos } => (*seconds, i64::from(*nanos)),
         Value::Datetime(millis) => (millis.div_euclid(1_000), millis.rem_euclid(1_000) * 1_000_000),
         _ => return None,
-    };
+    })
+}
+
+/// Whether a unit shows all of an instant.
+fn shows(value: &Value, unit: TimeUnit) -> bool {
+    let rest = |(_, nanos): (i64, i64)| nanos % (1_000_000_000 / unit.per_second());
+    parts(value).map(rest) == Some(0) && instant(value, unit).is_some()
+}
+
+/// An instant or a span in a unit, rounded down; none if it does not fit into 64 bits.
+fn instant(value: &Value, unit: TimeUnit) -> Option<i64> {
+    let (seconds, nanos) = parts(value)?;
     let fraction = nanos.div_euclid(1_000_000_000 / unit.per_second());
     // Seconds are rounded down: before 1970 only the sum need fit.
     let whole = i128::from(seconds) * i128::from(unit.per_second());

@@ -49,6 +49,14 @@ pub enum Values<'a> {
     Date32(&'a [[u8; 4]]),
     /// Since 1970-01-01T00:00:00.
     Timestamp(TimeUnit, &'a [[u8; 8]]),
+    /// Since 1970-01-01T00:00:00: seconds, rounded down, and the nanoseconds after them, which are
+    /// less than a second unless the row is null.
+    Instant {
+        /// Whole seconds.
+        seconds: &'a [[u8; 8]],
+        /// Nanoseconds.
+        nanos: &'a [[u8; 4]],
+    },
     /// A span.
     Duration(TimeUnit, &'a [[u8; 8]]),
     /// Months.

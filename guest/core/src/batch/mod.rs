@@ -67,7 +67,7 @@ impl<'a> RowBatch<'a> {
     /// Validates a batch against the plan's row columns.
     ///
     /// Errors: `Corrupt`, naming the place and the rule, for anything that `wit/README.md` does not
-    /// allow; form 2 (`binary-rows`) is refused by its name.
+    /// allow.
     pub fn parse(bytes: &'a [u8], plan: &RowPlan) -> Result<Self, Error> {
         parse::parse(bytes, plan)
     }

@@ -18,18 +18,20 @@ use crate::schema::{RowPlan, RowType};
 
 /// The letters that a batch begins with.
 pub(super) const MAGIC: [u8; 4] = *b"USRB";
-/// The version of the forms.
+/// The version of the form.
 pub(super) const VERSION: u16 = 1;
 /// The form `columns`.
 pub(super) const FORM_COLUMNS: u16 = 1;
-/// The form `binary-rows`.
-pub(super) const FORM_BINARY_ROWS: u16 = 2;
 /// Bytes before the nodes.
 pub(super) const HEADER_BYTES: usize = 40;
 /// Bytes of a node.
 pub(super) const NODE_BYTES: usize = 16;
 /// Bytes of a buffer's place.
 pub(super) const BUFFER_BYTES: usize = 8;
+/// The second layout of timestamps.
+pub(super) const INSTANT: u8 = 18;
+/// The last nanosecond of a second.
+const NANOS_MAX: u32 = 999_999_999;
 
 pub(super) fn parse<'a>(bytes: &'a [u8], plan: &RowPlan) -> Result<RowBatch<'a>, Error> {
     let mut reader = Reader::new(bytes)?;
@@ -99,15 +101,9 @@ impl<'a> Reader<'a> {
         if version != VERSION {
             return Err(refuse("header", format!("version {version}; this sink reads {VERSION}")));
         }
-        match form {
-            FORM_COLUMNS => {}
-            FORM_BINARY_ROWS => {
-                return Err(refuse(
-                    "header",
-                    "the form binary-rows is not read by this version; hand rows over as columns",
-                ));
-            }
-            _ => return Err(refuse("header", format!("form {form} is not known"))),
+        if form != FORM_COLUMNS {
+            let message = format!("form {form} is not known; hand rows over as {FORM_COLUMNS}");
+            return Err(refuse("header", message));
         }
         let mut reader = Self { bytes, nodes: 0, buffers: 0, next_node: 0 };
         reader.nodes = reader.number(16)?;
@@ -196,6 +192,9 @@ impl<'a> Reader<'a> {
                 Values::Decimal128 { scale: *scale, unscaled: self.words(node)? }
             }
             RowType::Date => Values::Date32(self.words(node)?),
+            RowType::Timestamp(_) | RowType::TimestampLtz(_) if node.layout == INSTANT => {
+                self.instants(node, validity)?
+            }
             RowType::Timestamp(_) | RowType::TimestampLtz(_) => {
                 Values::Timestamp(unit(node)?, self.words(node)?)
             }
@@ -243,8 +242,35 @@ impl<'a> Reader<'a> {
 
     /// Fixed-size values.
     fn words<const N: usize>(&self, node: &Node) -> Result<&'a [[u8; N]], Error> {
-        let bytes = self.buffer(node, 1, times(node.values, N, &"values")?, &"values")?;
+        self.words_at(node, 1)
+    }
+
+    /// The same, in the buffer of this number.
+    fn words_at<const N: usize>(&self, node: &Node, at: usize) -> Result<&'a [[u8; N]], Error> {
+        let bytes = self.buffer(node, at, times(node.values, N, &"values")?, &"values")?;
         Ok(bytes.as_chunks().0)
+    }
+
+    /// Seconds, and the nanoseconds after them, which are less than a second unless null.
+    fn instants(&self, node: &Node, validity: Option<&'a [u8]>) -> Result<Values<'a>, Error> {
+        let (seconds, nanos) = (self.words(node)?, self.words_at(node, 2)?);
+        let number = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);
+        if nanos.iter().fold(0, |most, bytes| number(bytes).max(most)) > NANOS_MAX {
+            let is_null =
+                |row: usize| validity.is_some_and(|bits| bits[row >> 3] >> (row & 7) & 1 == 0);
+            let wrong = nanos
+                .iter()
+                .enumerate()
+                .find(|(row, bytes)| number(bytes) > NANOS_MAX && !is_null(*row));
+            if let Some((row, bytes)) = wrong {
+                let message = format!(
+                    "value {row} has {} nanoseconds, at most {NANOS_MAX} are less than a second",
+                    number(bytes)
+                );
+                return Err(refuse("nanoseconds", message));
+            }
+        }
+        Ok(Values::Instant { seconds, nanos })
     }
 
     /// Offsets that begin at zero and rise.
@@ -335,7 +361,9 @@ impl<'a> Reader<'a> {
 /// The layout, unit, scale and number of children that a row type must have.
 fn check_node(node: &Node, row_type: &RowType) -> Result<(), Error> {
     let layout = layout(row_type);
-    if node.layout != layout {
+    let is_time = matches!(row_type, RowType::Timestamp(_) | RowType::TimestampLtz(_));
+    let is_instant = is_time && node.layout == INSTANT;
+    if node.layout != layout && !is_instant {
         return Err(refuse(
             "node",
             format!("layout {}, but {row_type} has layout {layout}", node.layout),
@@ -355,6 +383,7 @@ fn check_node(node: &Node, row_type: &RowType) -> Result<(), Error> {
     }
     let scale = if let RowType::Decimal { scale, .. } = row_type { *scale as i8 } else { 0 };
     let unit = match row_type {
+        _ if is_instant => 0,
         RowType::Timestamp(digits) | RowType::TimestampLtz(digits) => digits / 3,
         RowType::IntervalDaySecond => node.unit.min(3),
         _ => 0,
@@ -371,7 +400,7 @@ fn check_node(node: &Node, row_type: &RowType) -> Result<(), Error> {
     Ok(())
 }
 
-/// The number of a row type's layout.
+/// The number of a row type's layout; of a timestamp's first one, for it may also be an instant.
 pub(super) fn layout(row_type: &RowType) -> u8 {
     match row_type {
         RowType::Boolean => 1,

@@ -105,7 +105,7 @@ fn the_header_is_checked() {
     assert!(refusal(|b| b[0] = b'X').contains("USRB"));
     assert!(refusal(|b| b.truncate(5)).contains("USRB"));
     assert!(refusal(|b| b[4] = 2).contains("version 2"));
-    assert!(refusal(|b| b[6] = 2).contains("binary-rows"));
+    assert!(refusal(|b| b[6] = 2).contains("form 2"));
     assert!(refusal(|b| b[6] = 3).contains("form 3"));
     assert!(refusal(|b| b.truncate(30)).contains("ends before"));
     assert!(refusal(|b| b.push(0)).contains("length"));
@@ -213,4 +213,39 @@ fn the_unit_of_a_time_is_that_of_its_type() {
     let plan = plan(&["TIMESTAMP(6)"]);
     assert!(RowBatch::parse(&build(TimeUnit::Micros), &plan).is_ok());
     assert!(RowBatch::parse(&build(TimeUnit::Millis), &plan).is_err());
+}
+
+#[test]
+fn an_instant_is_any_timestamp_without_a_unit_and_its_nanoseconds_are_less_than_a_second() {
+    let build = |rows: &[Option<(i64, u32)>]| {
+        let column = ColumnBuilder::instants(rows.iter().copied());
+        BatchBuilder::new(rows.len()).column(column).build()
+    };
+    let bytes = build(&[Some((-1, 999_999_999)), None]);
+    for row_type in ["TIMESTAMP(0)", "TIMESTAMP(9)", "TIMESTAMP_LTZ(3)"] {
+        let plan = plan(&[row_type]);
+        let batch = RowBatch::parse(&bytes, &plan).expect(row_type);
+        let Values::Instant { seconds, nanos } = batch.column(0).values else { panic!("instants") };
+        assert_eq!(i64::from_le_bytes(seconds[0]), -1);
+        assert_eq!(u32::from_le_bytes(nanos[0]), 999_999_999);
+        assert!(batch.column(0).is_null(1));
+    }
+    let refusal = |bytes: &[u8], row_type: &str| {
+        RowBatch::parse(bytes, &plan(&[row_type])).expect_err("corrupt").to_string()
+    };
+    assert!(refusal(&bytes, "BIGINT").contains("layout 18, but BIGINT has layout 5"));
+    let long = build(&[Some((0, 0)), Some((0, 1_000_000_000))]);
+    assert!(refusal(&long, "TIMESTAMP(9)").contains("value 1 has 1000000000 nanoseconds"));
+    let mut in_seconds = bytes.clone();
+    in_seconds[HEADER_BYTES + 1] = 1;
+    assert!(refusal(&in_seconds, "TIMESTAMP(3)").contains("unit 1"));
+    let buffers = HEADER_BYTES + NODE_BYTES;
+    let mut short = bytes.clone();
+    put(&mut short, buffers + 2 * BUFFER_BYTES + 4, 7);
+    assert!(refusal(&short, "TIMESTAMP(3)").contains("7 bytes instead of 8"));
+    // Of a null value nothing is looked at.
+    let mut null = bytes.clone();
+    let at = null[buffers + 2 * BUFFER_BYTES..][..4].try_into().expect("4 bytes");
+    put(&mut null, u32::from_le_bytes(at) as usize + 4, u32::MAX);
+    assert!(RowBatch::parse(&null, &plan(&["TIMESTAMP(9)"])).is_ok());
 }

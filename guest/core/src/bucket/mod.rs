@@ -1,8 +1,9 @@
-//! From a row to its bucket's writer: the grouping before the writers, the same in every host.
+//! From a row to its key: the grouping before the writers, the same in every host.
 //!
-//! The `route` export stands before a row's way: rows are routed, shuffled by the engine, and then
-//! written. The writer finds partition and bucket again by the same means. Invariant: the rows of
-//! one bucket of one partition have one writer.
+//! The `route` export stands before a row's way: rows are given keys, shuffled by the engine, and
+//! then written. The writer finds partition and bucket again by the same means. Invariant: the rows
+//! of one bucket of one partition have one key, however many writers there are; the writer of a key
+//! is the key modulo the writers.
 
 #[cfg(test)]
 mod tests;
@@ -14,37 +15,31 @@ use crate::buffer::words;
 use crate::config::Grouping;
 use crate::error::Error;
 use crate::hash::{KeyHasher, bucket_of};
-use crate::id::{BucketId, WriterIndex};
 use crate::io::Task;
 use crate::open::Opened;
 use crate::partition::{PartitionIndex, Partitioner};
 use crate::schema::RowPlan;
 
-/// The writer of a bucket when rows are grouped by key. The buckets are a multiple of the writers,
-/// so all have as many.
-pub fn writer_of(bucket: BucketId, parallelism: u32) -> WriterIndex {
-    WriterIndex(bucket.0 % parallelism)
-}
-
-/// The writer of a partition, all its buckets included, when rows are grouped by partition.
-pub fn writer_of_partition(spec: &str, parallelism: u32) -> WriterIndex {
+/// The key of a partition, all its buckets included, when rows are grouped by partition. When they
+/// are grouped by key it is the bucket's number: the buckets are a multiple of the writers, so all
+/// have as many.
+fn key_of_partition(spec: &str) -> u32 {
     // Folded in halves: partitions of one month differ in few bytes.
     let hash = words::mix(words::hash(spec.as_bytes()));
-    WriterIndex(((hash >> 32) % u64::from(parallelism)) as u32)
+    (hash >> 32) as u32
 }
 
-/// Finds the writer of each row of a batch.
+/// Finds the key of each row of a batch.
 #[derive(Debug)]
 pub struct Router {
     plan: RowPlan,
     hasher: KeyHasher,
     partitioner: Partitioner,
     grouping: Grouping,
-    parallelism: u32,
     /// The batch's columns of the primary key.
     key: Vec<usize>,
-    /// Of each bucket, or of each partition met so far, by the grouping.
-    writers: Vec<WriterIndex>,
+    /// Of each partition met so far, if rows are grouped by partition.
+    keys: Vec<u32>,
     buckets: u32,
     partitions: Vec<PartitionIndex>,
     faults: Vec<(usize, RowFault)>,
@@ -57,19 +52,12 @@ impl Router {
     /// Errors: `InvalidConfig`, as of the writer.
     pub fn open(task: &Task) -> Result<Self, Error> {
         let Opened { schema, config, plan, .. } = Opened::of(task)?;
-        let parallelism = task.parallelism;
-        let buckets = (0..schema.buckets).map(|bucket| writer_of(BucketId(bucket), parallelism));
-        let writers = match config.grouping {
-            Grouping::Key => buckets.collect(),
-            Grouping::Partition => Vec::new(),
-        };
         Ok(Self {
             hasher: KeyHasher::new(config.hasher, &schema, &plan)?,
             partitioner: Partitioner::new(&schema, &plan, &config).without_limit(),
             grouping: config.grouping,
-            parallelism,
             key: schema.key.iter().filter_map(|column| plan.columns[*column]).collect(),
-            writers,
+            keys: Vec::new(),
             buckets: schema.buckets,
             plan,
             partitions: Vec::new(),
@@ -78,52 +66,48 @@ impl Router {
         })
     }
 
-    /// The index of the writer of each row, in the batch's order. A row without a key or a
-    /// partition goes to writer zero, which refuses it.
+    /// The key of each row, in the batch's order. A row without a primary key or a partition has
+    /// key 0: its writer refuses it.
     ///
     /// Errors: `Corrupt` for a malformed batch.
-    pub fn route(&mut self, bytes: &[u8]) -> Result<Vec<u32>, Error> {
+    pub fn keys(&mut self, bytes: &[u8]) -> Result<Vec<u32>, Error> {
         let batch = RowBatch::parse(bytes, &self.plan)?;
         self.partitioner.assign(&batch, &mut self.partitions, &mut self.faults)?;
-        let mut writers = match self.grouping {
+        let mut keys = match self.grouping {
             Grouping::Key => self.by_key(&batch),
             Grouping::Partition => self.by_partition(),
         };
         for (row, _) in &self.faults {
-            writers[*row] = 0;
+            keys[*row] = 0;
         }
         for column in self.key.iter().map(|at| batch.column(*at)).filter(|key| key.has_nulls()) {
             let nulls = (0..batch.rows()).filter(|row| column.is_null(*row));
-            nulls.for_each(|row| writers[row] = 0);
+            nulls.for_each(|row| keys[row] = 0);
         }
         self.forget_partitions();
-        Ok(writers)
+        Ok(keys)
     }
 
     fn by_key(&mut self, batch: &RowBatch<'_>) -> Vec<u32> {
         self.hasher.hash_batch(batch, &mut self.hashes);
-        let bucket = |hash: &i32| bucket_of(*hash, self.buckets).0 as usize;
-        self.hashes.iter().map(|hash| self.writers[bucket(hash)].0).collect()
+        self.hashes.iter().map(|hash| bucket_of(*hash, self.buckets).0).collect()
     }
 
     fn by_partition(&mut self) -> Vec<u32> {
-        for index in self.writers.len()..self.partitioner.len() {
+        for index in self.keys.len()..self.partitioner.len() {
             let index =
                 PartitionIndex(u32::try_from(index).expect("partitions are numbered by u32"));
-            let spec = self.partitioner.spec(index);
-            self.writers.push(writer_of_partition(spec, self.parallelism));
+            self.keys.push(key_of_partition(self.partitioner.spec(index)));
         }
-        let writer = |index: &PartitionIndex| self.writers.get(index.0 as usize).map_or(0, |w| w.0);
-        self.partitions.iter().map(writer).collect()
+        let key = |index: &PartitionIndex| self.keys.get(index.0 as usize).copied().unwrap_or(0);
+        self.partitions.iter().map(key).collect()
     }
 
     /// A router sees no checkpoints: it begins anew when it knows too many partitions.
     fn forget_partitions(&mut self) {
         if self.partitioner.len() > PARTITIONS_MAX {
             self.partitioner.forget();
-            if self.grouping == Grouping::Partition {
-                self.writers.clear();
-            }
+            self.keys.clear();
         }
     }
 }

@@ -53,6 +53,15 @@ pub(crate) fn table_value(
             let (seconds, nanos) = parts.ok_or_else(|| out_of_years("timestamp"))?;
             Value::Timestamp { seconds, nanos }
         }
+        (Values::Instant { seconds, nanos }, ColumnType::Datetime) => {
+            let millis = instant(seconds[row], nanos[row]).map(datetime_of);
+            Value::Datetime(millis.ok_or_else(|| out_of_years("datetime"))?)
+        }
+        (Values::Instant { seconds, nanos }, _) => {
+            let parts = instant(seconds[row], nanos[row]);
+            let (seconds, nanos) = parts.ok_or_else(|| out_of_years("timestamp"))?;
+            Value::Timestamp { seconds, nanos }
+        }
         (Values::Duration(unit, values), _) => {
             let (seconds, nanos) = parts(*unit, i64::from_le_bytes(values[row]));
             Value::DayTime { seconds, nanos: nanos as i32 }
@@ -168,6 +177,19 @@ pub(crate) fn datetime(unit: TimeUnit, value: i64) -> Option<i64> {
 pub(crate) fn timestamp(unit: TimeUnit, value: i64) -> Option<(i64, u32)> {
     let (seconds, nanos) = parts(unit, value);
     (SECONDS_MIN..=SECONDS_MAX).contains(&seconds).then_some((seconds, nanos))
+}
+
+/// The same of the other layout, whose seconds are rounded down already.
+#[inline]
+pub(crate) fn instant(seconds: [u8; 8], nanos: [u8; 4]) -> Option<(i64, u32)> {
+    let (seconds, nanos) = (i64::from_le_bytes(seconds), u32::from_le_bytes(nanos));
+    (SECONDS_MIN..=SECONDS_MAX).contains(&seconds).then_some((seconds, nanos))
+}
+
+/// Milliseconds of an instant within the years, cut towards the past.
+#[inline]
+pub(crate) fn datetime_of((seconds, nanos): (i64, u32)) -> i64 {
+    seconds * 1_000 + i64::from(nanos / 1_000_000)
 }
 
 /// A span or an instant as seconds, rounded down, and the nanoseconds after them.

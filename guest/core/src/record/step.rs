@@ -218,6 +218,7 @@ impl Step {
                 let (seconds, nanos) = convert::timestamp(unit, value)?;
                 Some(field.time(crc, seconds, nanos, out))
             }),
+            Values::Instant { seconds, nanos } => self.write_instants(seconds, nanos, rows),
             Values::Duration(unit, values) => rows.each_of(values, move |value, crc, out| {
                 let (seconds, nanos) = convert::parts(unit, i64::from_le_bytes(value));
                 Some(field.time(crc, seconds, nanos, out))
@@ -242,6 +243,20 @@ impl Step {
             }),
             _ => rows.each_of(values, move |value, crc, out| {
                 field.datetime(crc, unit, i64::from_le_bytes(value), out)
+            }),
+        }
+    }
+
+    fn write_instants(&self, seconds: &[[u8; 8]], nanos: &[[u8; 4]], mut rows: Rows<'_, '_>) {
+        let (field, first) = (self.field, rows.first);
+        let instant = |index: usize| convert::instant(seconds[first + index], nanos[first + index]);
+        match self.column_type {
+            ColumnType::Datetime => rows.each(|index, crc, out| {
+                Some(field.integer(crc, convert::datetime_of(instant(index)?), out))
+            }),
+            _ => rows.each(|index, crc, out| {
+                let (seconds, nanos) = instant(index)?;
+                Some(field.time(crc, seconds, nanos, out))
             }),
         }
     }

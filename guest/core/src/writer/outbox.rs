@@ -273,9 +273,10 @@ impl Outbox {
             RefusalKind::NotSent | RefusalKind::Transient => {
                 return self.put_off(now, ticket, wait, &refusal.message);
             }
-            RefusalKind::Invalid | RefusalKind::NoSuchPartition | RefusalKind::NoSuchSession => {
-                ErrorKind::Retry
-            }
+            RefusalKind::Full
+            | RefusalKind::Invalid
+            | RefusalKind::NoSuchPartition
+            | RefusalKind::NoSuchSession => ErrorKind::Retry,
             RefusalKind::Denied => ErrorKind::Denied,
         };
         let message = format!(

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "several suites share it, and each uses a part")]
 
 pub(crate) mod history;
+pub(crate) mod journal;
 pub(crate) mod schedule;
 pub(crate) mod tunnel;
 pub(crate) mod world;

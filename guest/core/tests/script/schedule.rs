@@ -68,6 +68,8 @@ pub(crate) struct Tally {
     pub(crate) completed: usize,
     /// Attempts that ended loudly because a session was lost.
     pub(crate) stops: usize,
+    /// Appends to the journal of which nobody learned that they are durable.
+    pub(crate) appends_failed: usize,
     pub(crate) ignored: BTreeMap<String, u64>,
 }
 
@@ -129,6 +131,7 @@ impl Engine {
             world.tunnel.one_session = true;
         }
         world.tunnel.by_creation = mode.by_creation;
+        world.slow_journal = true;
         if mode.moves {
             world.options.push(option("sink.key.scope", "table"));
         }
@@ -173,6 +176,12 @@ impl Engine {
                 self.put_off(operation);
             }
         }
+        // What was being appended is durable, or not; nobody has learned of it.
+        for at in (0..self.world.append_labels().len()).rev() {
+            if self.dice.one_in(2) || !self.may_be_lost(at) {
+                self.world.make_durable(at, false)?;
+            }
+        }
         self.world.crash();
         self.world.forget_operations();
         if self.dice.one_in(2) {
@@ -192,6 +201,11 @@ impl Engine {
     /// expires; a script and the simulation have those.
     fn may_go_unheard(&self, operation: &Operation) -> bool {
         self.mode.overlap || !matches!(operation, Operation::CreateSession { .. })
+    }
+
+    /// The same of an append: a session that no journal holds.
+    fn may_be_lost(&self, append: usize) -> bool {
+        self.mode.overlap || !self.world.append_labels()[append].starts_with("open ")
     }
 
     fn step(&mut self) -> Result<(), Error> {
@@ -256,7 +270,7 @@ impl Engine {
             Some(Event::Rows(positions)) => {
                 let rows: Vec<String> = positions.map(|at| self.history.row(at)).collect();
                 let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-                self.world.write(writer, "", &rows)
+                self.world.rows(writer, "", &rows)
             }
         }
     }
@@ -303,9 +317,14 @@ impl Engine {
         self.world.end(id, CheckpointOutcome::Aborted, true)
     }
 
-    /// An operation is carried out and answered, or not, or neither yet.
+    /// An operation is carried out and answered, or not, or neither yet; or an append is durable.
     fn answer(&mut self) -> Result<(), Error> {
         let under_way = self.world.in_network();
+        let appends = self.world.append_labels().len();
+        if self.dice.below(under_way.len() + appends + 1) < appends {
+            let at = self.dice.below(appends);
+            return self.end_append(at);
+        }
         if under_way.is_empty() {
             return Ok(());
         }
@@ -318,7 +337,7 @@ impl Engine {
                 }
                 1 => {
                     if self.may_go_unheard(&operation) {
-                        self.world.apply_unheard(&operation);
+                        self.world.apply(&operation);
                     }
                     self.world.complete(at.0, at.1, Outcome::InDoubt("the answer is lost".into()))
                 }
@@ -342,6 +361,16 @@ impl Engine {
         self.world.complete(at.0, at.1, outcome)
     }
 
+    /// An append is durable; or it is in doubt, and durable or not, which ends the attempt.
+    fn end_append(&mut self, at: usize) -> Result<(), Error> {
+        if !self.faults || !self.dice.one_in(40) {
+            return self.world.make_durable(at, true);
+        }
+        self.tally.appends_failed += 1;
+        let durable = self.dice.one_in(2) || !self.may_be_lost(at);
+        self.world.fail_append(at, durable, Outcome::InDoubt("the disk does not answer".into()))
+    }
+
     /// A day passes without a word: the service drops what is open.
     fn grow_old(&mut self) -> Result<(), Error> {
         self.world.wait(DAY_AND_MORE_MS);
@@ -354,7 +383,7 @@ impl Engine {
     fn apply_late(&mut self) {
         if !self.late.is_empty() {
             let operation = self.late.swap_remove(self.dice.below(self.late.len()));
-            self.world.apply_unheard(&operation);
+            self.world.apply(&operation);
         }
     }
 

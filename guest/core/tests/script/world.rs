@@ -13,10 +13,9 @@ use upsert_sink_core::error::Error;
 use upsert_sink_core::exchange::Request;
 use upsert_sink_core::id::{CheckpointId, Millis, SessionId, Ticket, WriterIndex};
 use upsert_sink_core::io::{
-    Answer, CheckpointOutcome, ColumnDescription, CommitterInput, CommitterOutput, Completion,
-    CoordinatorInput, CoordinatorOutput, JournalSession, JournalState, Level, Operation, Outcome,
-    SessionStatus, Snapshot, TableDescription, Task, Telemetry, TunnelCommand, WriterInput,
-    WriterOutput,
+    CheckpointOutcome, ColumnDescription, CommitterInput, CommitterOutput, Completion,
+    CoordinatorInput, CoordinatorOutput, JournalAppend, Level, Operation, Outcome, Snapshot,
+    TableDescription, Task, Telemetry, TunnelCommand, WriterInput, WriterOutput,
 };
 use upsert_sink_core::open::Opened;
 use upsert_sink_core::writer::Writer;
@@ -53,9 +52,14 @@ pub(crate) struct World {
     pub(crate) options: Vec<(String, String)>,
     pub(crate) before_images: bool,
     pub(crate) ignored: BTreeMap<String, u64>,
+    /// Whether an append to the journal waits until a command says that it is durable.
+    pub(crate) slow_journal: bool,
     sink: Option<Sink>,
     starts: u64,
-    journal: BTreeMap<String, JournalSession>,
+    /// The newest record of each key: what is durable.
+    pub(super) journal: BTreeMap<String, Vec<u8>>,
+    /// Appends that are not durable yet, in their order.
+    pub(super) appends: Vec<(Owner, JournalAppend)>,
     submitted: BTreeMap<(Owner, Ticket), Submitted>,
     requests: VecDeque<(usize, u64, Vec<u8>)>,
     replies: VecDeque<(usize, Vec<u8>)>,
@@ -103,11 +107,11 @@ impl World {
     /// Starts the sink, from a checkpoint if one is given.
     pub(crate) fn open(&mut self, writers: u32, checkpoint: Option<u64>) -> Result<(), Error> {
         self.starts += 1;
-        let journal: Vec<JournalSession> = self.journal.values().cloned().collect();
+        let journal: Vec<Vec<u8>> = self.journal.values().cloned().collect();
         let first = task(self, 0, writers);
         let config = Opened::of(&first)?.config;
-        let coordinator = Coordinator::open(&first, &config, journal.clone());
-        let committer = Committer::open(&first, &config, journal);
+        let coordinator = Coordinator::open(Millis(self.now), &first, &config, &journal)?;
+        let committer = Committer::open(&first, &config, &journal)?;
         let mut opened = Vec::new();
         for index in 0..writers {
             let states = checkpoint.map(|id| {
@@ -119,6 +123,7 @@ impl World {
             opened.push(Writer::open(Millis(self.now), &task, &states)?);
         }
         self.sink = Some(Sink { writers: opened, coordinator, committer });
+        self.drain_coordinator()?;
         let mut restored = Vec::new();
         for index in 0..writers as usize {
             restored.extend(self.drain_writer(index));
@@ -130,16 +135,18 @@ impl World {
         Ok(())
     }
 
-    /// Everything of this start is gone; operations and messages in the network stay there.
+    /// Everything of this start is gone; operations and messages in the network stay there. What
+    /// was appended and is not durable never will be.
     pub(crate) fn crash(&mut self) {
         self.sink = None;
         self.known.clear();
+        self.appends.clear();
     }
 
     /// Rows for a writer, in one batch, all of partition `day` but those that begin with another
     /// (`y:1=a`): `1=a`, `1=a*600` for a long one, or `-1` for a delete; `<1` and `>1=a` for a
     /// before-image and an after-image.
-    pub(crate) fn write(&mut self, index: usize, day: &str, rows: &[&str]) -> Result<(), Error> {
+    pub(crate) fn rows(&mut self, index: usize, day: &str, rows: &[&str]) -> Result<(), Error> {
         let rows: Vec<Row<'_>> = rows.iter().map(|row| Row::parse(day, row)).collect();
         let kinds: Vec<RowKind> = rows.iter().map(|row| row.kind).collect();
         let batch = BatchBuilder::new(rows.len())
@@ -164,8 +171,17 @@ impl World {
         let now = Millis(self.now);
         let sink = self.sink.as_mut().expect("the sink is open");
         let result = sink.coordinator.handle_input(now, input);
+        self.drain_coordinator()?;
+        result
+    }
+
+    fn drain_coordinator(&mut self) -> Result<(), Error> {
+        let mut quick = Vec::new();
         while let Some(output) = self.sink.as_mut().unwrap().coordinator.poll_output() {
             match output {
+                CoordinatorOutput::Journal(append) => {
+                    quick.extend(self.append(Owner::Coordinator, append));
+                }
                 CoordinatorOutput::Reply(number, body) => {
                     if let Some(writer) = self.asked_by.remove(&number) {
                         self.replies.push_back((writer, body));
@@ -175,25 +191,25 @@ impl World {
                 CoordinatorOutput::Tunnel(command) => self.command(Owner::Coordinator, command),
             }
         }
-        result
+        quick.into_iter().try_for_each(|append| self.written(Owner::Coordinator, append))
     }
 
     pub(crate) fn commit(&mut self, input: CommitterInput) -> Result<(), Error> {
         let now = Millis(self.now);
         let sink = self.sink.as_mut().expect("the sink is open");
         let result = sink.committer.handle_input(now, input);
+        let mut quick = Vec::new();
         while let Some(output) = self.sink.as_mut().unwrap().committer.poll_output() {
             match output {
-                CommitterOutput::Committed(session) => {
-                    if let Some(held) = self.journal.get_mut(&session.0) {
-                        held.state = JournalState::Committed;
-                    }
+                CommitterOutput::Journal(append) => {
+                    quick.extend(self.append(Owner::Committer, append));
                 }
                 CommitterOutput::Known(bytes) => self.known.push_back(bytes),
                 CommitterOutput::Tell(telemetry) => self.tell(Owner::Committer, telemetry),
                 CommitterOutput::Tunnel(command) => self.command(Owner::Committer, command),
             }
         }
+        quick.into_iter().try_for_each(|append| self.written(Owner::Committer, append))?;
         result
     }
 
@@ -309,25 +325,9 @@ impl World {
         self.submitted[&(owner, ticket)].operation.clone()
     }
 
-    /// Carries an operation out, and journals as a host does.
+    /// Carries an operation out.
     pub(crate) fn apply(&mut self, operation: &Operation) -> Outcome {
-        let outcome = self.tunnel.apply(operation);
-        if let Outcome::Done(Answer::Session(info)) = &outcome {
-            let state = match info.status {
-                SessionStatus::Committed => JournalState::Committed,
-                _ => JournalState::Open,
-            };
-            if let Operation::CreateSession { partition, .. } = operation {
-                let (id, partition) = (info.id.clone(), partition.clone());
-                let session = JournalSession { id, partition, start: self.starts, state };
-                self.journal.insert(info.id.0.clone(), session);
-            } else if state == JournalState::Committed
-                && let Some(held) = self.journal.get_mut(&info.id.0)
-            {
-                held.state = state;
-            }
-        }
-        outcome
+        self.tunnel.apply(operation)
     }
 
     /// All operations under way, with their owner and ticket.
@@ -336,21 +336,9 @@ impl World {
         under_way.map(|(at, held)| (held.operation.clone(), *at)).collect()
     }
 
-    /// Sessions that the journal knows and that are open.
-    pub(crate) fn journalled_and_open(&self) -> Vec<&str> {
-        let open = self.tunnel.open_sessions().into_iter();
-        open.filter(|id| self.journal.contains_key(*id)).collect()
-    }
-
     /// Nobody waits for them any more.
     pub(crate) fn forget_operations(&mut self) {
         self.submitted.clear();
-    }
-
-    /// Carries an operation out without anybody learning of it: the host journals only what it
-    /// hears.
-    pub(crate) fn apply_unheard(&mut self, operation: &Operation) {
-        self.tunnel.apply(operation);
     }
 
     /// Whether a writer takes rows and barriers.
@@ -371,11 +359,6 @@ impl World {
     /// How many writers have answered a barrier.
     pub(crate) fn answered(&self, checkpoint: u64) -> usize {
         self.snapshots.get(&checkpoint).map_or(0, BTreeMap::len)
-    }
-
-    /// Takes back what the journal knows of a commit, as if the host had died before it wrote it.
-    pub(crate) fn unjournal(&mut self, id: &str) {
-        self.journal.get_mut(id).expect("a session of the journal").state = JournalState::Open;
     }
 
     /// Tells the owner what became of an attempt.

@@ -101,9 +101,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let plugin = Plugin::embedded()?;
     let options = options(&arguments)?;
     check_names(options.keys(), &plugin)?;
-    let journals = tempfile::tempdir()?;
     let names_table = sink::is_set(&options, sink::TABLE);
-    let settings = settings(options, journals.path())?;
+    let settings = settings(options)?;
     let scope = Scope { table: names_table, scratch: !arguments.no_scratch, hold: arguments.hold };
     let is_text = arguments.report == ReportForm::Text;
     let mut tell = |finding: &Finding| {
@@ -154,7 +153,7 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
     Ok(options)
 }
 
-fn settings(mut options: Options, journals: &std::path::Path) -> anyhow::Result<Settings> {
+fn settings(mut options: Options) -> anyhow::Result<Settings> {
     // Only a name, for settings that have none: nothing is asked of that table.
     sink::set_default(&mut options, sink::TABLE, "upsert_sink_doctor");
     let is_local = is_local(&options);
@@ -164,9 +163,8 @@ fn settings(mut options: Options, journals: &std::path::Path) -> anyhow::Result<
         sink::set_default(&mut options, sink::ACCESS_KEY, "local");
     }
     credentials(&mut options)?;
-    let settings = sink::settings(options, journals, Duration::ZERO)?;
-    // The doctor's journal is its own, wherever the job keeps that of its sink.
-    Ok(Settings { journal_dir: journals.to_owned(), ..settings })
+    // Only a name, too: a doctor keeps no journal.
+    sink::settings(options, std::path::Path::new("."), Duration::ZERO)
 }
 
 fn is_local(options: &Options) -> bool {

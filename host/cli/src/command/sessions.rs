@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use upsert_sink::journal;
-use upsert_sink::journal::SessionState;
+use upsert_sink::sessions;
+use upsert_sink::sessions::JournalState;
 
 use crate::report;
 use crate::report::ReportForm;
@@ -77,8 +78,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 async fn add_journaled(open: &mut Vec<OpenSession>, dir: &Path) -> anyhow::Result<()> {
     let disk = upsert_sink::Components::system().disk;
     let Some(contents) = journal::read(dir, &*disk).await? else { return Ok(()) };
-    for (id, session) in contents.sessions {
-        if matches!(session.state, SessionState::Committed | SessionState::Aborted) {
+    for (id, session) in sessions::of(&contents)? {
+        if matches!(session.state, JournalState::Committed | JournalState::Aborted) {
             continue;
         }
         if let Some(known) = open.iter_mut().find(|known| known.id == id) {

@@ -1,20 +1,51 @@
-//! The import `file-cache`: its place. No host grants it yet, so a guest that calls it is stopped.
+//! The import `file-cache`: its place. No host grants it yet: the quota is zero, and whatever is
+//! asked for is answered with `denied`.
 //!
-//! Invariant: nothing is written to disk for a guest.
+//! Invariant: nothing is written to disk for a guest, and none of its bytes is kept.
 
 use crate::bindings::file_cache;
+use crate::bindings::file_cache::CacheQuota;
+use crate::bindings::file_cache::CachedRange;
 use crate::capability::Capabilities;
+use crate::capability::tickets::not_granted;
 
 impl file_cache::Host for Capabilities {
-    fn append(&mut self, _ticket: u64, segment: u64, _bytes: Vec<u8>) -> wasmtime::Result<()> {
-        Err(denied(segment))
+    fn quota(&mut self) -> wasmtime::Result<CacheQuota> {
+        self.imported("quota")?;
+        Ok(CacheQuota { granted_bytes: 0, used_bytes: 0 })
     }
 
+    fn append(&mut self, ticket: u64, segment: u64, bytes: Vec<u8>) -> wasmtime::Result<()> {
+        self.denied(ticket, "cache-append", segment, bytes.len() as u64)
+    }
+
+    fn seal(&mut self, ticket: u64, segment: u64) -> wasmtime::Result<()> {
+        self.denied(ticket, "cache-seal", segment, 0)
+    }
+
+    fn read(&mut self, ticket: u64, range: CachedRange) -> wasmtime::Result<()> {
+        self.denied(ticket, "cache-read", range.segment, range.length)
+    }
+
+    /// There is none.
     fn drop_segment(&mut self, segment: u64) -> wasmtime::Result<()> {
-        Err(denied(segment))
+        self.imported("drop-segment")?;
+        self.note(|outputs| outputs.segment_dropped(segment));
+        Ok(())
     }
 }
 
-fn denied(segment: u64) -> wasmtime::Error {
-    wasmtime::Error::msg(format!("file-cache is not granted (segment {segment})"))
+impl Capabilities {
+    fn denied(
+        &mut self,
+        ticket: u64,
+        name: &'static str,
+        segment: u64,
+        bytes: u64,
+    ) -> wasmtime::Result<()> {
+        self.imported(name)?;
+        self.note(|outputs| outputs.cached(ticket, name, segment, bytes));
+        let answered = self.tickets.answer(ticket, name, not_granted(name));
+        answered.map_err(wasmtime::Error::msg)
+    }
 }

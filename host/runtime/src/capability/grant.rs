@@ -1,8 +1,8 @@
-//! Which operations of the Tunnel a role may submit. What is not granted is refused before anything
-//! is sent.
+//! Which powers a role has: which operations of the Tunnel, and the journal. What is not granted is
+//! refused before anything is done.
 //!
-//! Asked by `capability/tunnel.rs`. Invariant: deny by default; a grant is made once, when its
-//! instance is.
+//! Asked by `capability/tickets.rs`. Invariant: deny by default; a grant is made once, when its
+//! instance is. No role is granted a file cache or a compaction yet.
 
 use crate::tunnel::Operation;
 
@@ -15,17 +15,20 @@ pub(crate) struct Grant {
     prepare: bool,
     /// May commit sessions.
     commit: bool,
+    /// May append to the journal.
+    journal: bool,
 }
 
 impl Grant {
     /// Nothing: routers and descriptions are pure.
-    pub(crate) const NONE: Self = Self { write: false, prepare: false, commit: false };
+    pub(crate) const NONE: Self =
+        Self { write: false, prepare: false, commit: false, journal: false };
     /// What a writer needs.
     pub(crate) const WRITER: Self = Self { write: true, ..Self::NONE };
     /// What the coordinator needs.
-    pub(crate) const COORDINATOR: Self = Self { prepare: true, ..Self::NONE };
+    pub(crate) const COORDINATOR: Self = Self { prepare: true, journal: true, ..Self::NONE };
     /// What the committer needs.
-    pub(crate) const COMMITTER: Self = Self { commit: true, ..Self::NONE };
+    pub(crate) const COMMITTER: Self = Self { commit: true, journal: true, ..Self::NONE };
 
     /// Whether `operation` may be submitted. Asking for a status is granted with any power.
     pub(crate) fn allows(&self, operation: &Operation) -> bool {
@@ -36,7 +39,13 @@ impl Grant {
             | Operation::AbortSession(_) => self.prepare,
             Operation::CommitSession(_) => self.commit,
             Operation::SessionStatus(_) => self.write || self.prepare || self.commit,
+            Operation::CompactPartition(_) | Operation::PutCachedPack(_) => false,
         }
+    }
+
+    /// Whether the journal may be appended to.
+    pub(crate) fn allows_journal(&self) -> bool {
+        self.journal
     }
 }
 
@@ -47,6 +56,8 @@ mod tests {
     use upsert_sink_core::id::SessionId;
     use upsert_sink_core::io::SessionRef;
 
+    use crate::tunnel::pack::CachedPack;
+
     fn session() -> SessionRef {
         SessionRef { id: SessionId(String::from("s1")), partition: String::new() }
     }
@@ -55,6 +66,23 @@ mod tests {
     fn nothing_is_granted_by_default() {
         assert!(!Grant::default().allows(&Operation::SessionStatus(session())));
         assert!(!Grant::default().allows(&Operation::CreatePartition(String::from("d='1'"))));
+    }
+
+    #[test]
+    fn the_journal_is_lent_to_those_who_create_and_commit() {
+        assert!(Grant::COORDINATOR.allows_journal() && Grant::COMMITTER.allows_journal());
+        assert!(!Grant::WRITER.allows_journal() && !Grant::NONE.allows_journal());
+    }
+
+    #[test]
+    fn nobody_may_compact_or_send_what_is_cached() {
+        let (session, bucket, records, ranges) = (session(), 0, 1, 1);
+        let cached = CachedPack { session, bucket, records, ranges };
+        let cached = Operation::PutCachedPack(cached);
+        let compaction = Operation::CompactPartition(String::from("d='1'"));
+        for grant in [Grant::WRITER, Grant::COORDINATOR, Grant::COMMITTER] {
+            assert!(!grant.allows(&cached) && !grant.allows(&compaction), "{grant:?}");
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
-//! What a guest is lent: one file for each import of `wit/`, and the grant that decides whether it
-//! may use it.
+//! What a guest is lent: one file for each import of `wit/`, the grant that decides whether it may
+//! use it, and the tickets of what it has asked for.
 //!
 //! Between the running guest and `driver.rs`. Invariant: an import only notes what is asked; the
 //! driver carries it out after the guest has returned.
 
 pub(crate) mod file_cache;
 pub(crate) mod grant;
+pub(crate) mod journal;
 pub(crate) mod telemetry;
+pub(crate) mod tickets;
 pub(crate) mod timers;
 pub(crate) mod tunnel;
 
@@ -14,8 +16,8 @@ use wasmtime::StoreLimits;
 
 use crate::capability::grant::Grant;
 use crate::capability::telemetry::Telemetry;
+use crate::capability::tickets::Tickets;
 use crate::capability::timers::Timer;
-use crate::capability::tunnel::Tickets;
 use crate::recording::Outputs;
 use crate::sandbox;
 use crate::sandbox::Limited;
@@ -78,4 +80,5 @@ impl Limited for Capabilities {
     }
 }
 
+impl crate::bindings::events::Host for Capabilities {}
 impl crate::bindings::types::Host for Capabilities {}

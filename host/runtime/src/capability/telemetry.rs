@@ -82,7 +82,6 @@ impl telemetry::Host for Capabilities {
         let Some(line) = self.telemetry.admit(&message) else { return Ok(()) };
         let guest = self.telemetry.name.as_str();
         match level {
-            telemetry::Level::Error => tracing::error!(guest, "{line}"),
             telemetry::Level::Warn => tracing::warn!(guest, "{line}"),
             telemetry::Level::Info => tracing::info!(guest, "{line}"),
             telemetry::Level::Debug => tracing::debug!(guest, "{line}"),

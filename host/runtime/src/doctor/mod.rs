@@ -119,7 +119,8 @@ impl Diagnosis {
 
 /// Looks at everything in scope. `tell` hears of each finding as it is made.
 ///
-/// `settings.journal_dir` is where the scratch table's own journal is kept meanwhile.
+/// It keeps no journal: sessions that it leaves behind, if it is killed, end with the scratch
+/// table.
 pub fn examine<'a>(
     plugin: &'a Plugin,
     settings: &'a Settings,

@@ -28,7 +28,6 @@ use upsert_sink_core::schema::ColumnType;
 
 use crate::components::Components;
 use crate::error::Result;
-use crate::journal::Journal;
 use crate::metrics::Meter;
 use crate::settings::Settings;
 use crate::tunnel::Operation;
@@ -95,17 +94,11 @@ impl Scratch {
         let mut nonce = [0; 8];
         components.entropy.fill(&mut nonce);
         let name = format!("upsert_sink_doctor_{:016x}", u64::from_le_bytes(nonce));
-        let settings = Settings {
-            table: name.clone(),
-            journal_dir: settings.journal_dir.join(&name),
-            ..settings.clone()
-        };
+        let settings = Settings { table: name.clone(), ..settings.clone() };
         settings.check()?;
-        let journal =
-            Journal::open(&settings.journal_dir, &settings.table_name(), components).await?;
         let meter = Arc::new(Meter::default());
         let endpoint = Arc::new(Endpoint::new(&settings, components, meter));
-        Ok(Self { name, tunnel: Tunnel::new(Arc::clone(&endpoint), journal), endpoint })
+        Ok(Self { name, tunnel: Tunnel::new(Arc::clone(&endpoint)), endpoint })
     }
 
     /// Creates the table; it vanishes by itself after a day if the service knows lifecycles.
@@ -259,10 +252,9 @@ impl Scratch {
 
     async fn once(&self, operation: &Operation) -> Tried<Answer> {
         match self.tunnel.attempt(operation).await {
-            Ok(Outcome::Done(answer)) => Ok(answer),
-            Ok(Outcome::Refused(refusal)) => Err(Obstacle::Refused(refusal)),
-            Ok(Outcome::InDoubt(why)) => Err(Obstacle::Unclear(why)),
-            Err(error) => Err(Obstacle::Unclear(error.to_string())),
+            Outcome::Done(answer) => Ok(answer),
+            Outcome::Refused(refusal) => Err(Obstacle::Refused(refusal)),
+            Outcome::InDoubt(why) => Err(Obstacle::Unclear(why)),
         }
     }
 
@@ -291,7 +283,9 @@ impl Scratch {
 fn session(answer: Answer) -> Tried<SessionInfo> {
     match answer {
         Answer::Session(info) => Ok(info),
-        Answer::None => Err(Obstacle::Unclear(String::from("the answer describes no session"))),
+        Answer::Bytes(_) | Answer::None => {
+            Err(Obstacle::Unclear(String::from("the answer describes no session")))
+        }
     }
 }
 

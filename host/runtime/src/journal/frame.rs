@@ -71,7 +71,8 @@ fn is_unwritten(bytes: &[u8]) -> bool {
 
 const HEADER_DAMAGE: Damage = "a header does not match its checksum";
 pub(crate) const HEADER_BYTES: usize = 12;
-const PAYLOAD_BYTES_MAX: usize = 64 << 10;
+/// 64 KiB of a guest, in base64, and what stands around them.
+const PAYLOAD_BYTES_MAX: usize = 96 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,10 @@
-//! The journal of a sink: which sessions it has created, and what is known to have become of them.
+//! The journal of a sink: its lasting name, its starts, and the records that its guest appends,
+//! which are opaque here.
 //!
-//! Between `tunnel/upsert.rs`, which records, and the roles' `open`, which are told. Rule 6: a
-//! session's id is durable before a writer gets it, an abort before it is sent, a commit once it is
-//! known. Invariant: what `record` has returned from survives a crash; a torn tail is cut off, any
-//! other damage is an error and never repaired silently.
+//! Between `capability/journal.rs`, which takes appends, `driver.rs`, which waits for them, and the
+//! roles' `open`, which are given all of them back. Invariant: what `append` has returned from
+//! survives a crash; a torn tail is cut off, any other damage is an error and never repaired
+//! silently.
 
 pub(crate) mod frame;
 mod record;
@@ -18,10 +19,6 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
-use upsert_sink_core::id::SessionId;
-use upsert_sink_core::io::JournalSession;
-use upsert_sink_core::io::JournalState;
-
 use crate::components::AppendFile;
 use crate::components::Components;
 use crate::components::Disk;
@@ -31,7 +28,6 @@ use crate::error::ErrorKind;
 use crate::error::Result;
 
 pub use record::Record;
-pub use record::SessionState;
 
 /// What a journal holds, folded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,27 +39,14 @@ pub struct Contents {
     pub table: String,
     /// The number of the newest start.
     pub start: u64,
-    /// Its sessions, by id.
-    pub sessions: BTreeMap<String, Session>,
-}
-
-/// One session in the journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Session {
-    /// Its partition; empty for a table without partitions.
-    pub partition: String,
-    /// The start that created it.
-    pub start: u64,
-    /// What is known of it.
-    pub state: SessionState,
-    /// When that became known, in milliseconds since the Unix epoch.
-    pub at_ms: u64,
+    /// What its guest has appended: of each key the newest record.
+    pub records: BTreeMap<String, Vec<u8>>,
 }
 
 /// The open journal of a running sink. Holds the lock of its directory.
 pub(crate) struct Journal {
     path: PathBuf,
-    contents: Mutex<Contents>,
+    identity: String,
     queue: Mutex<Queue>,
     file: tokio::sync::Mutex<Box<dyn AppendFile>>,
     start: u64,
@@ -84,16 +67,16 @@ struct Queue {
 
 impl Journal {
     /// Opens the journal in `directory` for a sink to `table`, or begins one, and begins the next
-    /// start.
+    /// start. With all that its guests have appended.
     ///
     /// # Errors
-    /// `InvalidConfig` if another sink holds it or it belongs to another table; `Corrupt` if it is
-    /// damaged.
+    /// `InvalidConfig` if another sink holds it, or it belongs to another table, or is of another
+    /// version; `Corrupt` if it is damaged.
     pub(crate) async fn open(
         directory: &Path,
         table: &str,
         components: &Components,
-    ) -> Result<Arc<Self>> {
+    ) -> Result<(Arc<Self>, Vec<Vec<u8>>)> {
         let disk = &components.disk;
         let lease = lock(directory, disk.as_ref()).await?;
         let path = directory.join(FILE);
@@ -118,20 +101,22 @@ impl Journal {
         written.map_err(|error| error::disk(&path, &error))?;
         let file = disk.append(&path, None).await.map_err(|error| error::disk(&path, &error))?;
         tracing::info!(start = contents.start, whole_bytes, "journal opened");
-        Ok(Arc::new(Self {
+        let records = contents.records.into_values().collect();
+        let journal = Self {
             path,
             start: contents.start,
             nonce,
-            contents: Mutex::new(contents),
+            identity: contents.identity,
             queue: Mutex::default(),
             file: tokio::sync::Mutex::new(file),
             _lease: lease,
-        }))
+        };
+        Ok((Arc::new(journal), records))
     }
 
     /// The sink's lasting name.
     pub(crate) fn identity(&self) -> String {
-        self.contents().identity.clone()
+        self.identity.clone()
     }
 
     /// The number of this start.
@@ -144,15 +129,26 @@ impl Journal {
         self.nonce
     }
 
-    /// Records, durably when it returns. Records of callers that wait at the same time share one
-    /// sync.
-    pub(crate) async fn record(&self, record: Record) -> Result<()> {
+    /// Appends a record, durably when what it returns has ended. Records are in the order of the
+    /// calls; those that wait at the same time share one sync.
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        key: String,
+        bytes: Vec<u8>,
+    ) -> impl Future<Output = Result<()>> + Send + 'static {
+        let record = Record::Appended { key, bytes };
         let mine = {
             let mut queue = self.queue();
             queue.bytes.extend(frame::encode(&record.to_bytes()));
             queue.queued += 1;
             queue.queued
         };
+        let journal = Arc::clone(self);
+        async move { journal.durable(mine).await }
+    }
+
+    /// Waits until the record of this number is durable.
+    async fn durable(&self, mine: u64) -> Result<()> {
         let mut file = self.file.lock().await;
         let (bytes, newest) = {
             let mut queue = self.queue();
@@ -160,8 +156,6 @@ impl Journal {
                 return Err(broken.clone());
             }
             if queue.durable >= mine {
-                drop(queue);
-                self.contents().apply(record);
                 return Ok(());
             }
             if queue.writing {
@@ -182,51 +176,7 @@ impl Journal {
         }
         queue.durable = newest;
         queue.writing = false;
-        drop(queue);
-        self.contents().apply(record);
         Ok(())
-    }
-
-    /// Records that a session is committed, if that is news: the service may say it again, and the
-    /// committer names also those of which it has said so.
-    pub(crate) async fn committed(&self, id: String, at_ms: u64) -> Result<()> {
-        let known = self.contents().sessions.get(&id).map(|session| session.state);
-        match known {
-            Some(SessionState::Committed) => Ok(()),
-            _ => self.record(Record::Committed { id, at_ms }).await,
-        }
-    }
-
-    /// The sessions as the coordinator is told them: those that it may still have to retire, and
-    /// known commits.
-    pub(crate) fn for_coordinator(&self) -> Vec<JournalSession> {
-        self.sessions(|session| session.state != SessionState::Aborted)
-    }
-
-    /// The sessions as the committer is told them: also those that are aborted, which it must never
-    /// take for committed.
-    pub(crate) fn for_committer(&self) -> Vec<JournalSession> {
-        self.sessions(|_| true)
-    }
-
-    fn sessions(&self, of_interest: impl Fn(&Session) -> bool) -> Vec<JournalSession> {
-        let contents = self.contents();
-        let sessions = contents.sessions.iter().filter(|(_, session)| of_interest(session));
-        let told = sessions.map(|(id, session)| JournalSession {
-            id: SessionId(id.clone()),
-            partition: session.partition.clone(),
-            start: session.start,
-            state: match session.state {
-                SessionState::Open => JournalState::Open,
-                SessionState::Committed => JournalState::Committed,
-                SessionState::Aborting | SessionState::Aborted => JournalState::Aborting,
-            },
-        });
-        told.collect()
-    }
-
-    fn contents(&self) -> MutexGuard<'_, Contents> {
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -254,33 +204,13 @@ impl Contents {
             }
             Record::Start { number, .. } => self.start = self.start.max(number),
             Record::Lease { .. } => {}
-            Record::SessionCreated { id, partition, start, at_ms } => {
-                let session = Session { partition, start, state: SessionState::Open, at_ms };
-                self.sessions.insert(id, session);
+            Record::Appended { key, bytes } => {
+                match bytes.is_empty() {
+                    true => self.records.remove(&key),
+                    false => self.records.insert(key, bytes),
+                };
             }
-            Record::Aborting { id, at_ms } => self.became(&id, SessionState::Aborting, at_ms),
-            Record::Aborted { id, at_ms } => self.became(&id, SessionState::Aborted, at_ms),
-            Record::Committed { id, at_ms } => self.became(&id, SessionState::Committed, at_ms),
         }
-    }
-
-    /// Of a session that the journal never held, nothing is recorded: it is not this sink's.
-    fn became(&mut self, id: &str, state: SessionState, at_ms: u64) {
-        if let Some(session) = self.sessions.get_mut(id) {
-            session.state = state;
-            session.at_ms = at_ms;
-        }
-    }
-
-    /// Drops what no start can ask about any more: outcomes older than any session's life, of
-    /// starts before the last.
-    fn forget_old(&mut self, now_ms: u64) {
-        let (start, keep_ms) = (self.start, KEEP_OUTCOME_MS);
-        self.sessions.retain(|_, session| {
-            let settled = matches!(session.state, SessionState::Committed | SessionState::Aborted);
-            let old = session.at_ms.saturating_add(keep_ms) < now_ms;
-            !(settled && old && session.start < start)
-        });
     }
 
     fn records(&self, nonce: u64, now_ms: u64) -> Vec<Record> {
@@ -290,24 +220,17 @@ impl Contents {
             Record::Start { number: self.start, nonce, at_ms: now_ms },
             Record::Lease { process: std::process::id(), at_ms: now_ms },
         ];
-        for (id, session) in &self.sessions {
-            let (id, partition) = (id.clone(), session.partition.clone());
-            let (start, at_ms) = (session.start, session.at_ms);
-            records.push(Record::SessionCreated { id: id.clone(), partition, start, at_ms });
-            match session.state {
-                SessionState::Open => {}
-                SessionState::Aborting => records.push(Record::Aborting { id, at_ms }),
-                SessionState::Aborted => records.push(Record::Aborted { id, at_ms }),
-                SessionState::Committed => records.push(Record::Committed { id, at_ms }),
-            }
-        }
+        let appended = self.records.iter();
+        records.extend(appended.map(|(key, bytes)| {
+            let (key, bytes) = (key.clone(), bytes.clone());
+            Record::Appended { key, bytes }
+        }));
         records
     }
 }
 
 /// The journal of the next start, compacted.
 fn begin_start(contents: &mut Contents, nonce: u64, now_ms: u64) -> Vec<u8> {
-    contents.forget_old(now_ms);
     contents.start += 1;
     let mut bytes = MAGIC.to_vec();
     for record in contents.records(nonce, now_ms) {
@@ -324,10 +247,7 @@ fn fold(bytes: &[u8], path: &Path) -> Result<(Contents, usize)> {
     if bytes.is_empty() {
         return Ok((contents, 0));
     }
-    let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
-        let message = "this is no journal, or one of a newer version; use the host that wrote it";
-        return Err(Error::corrupt(at, message));
-    };
+    let Some(mut rest) = bytes.strip_prefix(MAGIC) else { return Err(foreign(at, bytes)) };
     while let Some((payload, after)) = frame::decode(rest).map_err(|damage| {
         let offset = bytes.len() - rest.len();
         let message = format!(
@@ -345,6 +265,23 @@ fn fold(bytes: &[u8], path: &Path) -> Result<(Contents, usize)> {
         rest = after;
     }
     Ok((contents, bytes.len() - rest.len()))
+}
+
+/// Of another version, or no journal at all.
+fn foreign(at: String, bytes: &[u8]) -> Error {
+    let (format, ours) = MAGIC.split_at(MAGIC.len() - VERSION_BYTES);
+    let theirs = bytes.strip_prefix(format).and_then(|rest| rest.get(..VERSION_BYTES));
+    match theirs {
+        Some(theirs) => {
+            let (theirs, ours) = (theirs.escape_ascii(), ours.escape_ascii());
+            let message = format!(
+                "the journal has version {theirs}, this host reads {ours}; finish or restore the \
+                 job with the host that wrote it, or begin with a fresh `sink.journal-dir`"
+            );
+            Error::config(at, message)
+        }
+        None => Error::corrupt(at, "this is no journal; restore it from a copy"),
+    }
 }
 
 /// The lease is a lock of the operating system: it ends with its process, however that ends.
@@ -371,7 +308,5 @@ fn random_u64(components: &Components) -> u64 {
 const FILE: &str = "sink.journal";
 const LOCK: &str = "sink.lock";
 /// The format and its version.
-const MAGIC: &[u8] = b"USJRNL01";
-/// Twice the longest life of a session: after that the service has dropped it, whatever became of
-/// it.
-const KEEP_OUTCOME_MS: u64 = 48 * 3_600_000;
+const MAGIC: &[u8] = b"USJRNL02";
+const VERSION_BYTES: usize = 2;

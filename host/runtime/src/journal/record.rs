@@ -1,10 +1,16 @@
-//! One record of the journal, as JSON: the file can be read by people.
+//! One record of the journal, as JSON: what the host notes can be read by people; what a guest
+//! appended is bytes, in base64.
 //!
 //! Written and folded by `journal/mod.rs`. Invariant: records are only ever added to; an unknown
 //! one is an error.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
+use serde::Serializer;
+use serde::de::Error;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,51 +39,14 @@ pub enum Record {
         /// Since when.
         at_ms: u64,
     },
-    /// The service has created a session, and nobody has been told yet.
-    SessionCreated {
-        /// The service's id.
-        id: String,
-        /// Its partition.
-        partition: String,
-        /// The start that asked for it.
-        start: u64,
-        /// When.
-        at_ms: u64,
+    /// A guest has appended it, in place of what it appended before under this key.
+    Appended {
+        /// The guest's key.
+        key: String,
+        /// The guest's bytes; none if the key is to be forgotten.
+        #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
+        bytes: Vec<u8>,
     },
-    /// An abort is about to be sent.
-    Aborting {
-        /// The session.
-        id: String,
-        /// When.
-        at_ms: u64,
-    },
-    /// The service has said that the session is aborted, or that it knows none.
-    Aborted {
-        /// The session.
-        id: String,
-        /// When.
-        at_ms: u64,
-    },
-    /// The service has said that the session is committed.
-    Committed {
-        /// The session.
-        id: String,
-        /// When.
-        at_ms: u64,
-    },
-}
-
-/// What is known of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionState {
-    /// Created; nothing else is known.
-    Open,
-    /// An abort was about to be sent, or was sent.
-    Aborting,
-    /// Aborted, or unknown to the service after an abort.
-    Aborted,
-    /// Committed.
-    Committed,
 }
 
 impl Record {
@@ -88,4 +57,13 @@ impl Record {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
+}
+
+fn to_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&STANDARD.encode(bytes))
+}
+
+fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    STANDARD.decode(text).map_err(D::Error::custom)
 }

@@ -4,42 +4,62 @@ use super::*;
 
 use crate::components::SystemDisk;
 
-fn created(id: &str) -> Record {
-    let (id, partition) = (String::from(id), String::from("day='1'"));
-    Record::SessionCreated { id, partition, start: 1, at_ms: 5 }
-}
-
-fn state(contents: &Contents, id: &str) -> Option<SessionState> {
-    contents.sessions.get(id).map(|session| session.state)
-}
-
-/// A journal with one session of each state, opened once.
+/// A journal with four keys, of which one was appended to twice and one is forgotten, opened once.
 async fn written(directory: &Path) -> Vec<u8> {
-    let journal = open(directory, "p.t").await.expect("a new journal");
-    let at_ms = 6;
-    for id in ["open", "aborting", "aborted", "committed"] {
-        journal.record(created(id)).await.expect("durable");
+    let (journal, records) = open(directory, "p.t").await.expect("a new journal");
+    assert_eq!(records, Vec::<Vec<u8>>::new());
+    for (key, bytes) in
+        [("a", "1"), ("b", "2"), ("c", "3"), ("gone", "4"), ("a", "5"), ("gone", "")]
+    {
+        append(&journal, key, bytes.as_bytes()).await.expect("durable");
     }
-    journal.record(Record::Aborting { id: "aborting".into(), at_ms }).await.expect("durable");
-    journal.record(Record::Aborted { id: "aborted".into(), at_ms }).await.expect("durable");
-    journal.record(Record::Committed { id: "committed".into(), at_ms }).await.expect("durable");
+    append(&journal, "last", b"\0\xff").await.expect("durable");
     std::fs::read(directory.join(FILE)).expect("the journal is there")
 }
 
-async fn open(directory: &Path, table: &str) -> Result<Arc<Journal>> {
+async fn append(journal: &Arc<Journal>, key: &str, bytes: &[u8]) -> Result<()> {
+    journal.append(String::from(key), bytes.to_vec()).await
+}
+
+async fn open(directory: &Path, table: &str) -> Result<(Arc<Journal>, Vec<Vec<u8>>)> {
     Journal::open(directory, table, &Components::system()).await
 }
 
+async fn held(directory: &Path) -> Contents {
+    read(directory, &SystemDisk).await.expect("whole").expect("there")
+}
+
+fn newest() -> BTreeMap<String, Vec<u8>> {
+    let records = [("a", &b"5"[..]), ("b", b"2"), ("c", b"3"), ("last", b"\0\xff")];
+    records.map(|(key, bytes)| (String::from(key), bytes.to_vec())).into()
+}
+
 #[tokio::test]
-async fn what_was_recorded_is_there_after_a_restart() {
+async fn the_newest_record_of_each_key_is_there_after_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");
     written(directory.path()).await;
-    let contents = read(directory.path(), &SystemDisk).await.expect("whole").expect("there");
-    assert_eq!(state(&contents, "open"), Some(SessionState::Open));
-    assert_eq!(state(&contents, "aborting"), Some(SessionState::Aborting));
-    assert_eq!(state(&contents, "aborted"), Some(SessionState::Aborted));
-    assert_eq!(state(&contents, "committed"), Some(SessionState::Committed));
-    assert_eq!(contents.identity.len(), 32);
+    let contents = held(directory.path()).await;
+    assert_eq!((contents.records, contents.identity.len()), (newest(), 32));
+    let (journal, records) = open(directory.path(), "p.t").await.expect("the second start");
+    assert_eq!(records, newest().into_values().collect::<Vec<_>>());
+    drop(journal);
+    // The file of the second start holds no more than that.
+    let bytes = std::fs::read(directory.path().join(FILE)).expect("it is there");
+    let appended = String::from_utf8_lossy(&bytes).matches("appended").count();
+    assert_eq!((held(directory.path()).await.records, appended), (newest(), 4));
+}
+
+/// Appends that wait at the same time share a write, and keep their order.
+#[tokio::test]
+async fn records_are_in_the_order_of_the_calls_whoever_is_awaited_first() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (journal, _) = open(directory.path(), "p.t").await.expect("a new journal");
+    let append = |bytes: &[u8]| journal.append(String::from("k"), bytes.to_vec());
+    let (first, second, third) = (append(b"1"), append(b"2"), append(b"3"));
+    third.await.expect("durable");
+    second.await.expect("durable");
+    drop(first);
+    assert_eq!(held(directory.path()).await.records["k"], b"3");
 }
 
 #[tokio::test]
@@ -48,15 +68,16 @@ async fn a_journal_cut_anywhere_recovers_to_a_prefix_of_its_records() {
     let whole = written(directory.path()).await;
     let path = directory.path().join(FILE);
     let (all, _) = fold(&whole, &path).expect("whole");
-    let mut known = 0;
+    let mut known = BTreeMap::new();
+    let mut steps = 0;
     for cut in MAGIC.len()..=whole.len() {
         let (contents, whole_bytes) = fold(&whole[..cut], &path).expect("only the tail is torn");
         assert!(whole_bytes <= cut);
-        assert!(contents.sessions.len() >= known, "a longer file never knows less");
-        known = contents.sessions.len();
+        steps += usize::from(contents.records != known);
+        known = contents.records;
         assert!(contents.identity.is_empty() || contents.identity == all.identity);
     }
-    assert_eq!(known, 4);
+    assert_eq!((known, steps), (newest(), 7));
 }
 
 #[tokio::test]
@@ -65,13 +86,23 @@ async fn a_torn_tail_does_not_stop_the_next_start() {
     let whole = written(directory.path()).await;
     let path = directory.path().join(FILE);
     std::fs::write(&path, &whole[..whole.len() - 3]).expect("cut");
-    let journal = open(directory.path(), "p.t").await.expect("it recovers");
+    let (journal, _) = open(directory.path(), "p.t").await.expect("it recovers");
     assert_eq!(journal.start(), 2);
-    journal.record(created("next")).await.expect("it goes on");
+    append(&journal, "next", b"6").await.expect("it goes on");
     drop(journal);
-    let contents = read(directory.path(), &SystemDisk).await.expect("whole").expect("there");
-    assert_eq!(state(&contents, "next"), Some(SessionState::Open));
-    assert_eq!(state(&contents, "committed"), Some(SessionState::Open), "its last record was torn");
+    let records = held(directory.path()).await.records;
+    assert_eq!(records.get("next").map(Vec::as_slice), Some(&b"6"[..]));
+    assert!(!records.contains_key("last"), "its record was torn");
+}
+
+#[tokio::test]
+async fn the_largest_key_and_record_of_the_contract_have_room() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (journal, _) = open(directory.path(), "p.t").await.expect("a new journal");
+    // Six letters for each byte of the key, as JSON writes it.
+    let (key, bytes) = ("\u{1}".repeat(256), vec![0xff; 64 << 10]);
+    append(&journal, &key, &bytes).await.expect("durable");
+    assert_eq!(held(directory.path()).await.records[&key], bytes);
 }
 
 #[tokio::test]
@@ -82,6 +113,19 @@ async fn damage_in_the_middle_stops_the_start() {
     std::fs::write(directory.path().join(FILE), bytes).expect("damaged");
     let error = open(directory.path(), "p.t").await.err().expect("it is refused");
     assert_eq!(error.kind, ErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_journal_of_another_version_is_refused_with_its_version_and_the_remedy() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut bytes = written(directory.path()).await;
+    bytes[..8].copy_from_slice(b"USJRNL01");
+    std::fs::write(directory.path().join(FILE), bytes).expect("written");
+    let error = open(directory.path(), "p.t").await.err().expect("it is refused");
+    assert_eq!(error.kind, ErrorKind::InvalidConfig);
+    for part in ["version 01", "reads 02", "finish or restore", "`sink.journal-dir`"] {
+        assert!(error.message.contains(part), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -105,35 +149,10 @@ async fn a_journal_of_another_table_is_refused() {
 #[tokio::test]
 async fn identity_stays_and_starts_rise() {
     let directory = tempfile::tempdir().expect("a directory");
-    let first = open(directory.path(), "p.t").await.expect("the first");
+    let (first, _) = open(directory.path(), "p.t").await.expect("the first");
     let (identity, nonce) = (first.identity(), first.nonce());
     drop(first);
-    let second = open(directory.path(), "p.t").await.expect("the second");
+    let (second, _) = open(directory.path(), "p.t").await.expect("the second");
     assert_eq!((second.identity(), second.start()), (identity, 2));
     assert_ne!(second.nonce(), nonce);
-}
-
-#[test]
-fn outcomes_are_forgotten_after_two_days_and_open_sessions_never() {
-    let mut contents = Contents { start: 3, ..Contents::default() };
-    for (id, state) in [("open", SessionState::Open), ("done", SessionState::Committed)] {
-        let session = Session { partition: String::new(), start: 1, state, at_ms: 0 };
-        contents.sessions.insert(String::from(id), session);
-    }
-    contents.forget_old(KEEP_OUTCOME_MS);
-    assert_eq!(contents.sessions.len(), 2);
-    contents.forget_old(KEEP_OUTCOME_MS + 1);
-    assert_eq!(contents.sessions.keys().collect::<Vec<_>>(), ["open"]);
-}
-
-#[tokio::test]
-async fn aborted_sessions_are_told_to_the_committer_alone() {
-    let directory = tempfile::tempdir().expect("a directory");
-    written(directory.path()).await;
-    let journal = open(directory.path(), "p.t").await.expect("the second start");
-    let ids = |sessions: Vec<JournalSession>| {
-        sessions.into_iter().map(|session| session.id.0).collect::<Vec<_>>()
-    };
-    assert_eq!(ids(journal.for_coordinator()), ["aborting", "committed", "open"]);
-    assert_eq!(ids(journal.for_committer()), ["aborted", "aborting", "committed", "open"]);
 }

@@ -15,8 +15,6 @@ use upsert_sink_core::io::CheckpointOutcome;
 use upsert_sink_core::io::CommitterInput;
 use upsert_sink_core::io::Completion;
 use upsert_sink_core::io::CoordinatorInput;
-use upsert_sink_core::io::JournalSession;
-use upsert_sink_core::io::JournalState;
 use upsert_sink_core::io::Outcome;
 use upsert_sink_core::io::Refusal;
 use upsert_sink_core::io::RefusalKind;
@@ -33,9 +31,9 @@ use crate::recording::codec::Read;
 /// The argument of one call.
 #[derive(Clone, Debug)]
 pub(crate) enum Input<'a> {
-    CommitterOpened(Task, Vec<JournalSession>),
+    CommitterOpened(Task, Vec<Vec<u8>>),
     Committer(CommitterInput),
-    CoordinatorOpened(Task, Vec<JournalSession>),
+    CoordinatorOpened(Task, Vec<Vec<u8>>),
     Coordinator(CoordinatorInput<'a>),
     WriterOpened(Task, Vec<Vec<u8>>),
     Writer(WriterInput<'a>),
@@ -76,13 +74,12 @@ macro_rules! places {
 
 places! { BARRIERS: BarrierKind [Checkpoint, Savepoint] }
 places! { ENDS: CheckpointOutcome [Aborted, Completed] }
-places! { JOURNALLED: JournalState [Aborting, Committed, Open] }
 places! {
     STATUSES: SessionStatus [Aborted, Committed, Committing, Critical, Expired, Normal]
 }
 places! {
     REFUSALS: RefusalKind [
-        Denied, Invalid, Moved, NoSuchPartition, NoSuchSession, NotSent, SlowDown, Transient
+        Denied, Full, Invalid, Moved, NoSuchPartition, NoSuchSession, NotSent, SlowDown, Transient
     ]
 }
 
@@ -93,17 +90,17 @@ impl<'a> Input<'a> {
             Self::WriterOpened(task, states) => {
                 out.byte(WRITER_OPENED);
                 out.task(task);
-                out.list(states, |out, state| out.bytes(state));
+                out.lists(states);
             }
             Self::CoordinatorOpened(task, journal) => {
                 out.byte(COORDINATOR_OPENED);
                 out.task(task);
-                out.journal(journal);
+                out.lists(journal);
             }
             Self::CommitterOpened(task, journal) => {
                 out.byte(COMMITTER_OPENED);
                 out.task(task);
-                out.journal(journal);
+                out.lists(journal);
             }
             Self::Writer(input) => out.writer(input),
             Self::Coordinator(input) => out.coordinator(input),
@@ -115,11 +112,9 @@ impl<'a> Input<'a> {
     pub(crate) fn decode(bytes: &'a [u8]) -> Read<Self> {
         let mut read = Decoder(bytes);
         let input = match read.byte()? {
-            WRITER_OPENED => {
-                Self::WriterOpened(read.task()?, read.list(|read| Ok(read.bytes()?.to_vec()))?)
-            }
-            COORDINATOR_OPENED => Self::CoordinatorOpened(read.task()?, read.journal()?),
-            COMMITTER_OPENED => Self::CommitterOpened(read.task()?, read.journal()?),
+            WRITER_OPENED => Self::WriterOpened(read.task()?, read.lists()?),
+            COORDINATOR_OPENED => Self::CoordinatorOpened(read.task()?, read.lists()?),
+            COMMITTER_OPENED => Self::CommitterOpened(read.task()?, read.lists()?),
             tag @ ..COORDINATOR_OPENED => Self::Writer(read.writer(tag)?),
             tag @ ..COMMITTER_OPENED => Self::Coordinator(read.coordinator(tag)?),
             tag => Self::Committer(read.committer(tag)?),
@@ -150,7 +145,8 @@ impl fmt::Display for Input<'_> {
                 write!(f, "open, start {start}, {count} states of {} bytes", bytes(states))
             }
             Self::CoordinatorOpened(task, journal) | Self::CommitterOpened(task, journal) => {
-                write!(f, "open, start {}, {} sessions in the journal", task.start, journal.len())
+                let (start, count) = (task.start, journal.len());
+                write!(f, "open, start {start}, {count} records of {} bytes", bytes(journal))
             }
             Self::Writer(WriterInput::BarrierArrived(id, kind)) => {
                 write!(f, "barrier {id} of a {kind:?}")
@@ -214,13 +210,8 @@ impl Encoder {
         self.flag(task.before_images);
     }
 
-    fn journal(&mut self, journal: &[JournalSession]) {
-        self.list(journal, |out, session| {
-            out.text(&session.id.0);
-            out.text(&session.partition);
-            out.number(session.start);
-            out.place(JOURNALLED, &session.state);
-        });
+    fn lists(&mut self, lists: &[Vec<u8>]) {
+        self.list(lists, |out, bytes| out.bytes(bytes));
     }
 
     fn writer(&mut self, input: &WriterInput<'_>) {
@@ -285,7 +276,7 @@ impl Encoder {
             CommitterInput::Prepared(id, committables) => {
                 self.byte(COMMITTER_PREPARED);
                 self.number(id.0);
-                self.list(committables, |out, committable| out.bytes(committable));
+                self.lists(committables);
             }
             CommitterInput::TimerFired => self.byte(COMMITTER_TIMER),
         }
@@ -317,6 +308,10 @@ impl Encoder {
                 self.text(&refusal.message);
                 self.text(&refusal.request_id);
                 self.number(refusal.retry_after.0);
+            }
+            Outcome::Done(Answer::Bytes(bytes)) => {
+                self.byte(4);
+                self.bytes(bytes);
             }
         }
     }
@@ -351,15 +346,8 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    fn journal(&mut self) -> Read<Vec<JournalSession>> {
-        self.list(|read| {
-            Ok(JournalSession {
-                id: read.session()?,
-                partition: read.text()?,
-                start: read.number()?,
-                state: read.place(JOURNALLED)?,
-            })
-        })
+    fn lists(&mut self) -> Read<Vec<Vec<u8>>> {
+        self.list(|read| Ok(read.bytes()?.to_vec()))
     }
 
     fn writer(&mut self, tag: u8) -> Read<WriterInput<'a>> {
@@ -394,10 +382,9 @@ impl<'a> Decoder<'a> {
                 CommitterInput::CheckpointEnded(CheckpointId(self.number()?), self.place(ENDS)?)
             }
             COMMITTER_COMPLETED => CommitterInput::Completed(self.completion()?),
-            COMMITTER_PREPARED => CommitterInput::Prepared(
-                CheckpointId(self.number()?),
-                self.list(|read| Ok(read.bytes()?.to_vec()))?,
-            ),
+            COMMITTER_PREPARED => {
+                CommitterInput::Prepared(CheckpointId(self.number()?), self.lists()?)
+            }
             COMMITTER_TIMER => CommitterInput::TimerFired,
             _ => return Err("a call of a committer is not known"),
         })
@@ -425,6 +412,7 @@ impl<'a> Decoder<'a> {
                 request_id: self.text()?,
                 retry_after: Millis(self.number()?),
             }),
+            4 => Outcome::Done(Answer::Bytes(self.bytes()?.to_vec())),
             _ => return Err("an outcome is not known"),
         };
         Ok(Completion { ticket, outcome })

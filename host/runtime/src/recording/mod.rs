@@ -51,4 +51,4 @@ pub(crate) use crate::recording::recorder::InstanceRecorder;
 pub(crate) use crate::recording::recorder::Recorder;
 
 /// The format and its version.
-const MAGIC: &[u8; 8] = b"USRECD01";
+const MAGIC: &[u8; 8] = b"USRECD02";

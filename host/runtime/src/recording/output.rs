@@ -59,6 +59,17 @@ impl Outputs {
                 // Shared with the operation, which goes on its way meanwhile.
                 self.acts.push(Line { text, bytes: pack.body.plain_form() });
             }
+            Operation::PutCachedPack(pack) => {
+                let (session, partition) = (&pack.session.id, &pack.session.partition);
+                let (bucket, records, ranges) = (pack.bucket, pack.records, pack.ranges);
+                self.act(format!(
+                    "submit {ticket} {name} session {session} partition {partition} bucket \
+                     {bucket} records {records} of {ranges} cached ranges"
+                ));
+            }
+            Operation::CompactPartition(partition) => {
+                self.act(format!("submit {ticket} {name} {partition}"));
+            }
             Operation::CommitSession(session)
             | Operation::AbortSession(session)
             | Operation::SessionStatus(session) => {
@@ -66,6 +77,23 @@ impl Outputs {
                 self.act(format!("submit {ticket} {name} session {id} partition {partition}"));
             }
         }
+    }
+
+    pub(crate) fn appended(&mut self, ticket: u64, key: &str, bytes: &[u8]) {
+        // What is too large is refused, and not kept here either.
+        match bytes.len() <= APPEND_BYTES_MAX {
+            true => self.act_on(&format!("journal-append {ticket} key {key}"), bytes),
+            false => self.act(format!("journal-append {ticket}, {} bytes", bytes.len())),
+        }
+    }
+
+    /// Of bytes that are not kept only their number is told.
+    pub(crate) fn cached(&mut self, ticket: u64, name: &str, segment: u64, bytes: u64) {
+        self.act(format!("{name} {ticket} segment {segment}, {bytes} bytes"));
+    }
+
+    pub(crate) fn segment_dropped(&mut self, segment: u64) {
+        self.act(format!("drop-segment {segment}"));
     }
 
     pub(crate) fn repeated(&mut self, ticket: u64) {
@@ -118,9 +146,6 @@ impl Outputs {
     }
 
     pub(crate) fn committer(&mut self, progress: &committer::Progress) {
-        for session in &progress.committed_sessions {
-            self.act(format!("committed {session}"));
-        }
         self.lists("known", &progress.known);
         let (pending, committed) = (progress.pending, progress.committed);
         self.act(format!("returned, {pending} pending, committed up to {committed}"));
@@ -230,6 +255,8 @@ impl Shown {
 }
 
 const DIGEST_BYTES: usize = 16;
+/// A record of the journal.
+const APPEND_BYTES_MAX: usize = 64 << 10;
 const LINES_MAX: usize = 256;
 const LINE_CHARACTERS_MAX: usize = 400;
 const NOTHING: &str = "(nothing)";

@@ -245,9 +245,9 @@ impl Actor {
         };
         let capabilities = self.instance.capabilities();
         let due = capabilities.tickets.take_due(now_ms);
-        let denied = capabilities.tickets.take_denied();
-        let attempts = due.into_iter().chain(denied);
-        self.attempts.extend(attempts.map(|attempt| (attempt.ticket, attempt.number)));
+        let answered = capabilities.tickets.take_answered();
+        self.attempts.extend(due.iter().map(|attempt| (attempt.ticket, attempt.number)));
+        self.attempts.extend(answered.iter().map(|attempt| (attempt.ticket, attempt.number)));
         capabilities.telemetry.take_counters();
         self.instance.take_outputs().finish()
     }

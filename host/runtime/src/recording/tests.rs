@@ -19,8 +19,6 @@ use upsert_sink_core::io::ColumnDescription;
 use upsert_sink_core::io::CommitterInput;
 use upsert_sink_core::io::Completion;
 use upsert_sink_core::io::CoordinatorInput;
-use upsert_sink_core::io::JournalSession;
-use upsert_sink_core::io::JournalState;
 use upsert_sink_core::io::Outcome;
 use upsert_sink_core::io::Refusal;
 use upsert_sink_core::io::RefusalKind;
@@ -91,22 +89,18 @@ fn completions() -> Vec<Completion> {
         retry_after: Millis(7),
     };
     let outcomes = [
+        Outcome::Done(Answer::Bytes(vec![8, 7])),
         Outcome::Done(Answer::None),
         Outcome::Done(Answer::Session(session)),
         Outcome::InDoubt(text("cut")),
+        Outcome::Refused(Refusal { kind: RefusalKind::Full, ..refusal.clone() }),
         Outcome::Refused(refusal),
     ];
     outcomes.map(|outcome| Completion { ticket: Ticket(9), outcome }).to_vec()
 }
 
 fn inputs() -> Vec<Input<'static>> {
-    let journal = [JournalState::Aborting, JournalState::Committed, JournalState::Open];
-    let journal = journal.map(|state| JournalSession {
-        id: SessionId(text("s")),
-        partition: text("day='1'"),
-        start: 2,
-        state,
-    });
+    let journal = [vec![9; 3], Vec::new()];
     let id = CheckpointId(5);
     let mut inputs = vec![
         Input::WriterOpened(task(), vec![vec![1, 2], Vec::new()]),

@@ -19,17 +19,26 @@ pub(crate) mod xml;
 
 use upsert_sink_core::io::SessionRef;
 
+use crate::tunnel::pack::CachedPack;
 use crate::tunnel::pack::Pack;
 
 /// One request to the Tunnel, as the guest submitted it.
 #[derive(Debug)]
 pub(crate) enum Operation {
     CreatePartition(String),
-    CreateSession { partition: String, lifecycle_hours: u32, slots: u32 },
+    CreateSession {
+        partition: String,
+        lifecycle_hours: u32,
+        slots: u32,
+    },
     PutPack(Pack),
+    /// A pack in the file cache, which no role is granted.
+    PutCachedPack(CachedPack),
     CommitSession(SessionRef),
     AbortSession(SessionRef),
     SessionStatus(SessionRef),
+    /// A major compaction, which no role is granted yet.
+    CompactPartition(String),
 }
 
 impl Operation {
@@ -38,10 +47,11 @@ impl Operation {
         match self {
             Self::CreatePartition(_) => "create-partition",
             Self::CreateSession { .. } => "create-session",
-            Self::PutPack(_) => "put-pack",
+            Self::PutPack(_) | Self::PutCachedPack(_) => "put-pack",
             Self::CommitSession(_) => "commit-session",
             Self::AbortSession(_) => "abort-session",
             Self::SessionStatus(_) => "session-status",
+            Self::CompactPartition(_) => "compact-partition",
         }
     }
 

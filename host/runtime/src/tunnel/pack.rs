@@ -25,6 +25,16 @@ pub(crate) struct Pack {
     pub(crate) body: PackBody,
 }
 
+/// Rows of one bucket that lie in the file cache. Nothing is kept of where: it is refused.
+#[derive(Debug)]
+pub(crate) struct CachedPack {
+    pub(crate) session: SessionRef,
+    pub(crate) bucket: u32,
+    pub(crate) records: u32,
+    /// How many ranges.
+    pub(crate) ranges: usize,
+}
+
 /// The bytes of a pack, compressed at the first attempt.
 pub(crate) struct PackBody {
     plain_bytes: usize,

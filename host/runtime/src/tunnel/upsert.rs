@@ -1,25 +1,22 @@
-//! The six operations on the wire, each one attempt, with the journal around them.
+//! The operations on the wire, each one attempt.
 //!
-//! Between `driver.rs`, which runs attempts, and `tunnel/endpoint.rs`. Invariant: a session's id is
-//! journalled before the outcome is told, an abort before its request leaves, a commit before
-//! anybody learns of it.
+//! Between `driver.rs`, which runs attempts, and `tunnel/endpoint.rs`. Invariant: an attempt leaves
+//! nothing behind but where buckets go and when a session was heard of; what must be durable is the
+//! guest's to say.
 
 use std::sync::Arc;
 
 use http::Method;
 use http::StatusCode;
-use upsert_sink_core::error::Error;
 use upsert_sink_core::id::Millis;
 use upsert_sink_core::io::Answer;
 use upsert_sink_core::io::Outcome;
 use upsert_sink_core::io::Refusal;
 use upsert_sink_core::io::RefusalKind;
-use upsert_sink_core::io::SessionInfo;
 use upsert_sink_core::io::SessionRef;
 use upsert_sink_core::io::SessionStatus;
 
-use crate::journal::Journal;
-use crate::journal::Record;
+use crate::capability::tickets::not_granted;
 use crate::tunnel::Operation;
 use crate::tunnel::endpoint::Endpoint;
 use crate::tunnel::endpoint::Request;
@@ -38,42 +35,40 @@ use crate::tunnel::sql;
 /// The Tunnel of one sink.
 pub(crate) struct Tunnel {
     endpoint: Arc<Endpoint>,
-    journal: Arc<Journal>,
     sessions: Sessions,
 }
 
 impl Tunnel {
-    pub(crate) fn new(endpoint: Arc<Endpoint>, journal: Arc<Journal>) -> Self {
-        Self { endpoint, journal, sessions: Sessions::default() }
+    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
+        Self { endpoint, sessions: Sessions::default() }
     }
 
     /// Makes one attempt.
-    ///
-    /// # Errors
-    /// Only the journal's: without it nothing may be told, and the sink stops.
-    pub(crate) async fn attempt(&self, operation: &Operation) -> Result<Outcome, Error> {
+    pub(crate) async fn attempt(&self, operation: &Operation) -> Outcome {
         let outcome = match operation {
-            Operation::CreatePartition(spec) => Ok(self.create_partition(spec).await),
+            Operation::CreatePartition(spec) => self.create_partition(spec).await,
             Operation::CreateSession { partition, lifecycle_hours, slots } => {
                 self.create_session(partition, *lifecycle_hours, *slots).await
             }
-            Operation::PutPack(pack) => Ok(self.put_pack(pack).await),
+            Operation::PutPack(pack) => self.put_pack(pack).await,
             Operation::CommitSession(session) => self.ask(Method::POST, session).await,
             Operation::AbortSession(session) => self.abort(session).await,
             Operation::SessionStatus(session) => self.ask(Method::GET, session).await,
-        }?;
+            Operation::CompactPartition(_) | Operation::PutCachedPack(_) => {
+                not_granted(operation.name())
+            }
+        };
         tracing::debug!(operation = operation.name(), outcome = summary(&outcome), "attempt");
-        Ok(outcome)
+        outcome
     }
 
     /// Asks for the status of every session that the service has not heard of for `idle_ms`.
-    pub(crate) async fn keep_alive(&self, idle_ms: u64) -> Result<(), Error> {
+    pub(crate) async fn keep_alive(&self, idle_ms: u64) {
         let since = self.now_ms().saturating_sub(idle_ms);
         for (id, partition) in self.sessions.silent_since(since) {
             let id = upsert_sink_core::id::SessionId(id);
-            self.ask(Method::GET, &SessionRef { id, partition }).await?;
+            self.ask(Method::GET, &SessionRef { id, partition }).await;
         }
-        Ok(())
     }
 
     async fn create_partition(&self, spec: &str) -> Outcome {
@@ -87,35 +82,23 @@ impl Tunnel {
         }
     }
 
-    async fn create_session(
-        &self,
-        spec: &str,
-        lifecycle_hours: u32,
-        slots: u32,
-    ) -> Result<Outcome, Error> {
+    async fn create_session(&self, spec: &str, lifecycle_hours: u32, slots: u32) -> Outcome {
         let request = self.request(Method::POST, &[("slotnum", slots.to_string())]);
         let request = request.query("lifecycle", lifecycle_hours.clamp(1, 24).to_string());
-        let Some(request) = in_partition(request, spec) else { return Ok(malformed(spec)) };
+        let Some(request) = in_partition(request, spec) else { return malformed(spec) };
         let body = match judge(self.endpoint.ask_tunnel(request).await) {
             Verdict::Done(body) => body,
-            Verdict::Refused(refusal) => return Ok(Outcome::Refused(refusal)),
-            Verdict::InDoubt(why) => return Ok(Outcome::InDoubt(why)),
+            Verdict::Refused(refusal) => return Outcome::Refused(refusal),
+            Verdict::InDoubt(why) => return Outcome::InDoubt(why),
         };
-        let (info, slots) = match session::parse(&body) {
-            Ok(parsed) => parsed,
-            Err(why) => return Ok(Outcome::InDoubt(why)),
-        };
-        let at_ms = self.now_ms();
-        let (id, partition) = (info.id.0.clone(), String::from(spec));
-        let start = self.journal.start();
-        // Also if it cannot be used: the next start aborts it.
-        self.journal.record(Record::SessionCreated { id, partition, start, at_ms }).await?;
-        if let Err(refusal) = self.check_workers(&slots) {
-            return Ok(Outcome::Refused(refusal));
+        match session::parse(&body) {
+            Ok((info, slots)) => {
+                self.sessions.learn(&info.id.0, spec, self.allowed(slots), self.now_ms());
+                self.endpoint.meter.session_created();
+                Outcome::Done(Answer::Session(info))
+            }
+            Err(why) => Outcome::InDoubt(why),
         }
-        self.sessions.learn(&info.id.0, spec, slots, at_ms);
-        self.endpoint.meter.session_created();
-        Ok(Outcome::Done(Answer::Session(info)))
     }
 
     async fn put_pack(&self, pack: &Pack) -> Outcome {
@@ -231,6 +214,13 @@ impl Tunnel {
         allowed.allows_move(worker, self.endpoint.tunnel(), &named)
     }
 
+    /// Where packs may go. Of a session with a worker that is not allowed nothing is known: the
+    /// guest learns of it all the same, to commit or abort it; its packs ask again, and are
+    /// refused.
+    fn allowed(&self, slots: SlotMap) -> SlotMap {
+        self.check_workers(&slots).map_or_else(|_| SlotMap::default(), |()| slots)
+    }
+
     fn check_workers(&self, slots: &SlotMap) -> Result<(), Refusal> {
         let allowed = &self.endpoint.settings.worker_allow_list;
         let Some(worker) = slots.workers().find(|worker| !allowed.allows(worker)) else {
@@ -243,10 +233,10 @@ impl Tunnel {
     }
 
     /// A commit or a status: both are answered with the session.
-    async fn ask(&self, method: Method, session: &SessionRef) -> Result<Outcome, Error> {
+    async fn ask(&self, method: Method, session: &SessionRef) -> Outcome {
         let is_commit = method == Method::POST;
         let Some(request) = self.session_request(method, session) else {
-            return Ok(malformed(&session.partition));
+            return malformed(&session.partition);
         };
         let route = self.sessions.route(&session.id.0, 0);
         let answer = self.endpoint.ask_tunnel(request).await;
@@ -259,55 +249,34 @@ impl Tunnel {
                     // Where it moved to; if that is not answered, the next commit names no worker.
                     let _ = self.reload(session).await;
                 }
-                return Ok(Outcome::Refused(refusal));
+                return Outcome::Refused(refusal);
             }
-            Verdict::InDoubt(why) => return Ok(Outcome::InDoubt(why)),
+            Verdict::InDoubt(why) => return Outcome::InDoubt(why),
         };
         match session::parse(&body) {
             Ok((info, slots)) if info.id == session.id => {
-                // A commit's outcome counts, whoever the workers are; packs ask for them again.
-                let slots =
-                    self.check_workers(&slots).map_or_else(|_| SlotMap::default(), |()| slots);
-                self.sessions.learn(&info.id.0, &session.partition, slots, self.now_ms());
-                self.note_status(&info).await?;
-                Ok(Outcome::Done(Answer::Session(info)))
+                let (id, spec) = (&info.id.0, &session.partition);
+                self.sessions.learn(id, spec, self.allowed(slots), self.now_ms());
+                if !matches!(info.status, SessionStatus::Normal | SessionStatus::Committing) {
+                    self.sessions.forget(id);
+                }
+                Outcome::Done(Answer::Session(info))
             }
-            Ok(_) => Ok(Outcome::InDoubt(String::from(ANOTHER_SESSION))),
-            Err(why) => Ok(Outcome::InDoubt(why)),
+            Ok(_) => Outcome::InDoubt(String::from(ANOTHER_SESSION)),
+            Err(why) => Outcome::InDoubt(why),
         }
     }
 
-    async fn note_status(&self, info: &SessionInfo) -> Result<(), Error> {
-        let (id, at_ms) = (info.id.0.clone(), self.now_ms());
-        match info.status {
-            SessionStatus::Normal | SessionStatus::Committing => return Ok(()),
-            SessionStatus::Committed => self.journal.committed(id, at_ms).await?,
-            SessionStatus::Aborted => self.journal.record(Record::Aborted { id, at_ms }).await?,
-            SessionStatus::Critical | SessionStatus::Expired => {}
-        }
-        self.sessions.forget(&info.id.0);
-        Ok(())
-    }
-
-    async fn abort(&self, session: &SessionRef) -> Result<Outcome, Error> {
+    async fn abort(&self, session: &SessionRef) -> Outcome {
         let Some(request) = self.session_request(Method::DELETE, session) else {
-            return Ok(malformed(&session.partition));
+            return malformed(&session.partition);
         };
-        let id = session.id.0.clone();
-        let at_ms = self.now_ms();
-        self.journal.record(Record::Aborting { id: id.clone(), at_ms }).await?;
-        self.sessions.forget(&id);
-        let outcome = match judge(self.endpoint.ask_tunnel(request).await) {
+        self.sessions.forget(&session.id.0);
+        match judge(self.endpoint.ask_tunnel(request).await) {
             Verdict::Done(_) => Outcome::Done(Answer::None),
             Verdict::Refused(refusal) => Outcome::Refused(refusal),
             Verdict::InDoubt(why) => Outcome::InDoubt(why),
-        };
-        let gone = matches!(&outcome, Outcome::Refused(r) if r.kind == RefusalKind::NoSuchSession);
-        if gone || matches!(outcome, Outcome::Done(_)) {
-            let at_ms = self.now_ms();
-            self.journal.record(Record::Aborted { id, at_ms }).await?;
         }
-        Ok(outcome)
     }
 
     /// Which worker takes which bucket of a session.

@@ -20,9 +20,9 @@ use crate::components::InlineProcessors;
 use crate::components::Surroundings;
 use crate::components::Transport;
 use crate::components::TransportError;
-use crate::journal;
 use crate::metrics::Meter;
 use crate::settings::Settings;
+use crate::tunnel::pack::CachedPack;
 use crate::tunnel::pack::PackBody;
 
 const NOW_MS: u64 = 1_780_000_000_000;
@@ -83,14 +83,12 @@ impl Surroundings for Service {
 }
 
 struct Scene {
-    directory: tempfile::TempDir,
     service: Arc<Service>,
     tunnel: Tunnel,
 }
 
 impl Scene {
     async fn new(options: &[(&str, &str)], answers: Vec<Scripted>) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
         let service = Arc::new(Service::default());
         let base = [
             ("endpoint", "http://10.0.0.9/api"),
@@ -107,15 +105,14 @@ impl Scene {
             processors: Arc::new(InlineProcessors),
             ..Components::system()
         };
-        let journal = Journal::open(directory.path(), "p.t", &components).await.expect("new");
         let endpoint = Endpoint::new(&settings, &components, Arc::new(Meter::default()));
-        let tunnel = Tunnel::new(Arc::new(endpoint), journal);
+        let tunnel = Tunnel::new(Arc::new(endpoint));
         service.answers.lock().expect("no panic").extend(answers);
-        Self { directory, service, tunnel }
+        Self { service, tunnel }
     }
 
     async fn attempt(&self, operation: Operation) -> Outcome {
-        self.tunnel.attempt(&operation).await.expect("the journal is written")
+        self.tunnel.attempt(&operation).await
     }
 
     async fn create(&self, partition: &str) -> Outcome {
@@ -256,9 +253,9 @@ async fn a_pack_names_its_slot_and_every_repetition_is_the_very_same_bytes() {
         let scene = Scene::new(&options, answers).await;
         scene.create("").await;
         let operation = Operation::PutPack(pack(3));
-        let doubt = scene.tunnel.attempt(&operation).await.expect("journalled");
+        let doubt = scene.tunnel.attempt(&operation).await;
         assert!(matches!(doubt, Outcome::InDoubt(_)), "{doubt:?}");
-        let done = scene.tunnel.attempt(&operation).await.expect("journalled");
+        let done = scene.tunnel.attempt(&operation).await;
         assert_eq!(done, Outcome::Done(Answer::None));
         let requests = scene.requests();
         let uri = "http://10.0.0.7/projects/p/tables/t/upserts?upsertid=s1&bucketid=3&slotid=1\
@@ -334,21 +331,48 @@ async fn a_front_that_does_not_reach_the_worker_makes_the_session_be_asked_again
     }
 }
 
+/// The guest learns of its session all the same, so that it can be recorded, and aborted.
 #[tokio::test]
 async fn a_worker_that_is_not_in_the_list_takes_no_row_and_its_session_is_not_forgotten() {
     let options = [("tunnel.worker-allow-list", "11.0.0.1")];
     let scene = Scene::new(&options, vec![discovered(), described("normal", WORKERS)]).await;
     let created = scene.create("").await;
-    let (kind, message) = refused_as(&created);
-    assert_eq!(kind, RefusalKind::Denied);
-    assert!(message.contains("11.0.0.2:80") && message.contains("worker-allow-list"), "{message}");
-    let disk = Components::system().disk;
-    let contents = journal::read(scene.directory.path(), &*disk).await.expect("whole");
-    assert!(contents.expect("a journal").sessions.contains_key("s1"), "the next start aborts it");
-    // A commit counts all the same.
+    assert!(matches!(created, Outcome::Done(Answer::Session(_))), "{created:?}");
+    for bucket in [0, 1] {
+        scene.then(described("normal", WORKERS));
+        let put = scene.put(bucket).await;
+        let (kind, message) = refused_as(&put);
+        assert_eq!(kind, RefusalKind::Denied);
+        assert!(
+            message.contains("11.0.0.2:80") && message.contains("worker-allow-list"),
+            "{message}"
+        );
+    }
+    let requests = scene.requests();
+    let asked = requests[2..].iter().map(|request| request.method().clone());
+    assert_eq!(asked.collect::<Vec<_>>(), [Method::GET, Method::GET], "no row was sent");
+    // A commit counts all the same, and an abort goes without a worker's name.
     scene.then(described("committed", WORKERS));
     let committed = scene.attempt(Operation::CommitSession(session())).await;
     assert!(matches!(committed, Outcome::Done(Answer::Session(_))), "{committed:?}");
+    scene.then(ok(""));
+    let aborted = scene.attempt(Operation::AbortSession(session())).await;
+    assert_eq!(aborted, Outcome::Done(Answer::None));
+    assert_eq!(scene.requests().iter().map(routed).collect::<Vec<_>>(), ["", ""]);
+}
+
+#[tokio::test]
+async fn what_no_role_is_granted_is_refused_and_never_sent() {
+    let scene = Scene::new(&[], Vec::new()).await;
+    let (bucket, records, ranges) = (0, 1, 2);
+    let cached = CachedPack { session: session(), bucket, records, ranges };
+    for operation in
+        [Operation::PutCachedPack(cached), Operation::CompactPartition(String::from("day='1'"))]
+    {
+        let outcome = scene.attempt(operation).await;
+        assert_eq!(refused_as(&outcome).0, RefusalKind::Denied);
+    }
+    assert!(scene.lines().is_empty());
 }
 
 #[tokio::test]
@@ -387,14 +411,14 @@ async fn a_session_without_contact_is_asked_for_its_status() {
     let scene = Scene::new(&[], answers).await;
     scene.create("").await;
     scene.service.now_ms.store(29_999, Ordering::Relaxed);
-    scene.tunnel.keep_alive(30_000).await.expect("the journal is written");
+    scene.tunnel.keep_alive(30_000).await;
     assert_eq!(scene.put(0).await, Outcome::Done(Answer::None), "which is contact, too");
     scene.service.now_ms.store(59_998, Ordering::Relaxed);
-    scene.tunnel.keep_alive(30_000).await.expect("the journal is written");
+    scene.tunnel.keep_alive(30_000).await;
     assert_eq!(scene.lines().len(), 3, "nothing was asked");
     scene.then(described("normal", WORKERS));
     scene.service.now_ms.store(59_999, Ordering::Relaxed);
-    scene.tunnel.keep_alive(30_000).await.expect("the journal is written");
+    scene.tunnel.keep_alive(30_000).await;
     assert!(scene.lines()[0].starts_with("GET http://10.0.0.7:8080/projects/p/tables/t/upserts?"));
 }
 
