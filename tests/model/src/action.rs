@@ -4,7 +4,7 @@
 //! plan's bounds allow.
 
 use crate::engine::Next;
-use crate::message::Op;
+use crate::message::{JournalledAs, Op};
 use crate::plan::{Assumption, Rule};
 use crate::restart::{From, Shape};
 use crate::world::{Flight, Model, Owner, World};
@@ -217,6 +217,18 @@ impl Model {
         }
     }
 
+    /// Which of the appends under way may be durable when an attempt is killed, as bits: any, or
+    /// none. Where a second session is refused, one that no journal has would be in the way until it
+    /// expires; a script and the simulation have those.
+    fn durable(&self, world: &World) -> Vec<u8> {
+        let appends = world.appends();
+        let needed = (0..)
+            .zip(&appends)
+            .filter(|(_, record)| self.plan.one_session && record.2 == JournalledAs::Open);
+        let needed = needed.fold(0, |bits: u8, (at, _)| bits | 1 << at);
+        (0..1 << appends.len()).filter(|bits| bits & needed == needed).collect()
+    }
+
     fn list_restarts(&self, world: &World, actions: &mut Vec<Action>) {
         let left = if world.sink.is_some() { world.left.crashes } else { world.left.failures };
         if left == 0 {
@@ -251,7 +263,7 @@ impl Model {
             false => &[Shape::Two],
         };
         for late in late {
-            for durable in 0..1 << world.appends().len() {
+            for durable in self.durable(world) {
                 for source in &sources {
                     let restart = |shape: &Shape| Action::Restart(late, durable, *source, *shape);
                     actions.extend(shapes.iter().map(restart));
