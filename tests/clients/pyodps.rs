@@ -4,7 +4,9 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::clients::process::Kind;
-use crate::clients::site::{Site, begin, commit, delete, put, small_table, sorted, upsert, upsert_in};
+use crate::clients::site::{
+    Site, begin, commit, delete, put, small_table, sorted, upsert, upsert_in,
+};
 
 #[test]
 fn pyodps_creates_describes_lists_and_drops_tables() -> Result<()> {

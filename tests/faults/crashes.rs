@@ -81,7 +81,10 @@ fn a_server_process_that_dies_at_a_commit_is_started_again_and_has_it_once() {
         sink.committed(1).await?;
         sink.close().await?;
         let table = crate::faults::world::table_of(&dir.join("data")).await?;
-        ensure!(table == crate::faults::scene::fold(1), "the table is not the fold of the only round");
+        ensure!(
+            table == crate::faults::scene::fold(1),
+            "the table is not the fold of the only round"
+        );
         server.kill()?;
         scene.attempts_told.push("commit: lost, then until it is back".to_owned());
         scene.state_told.push("exit 1; fold of all changes".to_owned());

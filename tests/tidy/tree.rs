@@ -232,7 +232,8 @@ mod tests {
 
     #[test]
     fn a_suite_without_a_row_is_found() {
-        let manifest = "[[test]]\nname = \"tidy\"\n[[test]]\nname = \"suites\"\n[[bin]]\nname = \"b\"";
+        let manifest =
+            "[[test]]\nname = \"tidy\"\n[[test]]\nname = \"suites\"\n[[bin]]\nname = \"b\"";
         let modules = "mod bad_input;\n";
         assert_eq!(suites(manifest, modules, "| x | `tidy` |\n| y | `bad-input` |"), []);
         assert_eq!(suites(manifest, modules, "| x | `bad-input` |").len(), 1);

@@ -111,13 +111,21 @@ impl Commitments {
 
     /// A pack of a session was acknowledged. If rows moved out with it, `moved_to` are the
     /// partitions that they are known to have moved to.
+    ///
+    /// Errors: `Bug` if its session was told as committed before: its rows would be in no commit.
     pub(crate) fn acknowledge<'a>(
         &mut self,
         now: Millis,
         pack: &SubmittedPack,
         moved_to: impl Iterator<Item = &'a str>,
-    ) {
-        let held = self.held.get_mut(&pack.session).expect("held since its first pack");
+    ) -> Result<(), Error> {
+        let held = self.held.get_mut(&pack.session).ok_or_else(|| {
+            let message = format!(
+                "a session of {} was told as committed while a pack of it was under way",
+                pack.session.partition
+            );
+            Error::bug("coordinator", message)
+        })?;
         held.contact_at = now;
         held.packs += 1;
         held.records += u64::from(pack.records);
@@ -125,6 +133,7 @@ impl Commitments {
         if pack.moved_out > 0 {
             held.moved_to.extend(moved_to.map(ToString::to_string));
         }
+        Ok(())
     }
 
     /// These sessions are known to be committed.

@@ -187,7 +187,7 @@ impl Writer {
                 self.tunnel(TunnelCommand::Release(ticket));
                 self.buffers.release(ticket);
                 let moved_to = self.path.moved_to(pack.place.partition);
-                self.commitments.acknowledge(now, &pack, moved_to);
+                self.commitments.acknowledge(now, &pack, moved_to)?;
             }
             Settled::InDoubt(DoubtedPack { partition, session, at, waits }) => {
                 if self.asking.doubt(partition, &session) {

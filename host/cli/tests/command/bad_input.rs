@@ -1,6 +1,5 @@
 //! Wrong input: each is refused by name and place, with a remedy and a code, and nothing panics.
 
-
 use std::process::Output;
 
 use crate::support::JSON;

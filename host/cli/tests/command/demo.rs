@@ -1,6 +1,5 @@
 //! The demo, as a newcomer runs it.
 
-
 use crate::support::Place;
 use crate::support::assert_refused;
 use crate::support::report;

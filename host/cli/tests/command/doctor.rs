@@ -2,18 +2,17 @@
 //!
 //! That it sees each broken assumption is proved by the suite `doctor` of `tests/`.
 
-
 use std::io::BufRead;
 use std::io::BufReader;
 use std::process::Child;
 use std::process::Stdio;
 
-use serde_json::Value;
 use crate::support::JSON;
 use crate::support::Place;
 use crate::support::TABLE;
 use crate::support::assert_refused;
 use crate::support::report;
+use serde_json::Value;
 
 /// A server on the place's data, and its endpoint. It is killed when it is dropped. Nobody reads on
 /// after its first line, which must not end it.

@@ -1,0 +1,99 @@
+//! A writer that is told of a commit too early. Replies may come from another process, so that this
+//! is an error that ends the attempt, and no panic.
+
+use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder};
+use upsert_sink_core::error::ErrorKind;
+use upsert_sink_core::exchange::{Reply, Request};
+use upsert_sink_core::id::{CheckpointId, Millis, SessionId, WriterIndex};
+use upsert_sink_core::io::{
+    Answer, BarrierKind, CheckpointOutcome, ColumnDescription, Completion, Outcome, SessionInfo,
+    SessionStatus, TableDescription, Task, TunnelCommand, WriterInput, WriterOutput,
+};
+use upsert_sink_core::session::Grant;
+use upsert_sink_core::writer::Writer;
+
+const NOW: Millis = Millis(1_000);
+
+fn column() -> ColumnDescription {
+    ColumnDescription { name: "id".into(), column_type: "bigint".into(), nullable: false }
+}
+
+fn task() -> Task {
+    Task {
+        identity: "sink".into(),
+        start: 1,
+        nonce: 1,
+        parallelism: 1,
+        index: WriterIndex(0),
+        options: Vec::new(),
+        columns: vec![("id".into(), "BIGINT".into())],
+        table: TableDescription {
+            name: "p.t".into(),
+            columns: vec![column()],
+            partition_columns: Vec::new(),
+            primary_key: vec!["id".into()],
+            buckets: 4,
+        },
+        local: true,
+        checkpoint_interval: Millis(0),
+        before_images: false,
+    }
+}
+
+fn session() -> SessionInfo {
+    SessionInfo {
+        id: SessionId("s".into()),
+        status: SessionStatus::Normal,
+        buckets: 4,
+        hasher: "default".into(),
+        hash_key: vec!["id".into()],
+        columns: vec![column()],
+        column_ids: Vec::new(),
+        partial_update: false,
+    }
+}
+
+fn outputs(writer: &mut Writer, input: WriterInput<'_>) -> Vec<WriterOutput> {
+    writer.handle_input(NOW, input).expect("it fits");
+    core::iter::from_fn(|| writer.poll_output()).collect()
+}
+
+/// The newest request among outputs.
+fn request(outputs: &[WriterOutput]) -> Request {
+    let requests = outputs.iter().filter_map(|output| match output {
+        WriterOutput::Request(bytes) => Some(Request::from_bytes(bytes).expect("a request")),
+        _ => None,
+    });
+    requests.last().expect("it asks")
+}
+
+fn reply(to: &Request, granted: Vec<Grant>, known: Vec<SessionId>) -> Vec<u8> {
+    Reply { start: 1, nonce: 1, number: to.number, granted, known }.to_bytes()
+}
+
+#[test]
+fn a_commit_told_before_its_last_acknowledgement_is_an_error_that_names_the_partition() {
+    let mut writer = Writer::open(NOW, &task(), &[]).expect("a task that is right");
+    while writer.poll_output().is_some() {}
+    let rows = BatchBuilder::new(1).column(ColumnBuilder::int64([Some(7)])).build();
+    outputs(&mut writer, WriterInput::RowsArrived(&rows));
+    let barrier = WriterInput::BarrierArrived(CheckpointId(1), BarrierKind::Checkpoint);
+    let asked = request(&outputs(&mut writer, barrier));
+    let name = asked.wanted.first().expect("a session is wanted").clone();
+    let grant = Grant { name, created_at: NOW, info: session() };
+    let sent = outputs(&mut writer, WriterInput::Replied(&reply(&asked, vec![grant], vec![])));
+    let ticket = sent.iter().find_map(|output| match output {
+        WriterOutput::Tunnel(TunnelCommand::Submit(ticket, _)) => Some(*ticket),
+        _ => None,
+    });
+    let aborted = WriterInput::CheckpointEnded(CheckpointId(1), CheckpointOutcome::Aborted);
+    let asked = request(&outputs(&mut writer, aborted));
+    let early = reply(&asked, vec![], vec![session().id]);
+    outputs(&mut writer, WriterInput::Replied(&early));
+    let ticket = ticket.expect("a pack is under way");
+    let completion = Completion { ticket, outcome: Outcome::Done(Answer::None) };
+    let error =
+        writer.handle_input(NOW, WriterInput::Completed(completion)).expect_err("too early");
+    assert_eq!(error.kind, ErrorKind::Bug);
+    assert!(error.message.contains("while a pack of it was under way"), "{error:?}");
+}
