@@ -9,7 +9,11 @@ use crate::capability::Capabilities;
 impl journal::Host for Capabilities {
     fn append(&mut self, ticket: u64, key: String, bytes: Vec<u8>) -> wasmtime::Result<()> {
         self.imported("journal-append")?;
-        self.note(|outputs| outputs.appended(ticket, &key, &bytes));
+        let taken = self.tickets.takes(&key, &bytes);
+        self.note(|outputs| match taken {
+            true => outputs.appended(ticket, &key, &bytes),
+            false => outputs.not_appended(ticket, key.len(), bytes.len()),
+        });
         self.tickets.append(ticket, key, bytes).map_err(wasmtime::Error::msg)
     }
 }

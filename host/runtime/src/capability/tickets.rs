@@ -199,6 +199,11 @@ impl Tickets {
         }
     }
 
+    /// Whether the journal takes a record of this instance.
+    pub(super) fn takes(&self, key: &str, bytes: &[u8]) -> bool {
+        self.grant.allows_journal() && key.len() <= KEY_BYTES_MAX && bytes.len() <= RECORD_BYTES_MAX
+    }
+
     /// A record for the journal. Its bytes are kept only if it is granted and of the right size.
     pub(super) fn append(
         &mut self,
@@ -210,7 +215,7 @@ impl Tickets {
         if !self.grant.allows_journal() {
             return self.answer(ticket, NAME, not_granted(NAME));
         }
-        if key.len() > KEY_BYTES_MAX || bytes.len() > RECORD_BYTES_MAX {
+        if !self.takes(&key, &bytes) {
             let message = format!(
                 "a record has {} bytes and its key {}; at most {RECORD_BYTES_MAX} and \
                  {KEY_BYTES_MAX} are taken",

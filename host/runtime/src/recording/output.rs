@@ -80,14 +80,15 @@ impl Outputs {
     }
 
     pub(crate) fn appended(&mut self, ticket: u64, key: &str, bytes: &[u8]) {
-        // What is too large is refused, and not kept here either.
-        match bytes.len() <= APPEND_BYTES_MAX {
-            true => self.act_on(&format!("journal-append {ticket} key {key}"), bytes),
-            false => self.act(format!("journal-append {ticket}, {} bytes", bytes.len())),
-        }
+        self.act_on(&format!("journal-append {ticket} key {key}"), bytes);
     }
 
     /// Of bytes that are not kept only their number is told.
+    pub(crate) fn not_appended(&mut self, ticket: u64, key: usize, bytes: usize) {
+        self.act(format!("journal-append {ticket} key of {key} bytes, {bytes} bytes"));
+    }
+
+    /// The same of the file cache.
     pub(crate) fn cached(&mut self, ticket: u64, name: &str, segment: u64, bytes: u64) {
         self.act(format!("{name} {ticket} segment {segment}, {bytes} bytes"));
     }
@@ -255,8 +256,6 @@ impl Shown {
 }
 
 const DIGEST_BYTES: usize = 16;
-/// A record of the journal.
-const APPEND_BYTES_MAX: usize = 64 << 10;
 const LINES_MAX: usize = 256;
 const LINE_CHARACTERS_MAX: usize = 400;
 const NOTHING: &str = "(nothing)";
