@@ -268,24 +268,24 @@ fn an_older_request_is_answered_at_once_and_changes_nothing() {
 /// What the coordinator has asked of the service: the ticket and what it is for. What it appends to
 /// the journal is durable at once.
 fn submitted(coordinator: &mut Coordinator) -> Vec<(Ticket, Operation)> {
-    let mut submitted = Vec::new();
-    while let Some(output) = coordinator.poll_output() {
-        match output {
-            CoordinatorOutput::Journal(append) => {
-                let outcome = Outcome::Done(Answer::None);
-                let durable = Completion { ticket: append.ticket, outcome };
-                let durable = CoordinatorInput::Completed(durable);
-                coordinator.handle_input(NOW, durable).expect("it is durable");
+    let (mut submitted, mut appended) = (Vec::new(), Vec::new());
+    loop {
+        while let Some(output) = coordinator.poll_output() {
+            match output {
+                CoordinatorOutput::Journal(append) => appended.push(append.ticket),
+                CoordinatorOutput::Tunnel(TunnelCommand::Submit(ticket, operation)) => {
+                    submitted.push((ticket, operation));
+                }
+                CoordinatorOutput::Reply(..)
+                | CoordinatorOutput::Tell(_)
+                | CoordinatorOutput::Tunnel(_) => {}
             }
-            CoordinatorOutput::Tunnel(TunnelCommand::Submit(ticket, operation)) => {
-                submitted.push((ticket, operation));
-            }
-            CoordinatorOutput::Reply(..)
-            | CoordinatorOutput::Tell(_)
-            | CoordinatorOutput::Tunnel(_) => {}
         }
+        let Some(ticket) = appended.pop() else { return submitted };
+        let durable = Completion { ticket, outcome: Outcome::Done(Answer::None) };
+        let durable = CoordinatorInput::Completed(durable);
+        coordinator.handle_input(NOW, durable).expect("it is durable");
     }
-    submitted
 }
 
 /// A coordinator that is creating the sessions of these names.
