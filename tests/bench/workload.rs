@@ -24,19 +24,23 @@ pub(crate) enum Mode {
     MergeOff,
     /// The last row of each key is kept, and all keys differ.
     UniqueKeys,
+    /// The same, and the key is one bigint: records begin with few bytes of key.
+    BigintKeys,
     /// The last row of each key is kept, and every tenth row is of one of few keys.
     HotKeys,
 }
 
 impl Mode {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::MergeOff, Self::UniqueKeys, Self::HotKeys];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::MergeOff, Self::UniqueKeys, Self::BigintKeys, Self::HotKeys];
 
     /// What to call it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::MergeOff => "merge off",
             Self::UniqueKeys => "merge on, unique keys",
+            Self::BigintKeys => "merge on, unique keys of one bigint",
             Self::HotKeys => "merge on, 10 % of rows of hot keys",
         }
     }
@@ -57,7 +61,7 @@ impl Mode {
                 ("upsert.writer.bucket.buffer-size".into(), PACK.into()),
             ],
             columns: COLUMNS.map(|(name, row, _)| (name.into(), row.into())).into(),
-            table: table(),
+            table: self.table(),
             local: true,
             checkpoint_interval: Millis(60_000),
             before_images: false,
@@ -93,6 +97,26 @@ impl Mode {
         let hot = self == Self::HotKeys && row.is_multiple_of(10);
         (if hot { row / 10 % HOT_KEYS } else { HOT_KEYS + row }) as i64
     }
+
+    fn table(self) -> TableDescription {
+        let mut columns = COLUMNS.map(|(name, _, column_type)| ColumnDescription {
+            name: name.into(),
+            column_type: column_type.into(),
+            nullable: name != "id" && name != "customer",
+        });
+        let (columns, partition_columns) = columns.split_at_mut(7);
+        let key: &[&str] = match self {
+            Self::BigintKeys => &["id"],
+            Self::MergeOff | Self::UniqueKeys | Self::HotKeys => &["id", "customer"],
+        };
+        TableDescription {
+            name: "local.default.bench".into(),
+            columns: columns.to_vec(),
+            partition_columns: partition_columns.to_vec(),
+            primary_key: key.iter().map(|name| (*name).into()).collect(),
+            buckets: BUCKETS,
+        }
+    }
 }
 
 /// Name, type of the rows, type of the table: 8 + 12 + 4 + 8 + 8 + 8 + 42 + 10 = 100 bytes.
@@ -106,19 +130,3 @@ const COLUMNS: [(&str, &str, &str); 8] = [
     ("note", "STRING", "string"),
     ("day", "STRING", "string"),
 ];
-
-fn table() -> TableDescription {
-    let mut columns = COLUMNS.map(|(name, _, column_type)| ColumnDescription {
-        name: name.into(),
-        column_type: column_type.into(),
-        nullable: name != "id" && name != "customer",
-    });
-    let (columns, partition_columns) = columns.split_at_mut(7);
-    TableDescription {
-        name: "local.default.bench".into(),
-        columns: columns.to_vec(),
-        partition_columns: partition_columns.to_vec(),
-        primary_key: vec!["id".into(), "customer".into()],
-        buckets: BUCKETS,
-    }
-}
