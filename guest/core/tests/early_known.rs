@@ -60,11 +60,11 @@ fn outputs(writer: &mut Writer, input: WriterInput<'_>) -> Vec<WriterOutput> {
 
 /// The newest request among outputs.
 fn request(outputs: &[WriterOutput]) -> Request {
-    let requests = outputs.iter().filter_map(|output| match output {
+    let mut requests = outputs.iter().filter_map(|output| match output {
         WriterOutput::Request(bytes) => Some(Request::from_bytes(bytes).expect("a request")),
         _ => None,
     });
-    requests.last().expect("it asks")
+    requests.next_back().expect("it asks")
 }
 
 fn reply(to: &Request, granted: Vec<Grant>, known: Vec<SessionId>) -> Vec<u8> {
