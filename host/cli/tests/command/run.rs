@@ -13,7 +13,7 @@ use crate::support::report;
 use serde_json::json;
 
 fn flights(place: &Place) {
-    let job = include_str!("../../../tests/jobs/flights-full.toml");
+    let job = include_str!("../../../../tests/jobs/flights-full.toml");
     place.write("job.toml", job.replace("${FLIGHTS_FEED}", SAMPLE));
 }
 
@@ -141,7 +141,7 @@ fn an_op_column_may_have_before_images() {
 fn a_job_runs_without_overlapping_sessions() {
     let place = Place::new();
     let job =
-        include_str!("../../../tests/jobs/flights-full.toml").replace("${FLIGHTS_FEED}", SAMPLE);
+        include_str!("../../../../tests/jobs/flights-full.toml").replace("${FLIGHTS_FEED}", SAMPLE);
     place.write("job.toml", job.replace("[sink]\n", "[sink]\n\"sink.session.overlap\" = false\n"));
     let run = ["run", "job.toml", "--checkpoint-interval", "50ms", "--verify", "--report", "json"];
     assert_eq!(report(&place.run(&run))["verified"], true);
@@ -340,7 +340,7 @@ fn a_large_feed_equals_its_independent_fold() {
         return;
     }
     let place = Place::new();
-    let job = include_str!("../../../tests/jobs/flights-full.toml");
+    let job = include_str!("../../../../tests/jobs/flights-full.toml");
     place.write("job.toml", job.replace("${FLIGHTS_FEED}", &feed));
     let report = report(&place.run(&["run", "job.toml", "--verify", "--report", "json"]));
     assert_eq!(report["verified"], true);
