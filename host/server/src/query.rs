@@ -12,6 +12,8 @@ mod provider;
 mod prune;
 #[cfg(feature = "query")]
 mod select;
+#[cfg(feature = "query")]
+mod stack;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;

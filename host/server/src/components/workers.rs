@@ -31,6 +31,7 @@ fn runtime() -> Option<Runtime> {
     let built = Builder::new_multi_thread()
         .worker_threads(THREADS)
         .thread_name("query")
+        .thread_stack_size(STACK_BYTES)
         .enable_all()
         .build();
     built.inspect_err(|error| tracing::warn!(%error, "queries have no threads of their own")).ok()
@@ -53,3 +54,5 @@ impl fmt::Debug for QueryThreads {
 
 /// As many as queries that run at the same time.
 const THREADS: usize = 2;
+/// Tasks that a query begins for itself go down its tree, too. Only what is used takes memory.
+const STACK_BYTES: usize = 64 << 20;

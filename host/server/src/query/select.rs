@@ -13,12 +13,14 @@ use datafusion::prelude::SessionConfig;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::DFParser;
 use datafusion::sql::parser::Statement;
+use futures::FutureExt;
 use futures::StreamExt;
 use futures::TryStreamExt;
 use sqlparser::ast;
 
 use super::QueryRows;
 use super::provider::DeltaTable;
+use super::stack::OnDeepStack;
 use crate::error::Error;
 use crate::sql::failure::SqlFailure;
 use crate::sql::select::first_word;
@@ -33,6 +35,10 @@ pub(super) async fn stream(
     query: Box<ast::Query>,
     readable: &Readable,
 ) -> Result<QueryRows, SqlFailure> {
+    OnDeepStack(begin(query, readable).boxed()).await
+}
+
+async fn begin(query: Box<ast::Query>, readable: &Readable) -> Result<QueryRows, SqlFailure> {
     let statement = Statement::Statement(Box::new(ast::Statement::Query(query)));
     let context = context(readable).map_err(wrong)?;
     let references = context.state().resolve_table_references(&statement).map_err(wrong)?;
@@ -45,10 +51,17 @@ pub(super) async fn stream(
     }
     let frame = plan(&context, statement).await.map_err(wrong)?;
     let batches = frame.execute_stream().await.map_err(wrong)?;
-    Ok(QueryRows { schema: batches.schema(), batches: batches.map_err(wrong).boxed() })
+    Ok(QueryRows {
+        schema: batches.schema(),
+        batches: OnDeepStack(batches.map_err(wrong).boxed()).boxed(),
+    })
 }
 
 pub(super) async fn run(readable: &Readable, sql: &str) -> Result<Vec<RecordBatch>, Error> {
+    OnDeepStack(collect(readable, sql).boxed()).await
+}
+
+async fn collect(readable: &Readable, sql: &str) -> Result<Vec<RecordBatch>, Error> {
     let statement = read(sql)?;
     let context = context(readable).map_err(wrong)?;
     let frame = plan(&context, statement).await.map_err(wrong)?;
