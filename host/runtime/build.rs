@@ -49,7 +49,7 @@ fn require_target() {
     let remedy = format!("run `rustup target add {TARGET}` in this directory, and build again");
     assert!(
         env::var_os(FORBIDDEN).is_none(),
-        "the target {TARGET} is not installed, and {FORBIDDEN} forbids the build to add it: {remedy}"
+        "the target {TARGET} is not installed, and {FORBIDDEN} forbids to add it: {remedy}"
     );
     println!("cargo::warning=the target {TARGET} is missing: adding it by `rustup target add`");
     let added = Command::new("rustup").args(["target", "add", TARGET]).status();

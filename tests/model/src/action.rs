@@ -218,8 +218,8 @@ impl Model {
     }
 
     /// Which of the appends under way may be durable when an attempt is killed, as bits: any, or
-    /// none. Where a second session is refused, one that no journal has would be in the way until it
-    /// expires; a script and the simulation have those.
+    /// none. Where a second session is refused, one that no journal has would be in the way until
+    /// it expires; a script and the simulation have those.
     fn durable(&self, world: &World) -> Vec<u8> {
         let appends = world.appends();
         let needed = (0..)
