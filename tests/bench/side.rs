@@ -192,6 +192,7 @@ impl<S: Side> Bench<S> {
                 CoordinatorOutput::Journal(JournalAppend { ticket, .. }) => {
                     let completion = Completion { ticket, outcome: Outcome::Done(Answer::None) };
                     self.coordinator.handle_input(now, CoordinatorInput::Completed(completion))?;
+                    outputs.extend(self.coordinated());
                 }
                 _ => {}
             }
