@@ -1,44 +1,20 @@
 //! A writer that is told of a commit too early. Replies may come from another process, so that this
 //! is an error that ends the attempt, and no panic.
 
+mod one_column;
+
 use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder};
 use upsert_sink_core::error::ErrorKind;
 use upsert_sink_core::exchange::{Reply, Request};
-use upsert_sink_core::id::{CheckpointId, Millis, SessionId, WriterIndex};
+use upsert_sink_core::id::{CheckpointId, Millis, SessionId};
 use upsert_sink_core::io::{
-    Answer, BarrierKind, CheckpointOutcome, ColumnDescription, Completion, Outcome, SessionInfo,
-    SessionStatus, TableDescription, Task, TunnelCommand, WriterInput, WriterOutput,
+    Answer, BarrierKind, CheckpointOutcome, Completion, Outcome, SessionInfo, SessionStatus,
+    TunnelCommand, WriterInput, WriterOutput,
 };
 use upsert_sink_core::session::Grant;
 use upsert_sink_core::writer::Writer;
 
 const NOW: Millis = Millis(1_000);
-
-fn column() -> ColumnDescription {
-    ColumnDescription { name: "id".into(), column_type: "bigint".into(), nullable: false }
-}
-
-fn task() -> Task {
-    Task {
-        identity: "sink".into(),
-        start: 1,
-        nonce: 1,
-        parallelism: 1,
-        index: WriterIndex(0),
-        options: Vec::new(),
-        columns: vec![("id".into(), "BIGINT".into())],
-        table: TableDescription {
-            name: "p.t".into(),
-            columns: vec![column()],
-            partition_columns: Vec::new(),
-            primary_key: vec!["id".into()],
-            buckets: 4,
-        },
-        local: true,
-        checkpoint_interval: Millis(0),
-        before_images: false,
-    }
-}
 
 fn session() -> SessionInfo {
     SessionInfo {
@@ -47,7 +23,7 @@ fn session() -> SessionInfo {
         buckets: 4,
         hasher: "default".into(),
         hash_key: vec!["id".into()],
-        columns: vec![column()],
+        columns: vec![one_column::column()],
         column_ids: Vec::new(),
         partial_update: false,
     }
@@ -73,7 +49,7 @@ fn reply(to: &Request, granted: Vec<Grant>, known: Vec<SessionId>) -> Vec<u8> {
 
 #[test]
 fn a_commit_told_before_its_last_acknowledgement_is_an_error_that_names_the_partition() {
-    let mut writer = Writer::open(NOW, &task(), &[]).expect("a task that is right");
+    let mut writer = Writer::open(NOW, &one_column::task(1, 1), &[]).expect("a task that is right");
     while writer.poll_output().is_some() {}
     let rows = BatchBuilder::new(1).column(ColumnBuilder::int64([Some(7)])).build();
     outputs(&mut writer, WriterInput::RowsArrived(&rows));

@@ -4,14 +4,16 @@
 //! Beside `roles.rs`; the order of appends and operations is in the scripts. Invariant: each test
 //! says every record of its journal.
 
+mod one_column;
+
 use upsert_sink_core::committer::Committer;
 use upsert_sink_core::coordinator::Coordinator;
 use upsert_sink_core::error::{Error, ErrorKind};
 use upsert_sink_core::exchange::Request;
 use upsert_sink_core::id::{CheckpointId, Millis, SessionId, Ticket, WriterIndex};
 use upsert_sink_core::io::{
-    Answer, ColumnDescription, Completion, CoordinatorInput, CoordinatorOutput, JournalAppend,
-    Operation, Outcome, TableDescription, Task, TunnelCommand,
+    Answer, Completion, CoordinatorInput, CoordinatorOutput, JournalAppend, Operation, Outcome,
+    TunnelCommand,
 };
 use upsert_sink_core::journal::{JournalState, SessionRecord};
 use upsert_sink_core::open::Opened;
@@ -20,37 +22,13 @@ const START: u64 = 9;
 const NOW: Millis = Millis(1_000 * HOUR);
 const HOUR: u64 = 3_600_000;
 
-fn task() -> Task {
-    let column =
-        ColumnDescription { name: "id".into(), column_type: "bigint".into(), nullable: false };
-    Task {
-        identity: "sink".into(),
-        start: START,
-        nonce: 1,
-        parallelism: 1,
-        index: WriterIndex(0),
-        options: Vec::new(),
-        columns: vec![("id".into(), "BIGINT".into())],
-        table: TableDescription {
-            name: "p.t".into(),
-            columns: vec![column],
-            partition_columns: Vec::new(),
-            primary_key: vec!["id".into()],
-            buckets: 4,
-        },
-        local: true,
-        checkpoint_interval: Millis(0),
-        before_images: false,
-    }
-}
-
 fn coordinator(journal: &[SessionRecord]) -> Coordinator {
     let journal: Vec<Vec<u8>> = journal.iter().map(SessionRecord::to_bytes).collect();
     open_coordinator(&journal).expect("the journal is whole")
 }
 
 fn open_coordinator(journal: &[Vec<u8>]) -> Result<Coordinator, Error> {
-    let task = task();
+    let task = one_column::task(START, 1);
     let config = Opened::of(&task).expect("a table and its options").config;
     Coordinator::open(NOW, &task, &config, journal)
 }
@@ -166,7 +144,7 @@ fn sessions_of_dead_attempts_are_aborted_once_the_intent_is_durable() {
 
 #[test]
 fn a_damaged_record_or_one_of_a_newer_version_stops_the_start() {
-    let task = task();
+    let task = one_column::task(START, 1);
     let config = Opened::of(&task).expect("a table and its options").config;
     let whole = open("s").to_bytes();
     let (mut damaged, mut newer) = (whole.clone(), whole.clone());

@@ -3,15 +3,17 @@
 //!
 //! Invariant: nothing that is refused is ever committed or granted.
 
+mod one_column;
+
 use upsert_sink_core::committer::Committer;
 use upsert_sink_core::coordinator::Coordinator;
 use upsert_sink_core::error::{Error, ErrorKind};
 use upsert_sink_core::exchange::{Reply, Request};
 use upsert_sink_core::id::{CheckpointId, Millis, SessionId, Ticket, WriterIndex};
 use upsert_sink_core::io::{
-    Answer, CheckpointOutcome, ColumnDescription, CommitterInput, CommitterOutput, Completion,
-    CoordinatorInput, CoordinatorOutput, Operation, Outcome, Refusal, RefusalKind, SessionInfo,
-    SessionRef, SessionStatus, TableDescription, Task, Telemetry, TunnelCommand, WriterInput,
+    Answer, CheckpointOutcome, CommitterInput, CommitterOutput, Completion, CoordinatorInput,
+    CoordinatorOutput, Operation, Outcome, Refusal, RefusalKind, SessionInfo, SessionRef,
+    SessionStatus, Telemetry, TunnelCommand, WriterInput,
 };
 use upsert_sink_core::open::Opened;
 use upsert_sink_core::session::{Committable, SessionName};
@@ -22,41 +24,14 @@ const START: u64 = 3;
 const NONCE: u64 = 1;
 const NOW: Millis = Millis(1_000);
 
-fn task(parallelism: u32) -> Task {
-    let column = |name: &str| ColumnDescription {
-        name: name.into(),
-        column_type: "bigint".into(),
-        nullable: false,
-    };
-    Task {
-        identity: IDENTITY.into(),
-        start: START,
-        nonce: NONCE,
-        parallelism,
-        index: WriterIndex(0),
-        options: Vec::new(),
-        columns: vec![("id".into(), "BIGINT".into())],
-        table: TableDescription {
-            name: "p.t".into(),
-            columns: vec![column("id")],
-            partition_columns: Vec::new(),
-            primary_key: vec!["id".into()],
-            buckets: 4,
-        },
-        local: true,
-        checkpoint_interval: Millis(0),
-        before_images: false,
-    }
-}
-
 fn committer() -> Committer {
-    let task = task(1);
+    let task = one_column::task(START, 1);
     let opened = Opened::of(&task).expect("a table and its options");
     Committer::open(&task, &opened.config, &[]).expect("an empty journal")
 }
 
 fn coordinator(parallelism: u32) -> Coordinator {
-    let task = task(parallelism);
+    let task = one_column::task(START, parallelism);
     let opened = Opened::of(&task).expect("a table and its options");
     Coordinator::open(NOW, &task, &opened.config, &[]).expect("an empty journal")
 }
@@ -404,7 +379,8 @@ fn sessions_are_created_and_retired_32_at_a_time() {
 #[test]
 #[should_panic(expected = "an output that is left is carried out too late")]
 fn a_writer_takes_no_input_before_its_outputs_are_drained() {
-    let mut writer = Writer::open(NOW, &task(1), &[]).expect("a task that is right");
+    let mut writer =
+        Writer::open(NOW, &one_column::task(START, 1), &[]).expect("a task that is right");
     let _ = writer.handle_input(NOW, WriterInput::TimerFired);
 }
 
