@@ -6,9 +6,10 @@ use std::net::TcpListener;
 use anyhow::{Context, Result};
 use upsert_sink::bare::BareWriter;
 use upsert_sink::{ErrorKind, Plugin, TableDescription};
-use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder};
-use upsert_sink_core::id::{Millis, WriterIndex};
-use upsert_sink_core::io::{ColumnDescription, Task};
+use upsert_sink_core::io::Task;
+use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder};
+use upsert_sink_format::id::{Millis, WriterIndex};
+use upsert_sink_format::tunnel::ColumnDescription;
 use upsert_sink_tests::binary::{self, Running};
 
 use crate::bad_input::scene::{Scene, assert_refused};

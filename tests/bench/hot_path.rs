@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use side::{Bench, Native, Sandboxed, Side};
 use upsert_sink::Plugin;
-use upsert_sink_core::record::crc::crc32c;
+use upsert_sink_format::record::crc::crc32c;
 use upsert_sink_tests::clock::Stopwatch;
 use workload::{BATCH_ROWS, BATCHES, Mode, PACK};
 

@@ -11,13 +11,14 @@ use anyhow::{Result, ensure};
 use upsert_sink::Plugin;
 use upsert_sink::bare::BareWriter;
 use upsert_sink_core::coordinator::Coordinator;
-use upsert_sink_core::id::{Millis, SessionId, Ticket};
 use upsert_sink_core::io::{
-    Answer, Completion, CoordinatorInput, CoordinatorOutput, JournalAppend, Operation, Outcome,
-    SessionInfo, SessionStatus, Task, TunnelCommand, WriterInput, WriterOutput,
+    Completion, CoordinatorInput, CoordinatorOutput, JournalAppend, Task, TunnelCommand,
+    WriterInput, WriterOutput,
 };
 use upsert_sink_core::open::Opened;
 use upsert_sink_core::writer::Writer;
+use upsert_sink_format::id::{Millis, SessionId, Ticket};
+use upsert_sink_format::tunnel::{Answer, Operation, Outcome, SessionInfo, SessionStatus};
 use upsert_sink_tests::clock::Stopwatch;
 
 const NOW: u64 = 1_700_000_000_000;

@@ -2,9 +2,10 @@
 //!
 //! Made before the clock starts. Invariant: the same bytes for the native and the sandboxed writer.
 
-use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, TimeUnit};
-use upsert_sink_core::id::{Millis, WriterIndex};
-use upsert_sink_core::io::{ColumnDescription, TableDescription, Task};
+use upsert_sink_core::io::Task;
+use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder, TimeUnit};
+use upsert_sink_format::id::{Millis, WriterIndex};
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
 /// Rows of one batch.
 pub(crate) const BATCH_ROWS: usize = 8192;

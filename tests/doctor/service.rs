@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use upsert_sink::Components;
 use upsert_sink::components::{Clock as _, Entropy, SystemClock, Transport, TransportError};
-use upsert_sink_core::id::Millis;
+use upsert_sink_format::id::Millis;
 use upsert_sink_server::components::simulated::{self, ManualClock, SimulatedDisk};
 use upsert_sink_server::{ServerSettings, Service};
 

@@ -8,14 +8,14 @@
 use std::sync::LazyLock;
 
 use anyhow::{Context, Result, ensure};
-use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, RowBatch, RowKind};
-use upsert_sink_core::error::ErrorKind;
-use upsert_sink_core::hash::{Hasher, KeyHasher};
-use upsert_sink_core::io::{ColumnDescription, TableDescription};
-use upsert_sink_core::record::{
+use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder, RowBatch, RowKind};
+use upsert_sink_format::error::ErrorKind;
+use upsert_sink_format::hash::{Hasher, KeyHasher};
+use upsert_sink_format::record::{
     RecordBlock, RecordBytes, RecordEncoder, Value, decode_pack, pack_trailer,
 };
-use upsert_sink_core::schema::{RowPlan, TableSchema};
+use upsert_sink_format::schema::{RowPlan, TableSchema};
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 use upsert_sink_tests::fuzz::shape;
 
 use crate::Memory;

@@ -14,7 +14,7 @@ use futures::FutureExt;
 use upsert_sink::components::{AppendFile, BoxFuture, Disk};
 use upsert_sink::journal::{self, Contents, Record};
 use upsert_sink::sessions;
-use upsert_sink_core::error::{Error, ErrorKind};
+use upsert_sink_format::error::{Error, ErrorKind};
 use upsert_sink_tests::fuzz::shape;
 
 use crate::Memory;

@@ -9,9 +9,9 @@ use std::sync::LazyLock;
 
 use anyhow::{Result, ensure};
 use fastrand::Rng;
-use upsert_sink_core::error::{Error, ErrorKind};
-use upsert_sink_core::record::{DecodedRecord, decode_pack, encode_partial, pack_trailer};
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::record::{DecodedRecord, decode_pack, encode_partial, pack_trailer};
+use upsert_sink_format::schema::ColumnType;
 use upsert_sink_tests::fuzz::shape;
 
 use crate::{Memory, pack_writer};

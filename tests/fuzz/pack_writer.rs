@@ -9,8 +9,8 @@
 //! or with an exponent.
 
 use fastrand::Rng;
-use upsert_sink_core::record::{DecodedRecord, Op, Value, decimal_text};
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::record::{DecodedRecord, Op, Value, decimal_text};
+use upsert_sink_format::schema::ColumnType;
 
 /// Some records of these columns.
 pub(crate) fn records(rng: &mut Rng, columns: &[ColumnType]) -> Vec<DecodedRecord> {

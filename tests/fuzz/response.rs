@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use upsert_sink::readers::{self, DescribedSession, Verdict};
-use upsert_sink_core::error::ErrorKind;
-use upsert_sink_core::io::{ColumnDescription, Refusal, TableDescription};
+use upsert_sink_format::error::ErrorKind;
+use upsert_sink_format::tunnel::{ColumnDescription, Refusal, TableDescription};
 use upsert_sink_tests::fuzz::shape;
 
 use crate::Memory;

@@ -8,16 +8,15 @@
 
 use anyhow::{Context, Result, ensure};
 use upsert_sink::Checkpoint;
-use upsert_sink_core::error::{Error, ErrorKind};
 use upsert_sink_core::exchange::{Known, Reply, Request};
-use upsert_sink_core::id::{CheckpointId, Millis, WriterIndex};
-use upsert_sink_core::io::{
-    BarrierKind, ColumnDescription, TableDescription, Task, WriterInput, WriterOutput,
-};
+use upsert_sink_core::io::{BarrierKind, Task, WriterInput, WriterOutput};
 use upsert_sink_core::journal::SessionRecord;
 use upsert_sink_core::session::Committable;
-use upsert_sink_core::state::{Kind, Sealer};
 use upsert_sink_core::writer::Writer;
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::id::{CheckpointId, Millis, WriterIndex};
+use upsert_sink_format::sealed::{Kind, Sealer};
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 use upsert_sink_tests::fuzz::shape;
 
 use crate::Memory;

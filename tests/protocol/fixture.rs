@@ -7,8 +7,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::Value as Json;
-use upsert_sink_core::record::{DecodedRecord, decode_pack};
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::record::{DecodedRecord, decode_pack};
+use upsert_sink_format::schema::ColumnType;
 
 /// One recorded request and what the recording's server answered.
 #[derive(Debug)]

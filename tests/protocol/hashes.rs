@@ -6,9 +6,9 @@
 //! Invariant: all 130 keys under both hashers, for 14 numbers of buckets.
 
 use serde_json::Value as Json;
-use upsert_sink_core::hash::{Hasher, bucket_of, hash_values};
-use upsert_sink_core::record::Value;
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::hash::{Hasher, bucket_of, hash_values};
+use upsert_sink_format::record::Value;
+use upsert_sink_format::schema::ColumnType;
 
 use crate::protocol::fixture::read;
 

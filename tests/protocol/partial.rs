@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::Method;
 use upsert_sink::{Error, Settings, Sink};
-use upsert_sink_core::record::DecodedRecord;
+use upsert_sink_format::record::DecodedRecord;
 
 use crate::protocol::fixture::{Described, Exchange, described, exchanges};
 use crate::protocol::local::plugin;

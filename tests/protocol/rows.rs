@@ -14,8 +14,8 @@ use arrow_array::{
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{Field, Schema, SchemaRef};
 use upsert_sink::RowKind;
-use upsert_sink_core::record::{DecodedRecord, Op, Value};
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::record::{DecodedRecord, Op, Value};
+use upsert_sink_format::schema::ColumnType;
 
 /// Rows with these columns, the last of which are partition columns of one value each.
 pub(crate) fn batch(

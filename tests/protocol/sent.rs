@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Request};
 use upsert_sink::{Settings, Sink};
-use upsert_sink_core::record::{DecodedRecord, Op};
+use upsert_sink_format::record::{DecodedRecord, Op};
 
 use crate::protocol::fixture::{Described, Exchange, described, exchanges};
 use crate::protocol::local::plugin;

@@ -11,7 +11,7 @@ use http::Request;
 use serde_json::Value as Json;
 use upsert_sink::{Catalog, Components, CredentialSource, Credentials, Secret, Settings};
 use upsert_sink::{ErrorKind, Sink};
-use upsert_sink_core::id::Millis;
+use upsert_sink_format::id::Millis;
 use upsert_sink_server::components::simulated::{ManualClock, SimulatedDisk, components};
 use upsert_sink_server::{Auth, Keys, ServerSettings, Service};
 

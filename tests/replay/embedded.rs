@@ -17,12 +17,12 @@ use upsert_sink::components::{AppendFile, Disk, SystemDisk};
 use upsert_sink::recording::{Recording, Telemetry};
 use upsert_sink::twin::{Turn, Twin};
 use upsert_sink::{Components, Plugin, Settings};
-use upsert_sink_core::error::Error;
-use upsert_sink_core::id::Millis;
 use upsert_sink_core::io::{
     CommitterInput, CommitterOutput, CoordinatorInput, CoordinatorOutput, Task, WriterInput,
     WriterOutput,
 };
+use upsert_sink_format::error::Error;
+use upsert_sink_format::id::Millis;
 use upsert_sink_server::{Server, ServerSettings};
 use upsert_sink_tests::live;
 use upsert_sink_tests::simulation::native;

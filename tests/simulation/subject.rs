@@ -10,14 +10,14 @@ use upsert_sink::twin::{Turn, Twin};
 use upsert_sink_core::bucket::Router;
 use upsert_sink_core::committer::Committer;
 use upsert_sink_core::coordinator::Coordinator;
-use upsert_sink_core::error::Error;
-use upsert_sink_core::id::Millis;
 use upsert_sink_core::io::{
     CommitterInput, CommitterOutput, CoordinatorInput, CoordinatorOutput, Task, WriterInput,
     WriterOutput,
 };
 use upsert_sink_core::open::Opened;
 use upsert_sink_core::writer::Writer;
+use upsert_sink_format::error::Error;
+use upsert_sink_format::id::Millis;
 
 /// What runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! WIT arguments as the core's inputs. Invariant: the same facts under the core's types.
 
-use upsert_sink_core::id::{Millis, SessionId, Ticket, WriterIndex};
 use upsert_sink_core::io;
+use upsert_sink_format::id::{Millis, SessionId, Ticket, WriterIndex};
 
 use crate::bindings::upsert_sink::plugin::{events, tunnel, types};
 

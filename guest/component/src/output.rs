@@ -1,8 +1,9 @@
 //! The core's outputs as calls of the imports: one output, one call.
 
-use upsert_sink_core::error::{Error, ErrorKind};
-use upsert_sink_core::id::Millis;
-use upsert_sink_core::io::{JournalAppend, Level, Operation, SessionRef, Telemetry, TunnelCommand};
+use upsert_sink_core::io::{JournalAppend, Level, Telemetry, TunnelCommand};
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::tunnel::{Operation, SessionRef};
 
 use crate::bindings::upsert_sink::plugin::{journal, telemetry, timers, tunnel, types};
 

@@ -5,9 +5,9 @@
 use std::cell::RefCell;
 
 use upsert_sink_core::coordinator::Coordinator;
-use upsert_sink_core::error::Error;
 use upsert_sink_core::writer::Writer;
 use upsert_sink_core::{bucket::Router, committer::Committer};
+use upsert_sink_format::error::Error;
 
 pub(crate) enum Role {
     Committer(Box<Committer>),

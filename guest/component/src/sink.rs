@@ -1,9 +1,9 @@
 //! What a sink has once: coordinator, committer, route, describe. Invariant: one call, one input.
 
-use upsert_sink_core::id::{CheckpointId, Millis};
 use upsert_sink_core::io::{CommitterInput, CommitterOutput, CoordinatorInput, CoordinatorOutput};
 use upsert_sink_core::{bucket::Router, committer::Committer, config};
 use upsert_sink_core::{coordinator::Coordinator, open::Opened};
+use upsert_sink_format::id::{CheckpointId, Millis};
 
 use crate::bindings::exports::upsert_sink::plugin::coordinator::{Message, Reply};
 use crate::bindings::exports::upsert_sink::plugin::{committer, coordinator, describe, route};

@@ -1,8 +1,8 @@
 //! The `writer` export: calls in, progress out.
 
-use upsert_sink_core::id::{CheckpointId, Millis};
 use upsert_sink_core::io::{self, WriterInput, WriterOutput};
 use upsert_sink_core::writer::Writer;
+use upsert_sink_format::id::{CheckpointId, Millis};
 
 use crate::bindings::exports::upsert_sink::plugin::writer::{Guest, Output, Progress, Snapshot};
 use crate::bindings::upsert_sink::plugin::events::Event;

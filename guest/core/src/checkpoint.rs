@@ -17,10 +17,10 @@
 use alloc::collections::BTreeSet;
 use alloc::format;
 
-use crate::error::{Error, ErrorKind};
-use crate::id::CheckpointId;
 use crate::ignored::Ignored;
 use crate::io::CheckpointOutcome;
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::id::CheckpointId;
 
 /// Where a writer stands between barriers.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,18 +25,19 @@ use core::cmp::Ordering;
 
 use crate::commit_order::{State, Waiting, turns};
 use crate::config::{DeliveryGuarantee, LostSession, SinkConfig};
-use crate::error::{Error, ErrorKind};
 use crate::evidence::{Evidence, judge_not_found};
 use crate::exchange::Known;
-use crate::id::{CheckpointId, Millis, SessionId, Ticket};
 use crate::ignored::Ignored;
 use crate::io::{
-    Answer, CheckpointOutcome, CommitterInput, CommitterOutput, Completion, Level, Operation,
-    Outcome, Refusal, RefusalKind, SessionStatus, Task, Telemetry, TunnelCommand,
+    CheckpointOutcome, CommitterInput, CommitterOutput, Completion, Level, Task, Telemetry,
+    TunnelCommand,
 };
 use crate::journal::{self, JournalState, SessionRecord};
 use crate::operation::Operations;
 use crate::session::{Committable, SessionName};
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::id::{CheckpointId, Millis, SessionId, Ticket};
+use upsert_sink_format::tunnel::{Answer, Operation, Outcome, Refusal, RefusalKind, SessionStatus};
 
 /// One sink's committer.
 #[derive(Clone, Debug)]

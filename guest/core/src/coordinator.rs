@@ -30,17 +30,17 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::config::SinkConfig;
-use crate::error::Error;
 use crate::exchange::{Known, Reply, Request};
-use crate::id::{CheckpointId, Millis, SessionId};
 use crate::ignored::Ignored;
 use crate::io::{
-    CoordinatorInput, CoordinatorOutput, JournalAppend, Level, Operation, SessionRef, Task,
-    Telemetry, TunnelCommand,
+    CoordinatorInput, CoordinatorOutput, JournalAppend, Level, Task, Telemetry, TunnelCommand,
 };
 use crate::journal::{self, JournalState, SessionRecord};
 use crate::operation::Operations;
 use crate::session::{Grant, SessionName};
+use upsert_sink_format::error::Error;
+use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
+use upsert_sink_format::tunnel::{Operation, SessionRef};
 
 /// Sessions created or retired at once: a checkpoint of many partitions must not flood the service.
 const OPERATIONS_MOST: usize = 32;

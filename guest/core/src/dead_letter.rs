@@ -13,9 +13,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use crate::batch::{Column, RowBatch, RowFault, RowKind, Values};
-use crate::record::decimal_text;
-use crate::schema::RowType;
+use upsert_sink_format::batch::{Column, RowBatch, RowFault, RowKind, Values};
+use upsert_sink_format::record::decimal_text;
+use upsert_sink_format::schema::RowType;
 
 /// One line, with its line end.
 pub(crate) fn line(
@@ -56,7 +56,7 @@ fn value(json: &mut String, column: &Column<'_>, row: usize) {
     }
     match &column.values {
         Values::Bool(bits) => {
-            json.push_str(if crate::batch::bit(bits, row) { "true" } else { "false" });
+            json.push_str(if upsert_sink_format::batch::bit(bits, row) { "true" } else { "false" });
         }
         Values::Int8(_) | Values::Int16(_) | Values::Int32(_) | Values::Int64(_) => {
             let integer = column.integer(row).expect("it is an integer and not null");
@@ -159,8 +159,8 @@ fn text(json: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{BatchBuilder, ColumnBuilder};
-    use crate::schema::RowPlan;
+    use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder};
+    use upsert_sink_format::schema::RowPlan;
 
     /// Also of years that a count of 64 bits does not reach.
     #[test]

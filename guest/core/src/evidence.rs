@@ -6,9 +6,9 @@
 use alloc::format;
 use alloc::string::String;
 
-use crate::id::Millis;
 use crate::journal::JournalState;
 use crate::session::Committable;
+use upsert_sink_format::id::Millis;
 
 /// Why a commit is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +64,8 @@ pub fn judge_not_found(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{CheckpointId, SessionId};
     use crate::session::SessionName;
+    use upsert_sink_format::id::{CheckpointId, SessionId};
 
     const IDLE: Millis = Millis(HOUR);
 

@@ -7,11 +7,11 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::error::Error;
-use crate::id::{CheckpointId, Millis, SessionId, WriterIndex};
-use crate::io::{ColumnDescription, SessionInfo, SessionStatus};
 use crate::session::{Grant, SessionName};
-use crate::state::{Kind, Opener, Sealer};
+use upsert_sink_format::error::Error;
+use upsert_sink_format::id::{CheckpointId, Millis, SessionId, WriterIndex};
+use upsert_sink_format::sealed::{Kind, Opener, Sealer};
+use upsert_sink_format::tunnel::{ColumnDescription, SessionInfo, SessionStatus};
 
 /// A writer's request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,10 +11,11 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::error::{Error, ErrorKind};
-use crate::id::{Millis, SessionId, Ticket};
-use crate::io::{Answer, JournalAppend, Outcome, RefusalKind};
-use crate::state::{Kind, Opener, Sealer};
+use crate::io::JournalAppend;
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::id::{Millis, SessionId, Ticket};
+use upsert_sink_format::sealed::{Kind, Opener, Sealer};
+use upsert_sink_format::tunnel::{Answer, Outcome, RefusalKind};
 
 /// What is known to have become of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +168,7 @@ const KEEP_OUTCOME: Millis = Millis(48 * 3_600_000);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::Refusal;
+    use upsert_sink_format::tunnel::Refusal;
 
     fn record(id: &str, state: JournalState, at: u64) -> SessionRecord {
         let (id, partition) = (SessionId(id.into()), "day='x'".into());

@@ -23,23 +23,17 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-pub mod error;
-pub mod id;
 pub mod io;
 
 pub mod config;
 pub mod open;
-pub mod schema;
 
-pub mod batch;
 pub mod bucket;
 pub mod buffer;
 pub mod checkpoint;
 pub mod flush;
-pub mod hash;
 pub mod operation;
 pub mod partition;
-pub mod record;
 pub mod session;
 pub mod writer;
 
@@ -53,4 +47,3 @@ pub mod exchange;
 pub mod ignored;
 pub mod journal;
 pub mod retry;
-pub mod state;

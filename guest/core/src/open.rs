@@ -8,9 +8,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::config::{SinkConfig, TaskFacts};
-use crate::error::Error;
 use crate::io::Task;
-use crate::schema::{RowPlan, TableSchema};
+use upsert_sink_format::error::Error;
+use upsert_sink_format::schema::{RowPlan, TableSchema};
 
 /// A task, parsed.
 #[derive(Debug)]

@@ -7,8 +7,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use crate::id::{Millis, Ticket};
 use crate::retry::Attempts;
+use upsert_sink_format::id::{Millis, Ticket};
 
 /// The operations of one machine, each with what it is for.
 #[derive(Clone, Debug)]

@@ -4,8 +4,8 @@
 //! no randomness; the same ticket and attempt always wait equally long, and two sinks do not wait
 //! in step because their nonces differ.
 
-use crate::id::{Millis, Ticket};
-use crate::io::{Refusal, RefusalKind};
+use upsert_sink_format::id::{Millis, Ticket};
+use upsert_sink_format::tunnel::{Refusal, RefusalKind};
 
 /// Waits after attempts that may have been carried out, or that never left.
 ///

@@ -11,10 +11,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::error::Error;
-use crate::id::{CheckpointId, Millis, SessionId};
-use crate::io::{SessionInfo, SessionRef};
-use crate::state::{Kind, Opener, Sealer};
+use upsert_sink_format::error::Error;
+use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
+use upsert_sink_format::sealed::{Kind, Opener, Sealer};
+use upsert_sink_format::tunnel::{SessionInfo, SessionRef};
 
 /// What a session is for. The coordinator answers the same name with the same session.
 ///
@@ -360,7 +360,7 @@ pub fn check_partial(info: &SessionInfo, table: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::SessionStatus;
+    use upsert_sink_format::tunnel::SessionStatus;
 
     fn grant(name: &SessionName, id: &str) -> Grant {
         Grant {
@@ -522,7 +522,11 @@ mod tests {
         let columns = [("id".into(), "bigint".into())];
         assert!(check_fit(&info, 8, "default", &columns).is_err());
         let (column_type, nullable) = ("BIGINT".into(), false);
-        let column = crate::io::ColumnDescription { name: "Id".into(), column_type, nullable };
+        let column = upsert_sink_format::tunnel::ColumnDescription {
+            name: "Id".into(),
+            column_type,
+            nullable,
+        };
         let info = SessionInfo { columns: alloc::vec![column], ..info };
         assert!(check_fit(&info, 8, "default", &columns).is_ok());
         for (name, column_type) in [("id", "string"), ("key", "bigint")] {
@@ -534,7 +538,7 @@ mod tests {
     #[test]
     fn partial_rows_need_a_session_that_takes_them_and_names_its_columns() {
         let mut info = grant(&name(1, 0, 0), "a").info;
-        let column = |name: &str| crate::io::ColumnDescription {
+        let column = |name: &str| upsert_sink_format::tunnel::ColumnDescription {
             name: name.into(),
             column_type: "bigint".into(),
             nullable: true,

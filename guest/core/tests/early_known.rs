@@ -3,16 +3,16 @@
 
 mod one_column;
 
-use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder};
-use upsert_sink_core::error::ErrorKind;
 use upsert_sink_core::exchange::{Reply, Request};
-use upsert_sink_core::id::{CheckpointId, Millis, SessionId};
 use upsert_sink_core::io::{
-    Answer, BarrierKind, CheckpointOutcome, Completion, Outcome, SessionInfo, SessionStatus,
-    TunnelCommand, WriterInput, WriterOutput,
+    BarrierKind, CheckpointOutcome, Completion, TunnelCommand, WriterInput, WriterOutput,
 };
 use upsert_sink_core::session::Grant;
 use upsert_sink_core::writer::Writer;
+use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder};
+use upsert_sink_format::error::ErrorKind;
+use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
+use upsert_sink_format::tunnel::{Answer, Outcome, SessionInfo, SessionStatus};
 
 const NOW: Millis = Millis(1_000);
 

@@ -3,13 +3,14 @@
 //!
 //! Invariant: each comparison is of the block's way and of the plain way.
 
-use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, RowBatch, TimeUnit};
 use upsert_sink_core::bucket::Router;
-use upsert_sink_core::hash::{Hasher, KeyHasher};
-use upsert_sink_core::id::{Millis, WriterIndex};
-use upsert_sink_core::io::{ColumnDescription, TableDescription, Task};
-use upsert_sink_core::record::{RecordBlock, RecordEncoder, Value, decode_pack, pack_trailer};
-use upsert_sink_core::schema::{RowPlan, TableSchema};
+use upsert_sink_core::io::Task;
+use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder, RowBatch, TimeUnit};
+use upsert_sink_format::hash::{Hasher, KeyHasher};
+use upsert_sink_format::id::{Millis, WriterIndex};
+use upsert_sink_format::record::{RecordBlock, RecordEncoder, Value, decode_pack, pack_trailer};
+use upsert_sink_format::schema::{RowPlan, TableSchema};
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
 /// 0001-01-01T00:00:00 and 9999-12-31T23:59:59.
 const FIRST: i64 = -62_135_596_800;

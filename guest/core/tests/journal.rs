@@ -8,15 +8,15 @@ mod one_column;
 
 use upsert_sink_core::committer::Committer;
 use upsert_sink_core::coordinator::Coordinator;
-use upsert_sink_core::error::{Error, ErrorKind};
 use upsert_sink_core::exchange::Request;
-use upsert_sink_core::id::{CheckpointId, Millis, SessionId, Ticket, WriterIndex};
 use upsert_sink_core::io::{
-    Answer, Completion, CoordinatorInput, CoordinatorOutput, JournalAppend, Operation, Outcome,
-    TunnelCommand,
+    Completion, CoordinatorInput, CoordinatorOutput, JournalAppend, TunnelCommand,
 };
 use upsert_sink_core::journal::{JournalState, SessionRecord};
 use upsert_sink_core::open::Opened;
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::id::{CheckpointId, Millis, SessionId, Ticket, WriterIndex};
+use upsert_sink_format::tunnel::{Answer, Operation, Outcome};
 
 const START: u64 = 9;
 const NOW: Millis = Millis(1_000 * HOUR);

@@ -37,11 +37,10 @@ use std::path::Path;
 
 use script::tunnel;
 use script::world::{Owner, World};
-use upsert_sink_core::error::Error;
-use upsert_sink_core::id::{CheckpointId, Ticket};
-use upsert_sink_core::io::{
-    BarrierKind, CheckpointOutcome, CommitterInput, Operation, Outcome, RefusalKind, WriterInput,
-};
+use upsert_sink_core::io::{BarrierKind, CheckpointOutcome, CommitterInput, WriterInput};
+use upsert_sink_format::error::Error;
+use upsert_sink_format::id::{CheckpointId, Ticket};
+use upsert_sink_format::tunnel::{Operation, Outcome, RefusalKind};
 
 struct Script {
     world: World,

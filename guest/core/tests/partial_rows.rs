@@ -8,16 +8,17 @@ use std::collections::BTreeMap;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, RowBatch, RowKind};
 use upsert_sink_core::buffer::{BucketBuffer, BufferPool};
-use upsert_sink_core::config::WrittenColumns;
-use upsert_sink_core::id::{CheckpointId, Millis, WriterIndex};
-use upsert_sink_core::io::{BarrierKind, ColumnDescription, TableDescription, Task, WriterInput};
-use upsert_sink_core::record::{
+use upsert_sink_core::io::{BarrierKind, Task, WriterInput};
+use upsert_sink_core::writer::Writer;
+use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder, RowBatch, RowKind};
+use upsert_sink_format::id::{CheckpointId, Millis, WriterIndex};
+use upsert_sink_format::record::WrittenColumns;
+use upsert_sink_format::record::{
     Op, PartialRows, RecordBytes, RecordEncoder, Value, decode_pack, pack_trailer,
 };
-use upsert_sink_core::schema::{RowPlan, TableSchema};
-use upsert_sink_core::writer::Writer;
+use upsert_sink_format::schema::{RowPlan, TableSchema};
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
 /// The table of the recorded packs.
 fn table() -> TableSchema {

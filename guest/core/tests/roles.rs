@@ -7,17 +7,19 @@ mod one_column;
 
 use upsert_sink_core::committer::Committer;
 use upsert_sink_core::coordinator::Coordinator;
-use upsert_sink_core::error::{Error, ErrorKind};
 use upsert_sink_core::exchange::{Reply, Request};
-use upsert_sink_core::id::{CheckpointId, Millis, SessionId, Ticket, WriterIndex};
 use upsert_sink_core::io::{
-    Answer, CheckpointOutcome, CommitterInput, CommitterOutput, Completion, CoordinatorInput,
-    CoordinatorOutput, Operation, Outcome, Refusal, RefusalKind, SessionInfo, SessionRef,
-    SessionStatus, Telemetry, TunnelCommand, WriterInput,
+    CheckpointOutcome, CommitterInput, CommitterOutput, Completion, CoordinatorInput,
+    CoordinatorOutput, Telemetry, TunnelCommand, WriterInput,
 };
 use upsert_sink_core::open::Opened;
 use upsert_sink_core::session::{Committable, SessionName};
 use upsert_sink_core::writer::Writer;
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::id::{CheckpointId, Millis, SessionId, Ticket, WriterIndex};
+use upsert_sink_format::tunnel::{
+    Answer, Operation, Outcome, Refusal, RefusalKind, SessionInfo, SessionRef, SessionStatus,
+};
 
 const IDENTITY: &str = "sink";
 const START: u64 = 3;

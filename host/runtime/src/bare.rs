@@ -4,12 +4,12 @@
 //! guest submits is kept until it is acknowledged, and never sent.
 
 use arrow_array::RecordBatch;
-use upsert_sink_core::id::Ticket;
-use upsert_sink_core::io::Answer;
 use upsert_sink_core::io::Completion;
-use upsert_sink_core::io::Outcome;
 use upsert_sink_core::io::Task;
 use upsert_sink_core::io::WriterInput;
+use upsert_sink_format::id::Ticket;
+use upsert_sink_format::tunnel::Answer;
+use upsert_sink_format::tunnel::Outcome;
 
 use crate::batch;
 use crate::batch::RowKind;

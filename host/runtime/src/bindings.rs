@@ -4,10 +4,10 @@
 //! `bindgen!`; a translation is one to one and decides nothing.
 
 use bytes::Bytes;
-use upsert_sink_core::error::Error;
-use upsert_sink_core::error::ErrorKind;
-use upsert_sink_core::id::SessionId;
 use upsert_sink_core::io;
+use upsert_sink_format::error::Error;
+use upsert_sink_format::error::ErrorKind;
+use upsert_sink_format::id::SessionId;
 
 use crate::tunnel::Operation;
 use crate::tunnel::pack::CachedPack;

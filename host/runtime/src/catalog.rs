@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use http::Method;
-use upsert_sink_core::io::Refusal;
-use upsert_sink_core::io::RefusalKind;
-use upsert_sink_core::io::TableDescription;
+use upsert_sink_format::tunnel::Refusal;
+use upsert_sink_format::tunnel::RefusalKind;
+use upsert_sink_format::tunnel::TableDescription;
 
 use crate::components::BoxFuture;
 use crate::components::Components;

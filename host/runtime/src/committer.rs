@@ -9,10 +9,10 @@ use std::convert::Infallible;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
-use upsert_sink_core::id::CheckpointId;
 use upsert_sink_core::io::CheckpointOutcome;
 use upsert_sink_core::io::CommitterInput;
 use upsert_sink_core::io::Task;
+use upsert_sink_format::id::CheckpointId;
 
 use crate::bindings::committer::Progress;
 use crate::coordinator::ToCoordinator;

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use upsert_sink_core::id::Ticket;
-use upsert_sink_core::io::Answer;
 use upsert_sink_core::io::Completion;
-use upsert_sink_core::io::Outcome;
-use upsert_sink_core::io::SessionStatus;
+use upsert_sink_format::id::Ticket;
+use upsert_sink_format::tunnel::Answer;
+use upsert_sink_format::tunnel::Outcome;
+use upsert_sink_format::tunnel::SessionStatus;
 
 use crate::capability::tickets::Answered;
 use crate::capability::tickets::Asked;

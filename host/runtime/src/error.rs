@@ -3,8 +3,8 @@
 //!
 //! Every module returns these. Invariant: no secret and no value of a row is in a message.
 
-pub use upsert_sink_core::error::Error;
-pub use upsert_sink_core::error::ErrorKind;
+pub use upsert_sink_format::error::Error;
+pub use upsert_sink_format::error::ErrorKind;
 
 use wasmtime::Trap;
 

@@ -3,14 +3,14 @@
 //! Between `driver.rs` and the guest, noted by `recording/` if the sink is recorded. Invariant:
 //! after a trap or an error the instance is not called again.
 
-use upsert_sink_core::id::CheckpointId;
-use upsert_sink_core::id::Millis;
 use upsert_sink_core::io;
 use upsert_sink_core::io::CheckpointOutcome;
 use upsert_sink_core::io::CommitterInput;
 use upsert_sink_core::io::Completion;
 use upsert_sink_core::io::CoordinatorInput;
 use upsert_sink_core::io::WriterInput;
+use upsert_sink_format::id::CheckpointId;
+use upsert_sink_format::id::Millis;
 use wasmtime::Store;
 
 use crate::bindings::Sink;

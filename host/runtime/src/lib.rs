@@ -87,8 +87,8 @@ mod writer;
 
 pub use arrow_array;
 pub use arrow_schema;
-pub use upsert_sink_core::io::ColumnDescription;
-pub use upsert_sink_core::io::TableDescription;
+pub use upsert_sink_format::tunnel::ColumnDescription;
+pub use upsert_sink_format::tunnel::TableDescription;
 
 pub use batch::RowKind;
 pub use catalog::Catalog;

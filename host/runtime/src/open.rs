@@ -13,10 +13,10 @@ use arrow_schema::SchemaRef;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use upsert_sink_core::id::Millis;
-use upsert_sink_core::id::WriterIndex;
 use upsert_sink_core::io::CheckpointOutcome;
 use upsert_sink_core::io::Task;
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::id::WriterIndex;
 
 use crate::batch;
 use crate::capability::grant::Grant;

@@ -5,10 +5,10 @@
 use bytes::Bytes;
 use http::HeaderMap;
 use http::StatusCode;
-use upsert_sink_core::error::Error;
-use upsert_sink_core::io::Refusal;
-use upsert_sink_core::io::SessionInfo;
-use upsert_sink_core::io::TableDescription;
+use upsert_sink_format::error::Error;
+use upsert_sink_format::tunnel::Refusal;
+use upsert_sink_format::tunnel::SessionInfo;
+use upsert_sink_format::tunnel::TableDescription;
 
 use crate::tunnel::response;
 use crate::tunnel::session;

@@ -8,25 +8,25 @@
 use std::fmt;
 use std::sync::Arc;
 
-use upsert_sink_core::error::Error;
-use upsert_sink_core::id::Millis;
-use upsert_sink_core::io::Answer;
 use upsert_sink_core::io::CommitterInput;
 use upsert_sink_core::io::CommitterOutput;
 use upsert_sink_core::io::CoordinatorInput;
 use upsert_sink_core::io::CoordinatorOutput;
 use upsert_sink_core::io::JournalAppend;
 use upsert_sink_core::io::Level;
-use upsert_sink_core::io::Operation;
-use upsert_sink_core::io::Outcome;
-use upsert_sink_core::io::RefusalKind;
-use upsert_sink_core::io::SessionRef;
-use upsert_sink_core::io::SessionStatus;
 use upsert_sink_core::io::Task;
 use upsert_sink_core::io::Telemetry;
 use upsert_sink_core::io::TunnelCommand;
 use upsert_sink_core::io::WriterInput;
 use upsert_sink_core::io::WriterOutput;
+use upsert_sink_format::error::Error;
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::tunnel::Answer;
+use upsert_sink_format::tunnel::Operation;
+use upsert_sink_format::tunnel::Outcome;
+use upsert_sink_format::tunnel::RefusalKind;
+use upsert_sink_format::tunnel::SessionRef;
+use upsert_sink_format::tunnel::SessionStatus;
 
 use crate::bindings::committer;
 use crate::bindings::coordinator;

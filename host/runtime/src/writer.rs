@@ -11,11 +11,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
-use upsert_sink_core::id::CheckpointId;
 use upsert_sink_core::io::BarrierKind;
 use upsert_sink_core::io::CheckpointOutcome;
 use upsert_sink_core::io::Task;
 use upsert_sink_core::io::WriterInput;
+use upsert_sink_format::id::CheckpointId;
 
 use crate::bindings::writer::Output;
 use crate::bindings::writer::Progress;

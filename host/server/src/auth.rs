@@ -24,7 +24,7 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use sha1::Sha1;
 use sha2::Sha256;
-use upsert_sink_core::id::Millis;
+use upsert_sink_format::id::Millis;
 
 use crate::error::Error;
 use crate::error::Refusal;

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use tokio::task::AbortHandle;
-use upsert_sink_core::id::Millis;
+use upsert_sink_format::id::Millis;
 
 pub(crate) use system::run_apart;
 pub(crate) use timer::ClockTimer;

@@ -22,7 +22,7 @@ use http::Uri;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch;
-use upsert_sink_core::id::Millis;
+use upsert_sink_format::id::Millis;
 
 use self::rule::Fault;
 use self::rule::RULES_MAX;

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 
 use http::StatusCode;
-use upsert_sink_core::id::Millis;
+use upsert_sink_format::id::Millis;
 
 use crate::error::Refusal;
 

@@ -21,7 +21,7 @@ use http::StatusCode;
 use object_store::ObjectStoreExt;
 use object_store::path::Path as ObjectPath;
 use tokio::sync::RwLock;
-use upsert_sink_core::id::Millis;
+use upsert_sink_format::id::Millis;
 
 use crate::audit;
 use crate::body::Body;

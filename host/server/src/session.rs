@@ -12,9 +12,9 @@ use std::sync::MutexGuard;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::sync::Notify;
-use upsert_sink_core::id::Millis;
-use upsert_sink_core::schema::ColumnType;
-use upsert_sink_core::schema::TableSchema;
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::schema::ColumnType;
+use upsert_sink_format::schema::TableSchema;
 
 use crate::error::Refusal;
 

@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 
 use bytes::Bytes;
-use upsert_sink_core::id::Millis;
+use upsert_sink_format::id::Millis;
 
 pub(crate) use self::frame::Frame;
 pub(crate) use self::recover::recover;

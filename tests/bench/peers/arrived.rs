@@ -7,8 +7,8 @@
 use std::io::Read;
 
 use anyhow::{Context, Result, bail, ensure};
-use upsert_sink_core::record::decode_pack;
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::record::decode_pack;
+use upsert_sink_format::schema::ColumnType;
 
 use crate::rows::{COLUMNS, digest_of};
 

@@ -14,7 +14,7 @@ use arrow_array::types::Int64Type;
 use arrow_array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };
-use upsert_sink_core::record::{DecodedRecord, Value};
+use upsert_sink_format::record::{DecodedRecord, Value};
 
 /// Rows with texts of their own.
 pub(crate) const MILLION: u64 = 1_000_000;

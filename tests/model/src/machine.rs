@@ -11,17 +11,17 @@ use std::sync::{Arc, Mutex};
 
 use upsert_sink_core::committer::Committer;
 use upsert_sink_core::coordinator::Coordinator;
-use upsert_sink_core::error::Error;
 use upsert_sink_core::exchange::{Known, Reply, Request};
-use upsert_sink_core::id::{CheckpointId, Millis};
 use upsert_sink_core::io::{
     CommitterInput, CommitterOutput, CoordinatorInput, CoordinatorOutput, Snapshot, WriterInput,
     WriterOutput,
 };
 use upsert_sink_core::open::Opened;
 use upsert_sink_core::session::Committable;
-use upsert_sink_core::state::{Kind, Opener, Sealer};
 use upsert_sink_core::writer::Writer;
+use upsert_sink_format::error::Error;
+use upsert_sink_format::id::{CheckpointId, Millis};
+use upsert_sink_format::sealed::{Kind, Opener, Sealer};
 
 use crate::message::{
     Asked, Blob, Effect, Failure, Input, Name, Opening, Role, append_effect, checkpoint,

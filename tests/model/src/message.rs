@@ -3,14 +3,16 @@
 //! Between the production types of `io` and the world. Invariant: a word stands for one value, and
 //! nothing that a machine could see of it is left out.
 
-use upsert_sink_core::error::{Error, ErrorKind};
-use upsert_sink_core::id::{CheckpointId, Millis, Ticket};
 use upsert_sink_core::io::{
-    Answer, BarrierKind, CheckpointOutcome, Completion, JournalAppend, Operation, Outcome, Refusal,
-    RefusalKind, SessionRef, SessionStatus, TunnelCommand, WriterInput,
+    BarrierKind, CheckpointOutcome, Completion, JournalAppend, TunnelCommand, WriterInput,
 };
 use upsert_sink_core::journal::{JournalState, SessionRecord};
 use upsert_sink_core::session::SessionName;
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::id::{CheckpointId, Millis, Ticket};
+use upsert_sink_format::tunnel::{
+    Answer, Operation, Outcome, Refusal, RefusalKind, SessionRef, SessionStatus,
+};
 
 use crate::task::{Rows, session_id, session_info, session_number};
 

@@ -4,9 +4,9 @@
 //! does. Invariant: one rule is off at most, and only what it says is different.
 
 use upsert_sink_core::exchange::{Reply, Request};
-use upsert_sink_core::id::{CheckpointId, Millis, WriterIndex};
-use upsert_sink_core::io::SessionStatus;
 use upsert_sink_core::session::{Grant, SessionName};
+use upsert_sink_format::id::{CheckpointId, Millis, WriterIndex};
+use upsert_sink_format::tunnel::SessionStatus;
 
 use crate::message::{
     Answered, Asked, Blob, Effect, Input, Journalled, JournalledAs, Name, Op, Opening, Role, Status,

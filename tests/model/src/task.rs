@@ -5,17 +5,15 @@
 
 use std::cell::Cell;
 
-use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, RowKind};
 use upsert_sink_core::exchange::Request;
-use upsert_sink_core::hash::{Hasher, bucket_of, hash_values};
-use upsert_sink_core::id::{Millis, SessionId, WriterIndex};
-use upsert_sink_core::io::{
-    ColumnDescription, SessionInfo, SessionStatus, TableDescription, Task, WriterInput,
-    WriterOutput,
-};
-use upsert_sink_core::record::{Value, decode_pack};
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_core::io::{Task, WriterInput, WriterOutput};
 use upsert_sink_core::writer::Writer;
+use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder, RowKind};
+use upsert_sink_format::hash::{Hasher, bucket_of, hash_values};
+use upsert_sink_format::id::{Millis, SessionId, WriterIndex};
+use upsert_sink_format::record::{Value, decode_pack};
+use upsert_sink_format::schema::ColumnType;
+use upsert_sink_format::tunnel::{ColumnDescription, SessionInfo, SessionStatus, TableDescription};
 
 use crate::plan::Plan;
 

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use upsert_sink::components as sink;
-use upsert_sink_core::id::Millis;
+use upsert_sink_format::id::Millis;
 use upsert_sink_server::components as server;
 
 /// When every world begins.

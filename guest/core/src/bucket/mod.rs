@@ -10,15 +10,15 @@ mod tests;
 
 use alloc::vec::Vec;
 
-use crate::batch::{RowBatch, RowFault};
-use crate::buffer::words;
 use crate::config::Grouping;
-use crate::error::Error;
-use crate::hash::{KeyHasher, bucket_of};
 use crate::io::Task;
 use crate::open::Opened;
 use crate::partition::{PartitionIndex, Partitioner};
-use crate::schema::RowPlan;
+use upsert_sink_format::batch::{RowBatch, RowFault};
+use upsert_sink_format::error::Error;
+use upsert_sink_format::hash::{KeyHasher, bucket_of};
+use upsert_sink_format::schema::RowPlan;
+use upsert_sink_format::words;
 
 /// The key of a partition, all its buckets included, when rows are grouped by partition. When they
 /// are grouped by key it is the bucket's number: the buckets are a multiple of the writers, so all

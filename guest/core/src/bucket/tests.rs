@@ -6,9 +6,9 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 
 use super::*;
-use crate::batch::{BatchBuilder, ColumnBuilder};
-use crate::id::{Millis, WriterIndex};
-use crate::io::{ColumnDescription, TableDescription};
+use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder};
+use upsert_sink_format::id::{Millis, WriterIndex};
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
 fn column(name: &str, column_type: &str) -> ColumnDescription {
     ColumnDescription { name: name.into(), column_type: column_type.into(), nullable: true }
@@ -119,5 +119,5 @@ fn a_router_has_no_limit_of_partitions_and_forgets_them_in_time() {
 #[test]
 fn a_damaged_batch_is_refused() {
     let error = router(1, &[]).keys(b"USRB").expect_err("it is cut");
-    assert_eq!(error.kind, crate::error::ErrorKind::Corrupt);
+    assert_eq!(error.kind, upsert_sink_format::error::ErrorKind::Corrupt);
 }

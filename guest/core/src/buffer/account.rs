@@ -7,8 +7,8 @@
 
 use alloc::collections::BTreeMap;
 
-use crate::config::ByteCount;
-use crate::id::Ticket;
+use upsert_sink_format::id::ByteCount;
+use upsert_sink_format::id::Ticket;
 
 /// Counts bytes against `sink.memory.budget`.
 ///

@@ -11,7 +11,7 @@ use core::ops::Range;
 use super::merge::{Live, Note};
 use super::pool::{BufferPool, Chain};
 use super::{BucketBuffer, SealedPack};
-use crate::record::{Op, PartialRows, pack_trailer};
+use upsert_sink_format::record::{Op, PartialRows, pack_trailer};
 
 /// What the records of a buffer come to, keys in the order of their newest record.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@
 use alloc::vec::Vec;
 
 use super::pool::{BufferPool, Chain};
-use super::words;
+use upsert_sink_format::words;
 
 /// What a note takes beside the key.
 pub(super) const NOTE_BYTES: usize = 12;

@@ -10,14 +10,14 @@ mod merge;
 mod pool;
 #[cfg(test)]
 mod tests;
-pub(crate) mod words;
 
 use alloc::vec::Vec;
 
-use crate::record::crc::Crc;
-use crate::record::{pack_trailer, stream_trailer};
 use merge::{Live, MergeScratch, NOTE_BYTES};
 use pool::Chain;
+use upsert_sink_format::record::crc::Crc;
+use upsert_sink_format::record::{pack_trailer, stream_trailer};
+use upsert_sink_format::words;
 
 pub use account::{BufferAccount, PartitionBytes};
 pub use pool::{BufferPool, CHUNK_BYTES};

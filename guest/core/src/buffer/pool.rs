@@ -11,8 +11,8 @@ use core::fmt;
 use core::ops::Range;
 
 use super::merge::MergeScratch;
-use super::words;
-use crate::record::PartialRows;
+use upsert_sink_format::record::PartialRows;
+use upsert_sink_format::words;
 
 /// Bytes of one chunk.
 ///

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::ByteCount;
-use crate::id::Ticket;
-use crate::record::{DecodedRecord, Op, Value, decode_pack, encode_values};
-use crate::schema::ColumnType;
+use upsert_sink_format::id::ByteCount;
+use upsert_sink_format::id::Ticket;
+use upsert_sink_format::record::{DecodedRecord, Op, Value, decode_pack, encode_values};
+use upsert_sink_format::schema::ColumnType;
 
 /// A limit of bytes for one buffer.
 const LIMIT: usize = 5 * CHUNK_BYTES;

@@ -7,38 +7,23 @@
 mod options;
 mod partition_option;
 mod rules;
-mod table;
 #[cfg(test)]
 mod tests;
-mod text;
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
-use crate::error::Error;
-use crate::hash::Hasher;
-use crate::id::Millis;
-use crate::schema::{TableSchema, nearest};
+use upsert_sink_format::error::Error;
+use upsert_sink_format::hash::Hasher;
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::id::{ByteCount, Hours};
+use upsert_sink_format::record::WrittenColumns;
+use upsert_sink_format::schema::{TableSchema, nearest};
 
+pub use options::describe;
 pub use partition_option::PartitionLevel;
-pub use table::{OptionDoc, describe};
-
-/// A number of bytes. The option table keeps every size at 2 GiB or below.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ByteCount(pub u64);
-
-/// A whole number of hours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Hours(pub u32);
-
-impl Hours {
-    /// The same span in milliseconds.
-    pub fn millis(self) -> Millis {
-        Millis(u64::from(self.0) * text::HOUR)
-    }
-}
 
 /// When rows become visible (`sink.delivery-guarantee`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,19 +85,6 @@ pub enum KeyScope {
     Partition,
     /// In the whole table: a row that changes its partition is deleted from the old one.
     Table,
-}
-
-/// Which of the table's columns a row writes (`upsert.partial-column.enable` and
-/// `sink.partial-column.mode`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WrittenColumns {
-    /// All; those that the rows do not have become null.
-    #[default]
-    All,
-    /// Those that the rows have, null or not: static mode.
-    Declared,
-    /// Those of them that are not null in the row: dynamic mode.
-    NonNull,
 }
 
 /// What a start knows beside its options and its table.

@@ -6,19 +6,27 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
-use super::table::{Entry, Kind, Set};
-use super::text::{self, Bare, HOUR, MINUTE, SECOND};
 use super::{
-    ByteCount, DeliveryGuarantee, DoubtPolicy, Draft, Grouping, Hours, InvalidRow, KeyScope,
-    LostSession, WrittenColumns, partition_option,
+    DeliveryGuarantee, DoubtPolicy, Draft, Grouping, InvalidRow, KeyScope, LostSession,
+    partition_option,
 };
-use crate::hash::Hasher;
-use crate::id::Millis;
+use upsert_sink_format::hash::Hasher;
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::id::{ByteCount, Hours};
+use upsert_sink_format::option::text::{self, Bare, HOUR, MINUTE, SECOND};
+use upsert_sink_format::option::{Entry, Kind, OptionDoc, Set};
+use upsert_sink_format::record::WrittenColumns;
+
+/// Every option of the guest, sorted by name.
+pub fn describe() -> Vec<OptionDoc> {
+    OPTIONS.iter().map(Entry::describe).collect()
+}
 
 /// Sorted by name.
-pub(super) static OPTIONS: &[Entry] = &[
+pub(super) static OPTIONS: &[Entry<Draft>] = &[
     Entry {
         name: "partition",
         default: "",

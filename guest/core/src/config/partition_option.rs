@@ -8,9 +8,9 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::error::Error;
-use crate::partition::{canonical_value, check_value};
-use crate::schema::{TableColumn, TableSchema, nearest};
+use upsert_sink_format::error::Error;
+use upsert_sink_format::partition::{canonical_value, check_value};
+use upsert_sink_format::schema::{TableColumn, TableSchema, nearest};
 
 /// One level that the option `partition` names.
 #[derive(Clone, Debug, PartialEq, Eq)]

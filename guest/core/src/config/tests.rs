@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::options::OPTIONS;
 use super::*;
-use crate::error::ErrorKind;
-use crate::io::{ColumnDescription, TableDescription};
+use upsert_sink_format::error::ErrorKind;
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
 fn column(name: &str, column_type: &str) -> ColumnDescription {
     ColumnDescription { name: name.into(), column_type: column_type.into(), nullable: true }

@@ -8,15 +8,15 @@ use alloc::format;
 use alloc::string::String;
 
 use super::{Coordinator, Phase, Purpose, Recorded, Retired, Standing};
-use crate::error::{Error, ErrorKind};
-use crate::id::{Millis, Ticket};
 use crate::ignored::Ignored;
-use crate::io::{
-    Answer, Completion, Level, Operation, Outcome, Refusal, RefusalKind, SessionInfo, SessionRef,
-    SessionStatus, TunnelCommand,
-};
+use crate::io::{Completion, Level, TunnelCommand};
 use crate::journal::{self, JournalState};
 use crate::session::{Grant, SessionName};
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::id::{Millis, Ticket};
+use upsert_sink_format::tunnel::{
+    Answer, Operation, Outcome, Refusal, RefusalKind, SessionInfo, SessionRef, SessionStatus,
+};
 
 impl Coordinator {
     pub(super) fn complete(&mut self, now: Millis, completion: Completion) -> Result<(), Error> {

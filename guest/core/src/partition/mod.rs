@@ -5,7 +5,6 @@
 //! escapes and can be taken apart again.
 
 mod recent;
-mod value;
 
 #[cfg(test)]
 mod tests;
@@ -17,15 +16,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 use hashbrown::HashTable;
 
-use crate::batch::{Column, RowBatch, RowFault, Values};
-use crate::buffer::words;
 use crate::config::SinkConfig;
-use crate::error::Error;
-use crate::schema::{ColumnType, PartitionSource, RowPlan, TableSchema};
+use upsert_sink_format::batch::{Column, RowBatch, RowFault, Values};
+use upsert_sink_format::error::Error;
+use upsert_sink_format::schema::{ColumnType, PartitionSource, RowPlan, TableSchema};
+use upsert_sink_format::words;
 
 use recent::{PartitionTexts, RecentPartitions};
-use value::{TEXT_BYTES_MAX, write_date, write_integer};
-pub(crate) use value::{canonical_value, check_value};
+use upsert_sink_format::partition::{RULE, TEXT_BYTES_MAX, check_value, write_date, write_integer};
 
 /// The number of a partition in one writer: dense from zero, in the order in which rows came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -276,7 +274,7 @@ impl Partitioner {
         match (parts.next(), self.levels.last()) {
             // A zero byte within a value made one part more; without levels there is one, which is
             // empty.
-            (Some(_), Some(level)) => Err(RowFault::new(&*level.name, value::RULE)),
+            (Some(_), Some(level)) => Err(RowFault::new(&*level.name, RULE)),
             _ => Ok(spec),
         }
     }
@@ -324,7 +322,7 @@ impl Level {
             }
         };
         if text.len() > TEXT_BYTES_MAX {
-            return Err(fault(value::RULE));
+            return Err(fault(RULE));
         }
         words::copy(&mut to[..text.len()], text);
         Ok(text.len())
@@ -332,7 +330,7 @@ impl Level {
 
     /// The value as text, if it can name a partition of this column.
     fn checked<'a>(&self, value: &'a [u8]) -> Result<&'a str, String> {
-        let text = core::str::from_utf8(value).map_err(|_| value::RULE)?;
+        let text = core::str::from_utf8(value).map_err(|_| RULE)?;
         check_value(text)?;
         let most = match self.column_type {
             ColumnType::Varchar(most) | ColumnType::Char(most) => most as usize,

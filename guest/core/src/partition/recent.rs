@@ -9,8 +9,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::PartitionIndex;
-use crate::batch::{Column, ShortText, Slices, Values};
-use crate::buffer::words;
+use upsert_sink_format::batch::{Column, ShortText, Slices, Values};
+use upsert_sink_format::words;
 
 /// How many it remembers of short and of longer texts: one at each place, the latest.
 const PLACES: usize = 64;

@@ -8,12 +8,11 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::value::{write_date, write_integer};
 use super::*;
-use crate::batch::{BatchBuilder, ColumnBuilder};
 use crate::config::TaskFacts;
-use crate::id::Millis;
-use crate::io::{ColumnDescription, TableDescription};
+use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder};
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
 fn column(name: &str, column_type: &str) -> ColumnDescription {
     ColumnDescription { name: name.into(), column_type: column_type.into(), nullable: true }
@@ -163,49 +162,6 @@ fn too_many_dynamic_partitions_name_option_limit_and_remedy() {
     case.partitioner.forget();
     case.assign(&[ColumnBuilder::utf8(texts[1..].iter().copied())], 100).expect("counted anew");
     assert_eq!(case.specs()[99], Some("day='d100'"));
-}
-
-#[test]
-fn dates_are_written_as_the_calendar_has_them() {
-    let mut text = [0; 10];
-    for (days, expected) in [
-        (0, "1970-01-01"),
-        (-1, "1969-12-31"),
-        (11_016, "2000-02-29"),
-        (11_017, "2000-03-01"),
-        (-25_509, "1900-02-28"),
-        (-25_508, "1900-03-01"),
-        (-719_162, "0001-01-01"),
-        (2_932_896, "9999-12-31"),
-    ] {
-        assert_eq!(write_date(days, &mut text), Some(10));
-        assert_eq!(core::str::from_utf8(&text), Ok(expected));
-        assert_eq!(canonical_value(&ColumnType::Date, expected), Ok(expected.into()));
-    }
-    assert_eq!(write_date(-719_163, &mut text), None);
-    assert_eq!(write_date(2_932_897, &mut text), None);
-    for wrong in [
-        "1900-02-29",
-        "2018-1-01",
-        "2018-13-01",
-        "2018-00-10",
-        "20180101",
-        "9999999999",
-        "+201-01-01",
-        "-201-01-01",
-        "",
-    ] {
-        assert!(canonical_value(&ColumnType::Date, wrong).is_err(), "{wrong}");
-    }
-}
-
-#[test]
-fn integers_are_written_like_everywhere() {
-    for number in [0, 1, -1, 9, 10, 12_345, i64::MIN, i64::MAX] {
-        let mut text = [0; 20];
-        let length = write_integer(number, &mut text);
-        assert_eq!(core::str::from_utf8(&text[..length]), Ok(number.to_string().as_str()));
-    }
 }
 
 proptest! {

@@ -9,13 +9,13 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::config::Hours;
-use crate::error::Error;
-use crate::id::{CheckpointId, Millis, SessionId};
 use crate::io::{Snapshot, Task};
 use crate::session::{Committable, OpenSession, SessionName};
-use crate::state::{Kind, Opener, Sealer};
 use crate::writer::outbox::SubmittedPack;
+use upsert_sink_format::error::Error;
+use upsert_sink_format::id::Hours;
+use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
+use upsert_sink_format::sealed::{Kind, Opener, Sealer};
 
 /// Committables of one writer; also the restored ones.
 #[derive(Clone, Debug)]

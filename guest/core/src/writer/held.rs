@@ -6,10 +6,10 @@
 
 use alloc::vec::Vec;
 
-use crate::batch::RowBatch;
 use crate::partition::PartitionIndex;
-use crate::record::{RecordBytes, RecordEncoder};
 use crate::writer::buffers::{Buffers, Place};
+use upsert_sink_format::batch::RowBatch;
+use upsert_sink_format::record::{RecordBytes, RecordEncoder};
 
 /// A before-image that is not buffered yet.
 #[derive(Clone, Debug)]

@@ -23,19 +23,19 @@ use alloc::vec::Vec;
 
 use crate::checkpoint::{CheckpointEffect, CheckpointEvent, CheckpointState};
 use crate::config::{DeliveryGuarantee, SinkConfig};
-use crate::error::{Error, ErrorKind};
-use crate::id::{CheckpointId, Millis, WriterIndex};
 use crate::ignored::Ignored;
 use crate::io::{
     BarrierKind, Completion, Level, Task, Telemetry, TunnelCommand, WriterInput, WriterOutput,
 };
 use crate::open::Opened;
-use crate::record::PartialRows;
 use asking::{Asking, Heard, RowLayout};
 use buffers::Buffers;
 use commitments::Commitments;
 use outbox::{DoubtedPack, DueBucket, Outbox, Settled};
 use path::RowPath;
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::id::{CheckpointId, Millis, WriterIndex};
+use upsert_sink_format::record::PartialRows;
 
 /// One sink task.
 #[derive(Clone, Debug)]

@@ -11,14 +11,15 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::config::{DoubtPolicy, SinkConfig};
-use crate::error::{Error, ErrorKind};
 use crate::flush::{ConcurrencyLimit, FlushQueue};
-use crate::id::{BucketId, Millis, SessionId, Ticket};
-use crate::io::{Completion, Operation, Outcome, Refusal, RefusalKind, SessionRef, TunnelCommand};
+use crate::io::{Completion, TunnelCommand};
 use crate::operation::Operations;
 use crate::partition::PartitionIndex;
 use crate::session::{OpenSession, SessionName};
 use crate::writer::buffers::{BucketPack, Place};
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::id::{BucketId, Millis, SessionId, Ticket};
+use upsert_sink_format::tunnel::{Operation, Outcome, Refusal, RefusalKind, SessionRef};
 
 /// The packs of one writer that are not acknowledged.
 #[derive(Clone, Debug)]

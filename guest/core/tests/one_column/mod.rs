@@ -2,8 +2,9 @@
 //!
 //! Invariant: the machine that is tested decides by nothing of it but start and parallelism.
 
-use upsert_sink_core::id::{Millis, WriterIndex};
-use upsert_sink_core::io::{ColumnDescription, TableDescription, Task};
+use upsert_sink_core::io::Task;
+use upsert_sink_format::id::{Millis, WriterIndex};
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
 /// The one column.
 pub(crate) fn column() -> ColumnDescription {

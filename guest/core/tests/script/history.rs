@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use upsert_sink_core::batch::RowKind;
+use upsert_sink_format::batch::RowKind;
 
 /// Small, seeded and good enough to choose faults.
 pub(crate) struct Dice(pub(crate) u64);

@@ -2,9 +2,10 @@
 //!
 //! Beside `world.rs`. Invariant: what is durable survives a crash, and nothing else does.
 
-use upsert_sink_core::error::Error;
-use upsert_sink_core::io::{Answer, JournalAppend, Outcome};
+use upsert_sink_core::io::JournalAppend;
 use upsert_sink_core::journal::{JournalState, SessionRecord};
+use upsert_sink_format::error::Error;
+use upsert_sink_format::tunnel::{Answer, Outcome};
 
 use super::world::{Owner, World};
 

@@ -10,14 +10,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
-use upsert_sink_core::error::{Error, ErrorKind};
-use upsert_sink_core::hash::{Hasher, bucket_of, hash_values};
-use upsert_sink_core::id::CheckpointId;
-use upsert_sink_core::io::{
-    BarrierKind, CheckpointOutcome, CommitterInput, Operation, Outcome, RefusalKind, WriterInput,
-};
-use upsert_sink_core::record::Value;
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_core::io::{BarrierKind, CheckpointOutcome, CommitterInput, WriterInput};
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::hash::{Hasher, bucket_of, hash_values};
+use upsert_sink_format::id::CheckpointId;
+use upsert_sink_format::record::Value;
+use upsert_sink_format::schema::ColumnType;
+use upsert_sink_format::tunnel::{Operation, Outcome, RefusalKind};
 
 use super::history::{self, Dice, History};
 use super::tunnel;

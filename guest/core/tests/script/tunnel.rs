@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use upsert_sink_core::id::SessionId;
-use upsert_sink_core::io::{
+use upsert_sink_format::id::SessionId;
+use upsert_sink_format::record::{Op, Value, decode_pack};
+use upsert_sink_format::schema::ColumnType;
+use upsert_sink_format::tunnel::{
     Answer, ColumnDescription, Operation, Outcome, Refusal, RefusalKind, SessionInfo, SessionStatus,
 };
-use upsert_sink_core::record::{Op, Value, decode_pack};
-use upsert_sink_core::schema::ColumnType;
 
 /// What a session has become, and its rows in the order of arrival.
 #[derive(Debug)]

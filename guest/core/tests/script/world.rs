@@ -6,19 +6,20 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, RowKind};
 use upsert_sink_core::committer::Committer;
 use upsert_sink_core::coordinator::Coordinator;
-use upsert_sink_core::error::Error;
 use upsert_sink_core::exchange::Request;
-use upsert_sink_core::id::{CheckpointId, Millis, SessionId, Ticket, WriterIndex};
 use upsert_sink_core::io::{
-    CheckpointOutcome, ColumnDescription, CommitterInput, CommitterOutput, Completion,
-    CoordinatorInput, CoordinatorOutput, JournalAppend, Level, Operation, Outcome, Snapshot,
-    TableDescription, Task, Telemetry, TunnelCommand, WriterInput, WriterOutput,
+    CheckpointOutcome, CommitterInput, CommitterOutput, Completion, CoordinatorInput,
+    CoordinatorOutput, JournalAppend, Level, Snapshot, Task, Telemetry, TunnelCommand, WriterInput,
+    WriterOutput,
 };
 use upsert_sink_core::open::Opened;
 use upsert_sink_core::writer::Writer;
+use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder, RowKind};
+use upsert_sink_format::error::Error;
+use upsert_sink_format::id::{CheckpointId, Millis, SessionId, Ticket, WriterIndex};
+use upsert_sink_format::tunnel::{ColumnDescription, Operation, Outcome, TableDescription};
 
 use super::tunnel::Tunnel;
 

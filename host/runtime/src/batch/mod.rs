@@ -20,7 +20,7 @@ use arrow_cast::cast_with_options;
 use arrow_schema::DataType;
 use arrow_schema::IntervalUnit;
 use arrow_schema::Schema;
-pub use upsert_sink_core::batch::RowKind;
+pub use upsert_sink_format::batch::RowKind;
 
 use crate::error::Error;
 use crate::error::Result;

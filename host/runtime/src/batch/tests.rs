@@ -10,11 +10,11 @@ use arrow_buffer::NullBuffer;
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::Field;
 use arrow_schema::TimeUnit;
-use upsert_sink_core::batch::RowBatch;
-use upsert_sink_core::io::ColumnDescription;
-use upsert_sink_core::io::TableDescription;
-use upsert_sink_core::schema::RowPlan;
-use upsert_sink_core::schema::TableSchema;
+use upsert_sink_format::batch::RowBatch;
+use upsert_sink_format::schema::RowPlan;
+use upsert_sink_format::schema::TableSchema;
+use upsert_sink_format::tunnel::ColumnDescription;
+use upsert_sink_format::tunnel::TableDescription;
 
 fn column(name: &str, column_type: &str, nullable: bool) -> ColumnDescription {
     ColumnDescription { name: name.into(), column_type: column_type.into(), nullable }

@@ -53,8 +53,8 @@ impl Grant {
 mod tests {
     use super::*;
 
-    use upsert_sink_core::id::SessionId;
-    use upsert_sink_core::io::SessionRef;
+    use upsert_sink_format::id::SessionId;
+    use upsert_sink_format::tunnel::SessionRef;
 
     use crate::tunnel::pack::CachedPack;
 

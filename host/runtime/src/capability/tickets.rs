@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use upsert_sink_core::id::Millis;
-use upsert_sink_core::io::Outcome;
-use upsert_sink_core::io::Refusal;
-use upsert_sink_core::io::RefusalKind;
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::tunnel::Outcome;
+use upsert_sink_format::tunnel::Refusal;
+use upsert_sink_format::tunnel::RefusalKind;
 
 use crate::capability::grant::Grant;
 use crate::tunnel::Operation;
@@ -294,8 +294,8 @@ mod tests {
     use super::*;
 
     use bytes::Bytes;
-    use upsert_sink_core::id::SessionId;
-    use upsert_sink_core::io::SessionRef;
+    use upsert_sink_format::id::SessionId;
+    use upsert_sink_format::tunnel::SessionRef;
 
     use crate::tunnel::pack::Pack;
     use crate::tunnel::pack::PackBody;

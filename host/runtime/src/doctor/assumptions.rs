@@ -10,8 +10,8 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 
-use upsert_sink_core::io::SessionInfo;
-use upsert_sink_core::io::SessionStatus;
+use upsert_sink_format::tunnel::SessionInfo;
+use upsert_sink_format::tunnel::SessionStatus;
 
 use super::Chart;
 use super::Finding;

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use http::Method;
-use upsert_sink_core::id::Millis;
-use upsert_sink_core::id::WriterIndex;
-use upsert_sink_core::io::RefusalKind;
-use upsert_sink_core::io::TableDescription;
 use upsert_sink_core::io::Task;
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::id::WriterIndex;
+use upsert_sink_format::schema::ColumnType;
+use upsert_sink_format::tunnel::RefusalKind;
+use upsert_sink_format::tunnel::TableDescription;
 
 use super::Chart;
 use super::Finding;

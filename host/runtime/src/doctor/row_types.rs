@@ -3,7 +3,7 @@
 //! Used by `basics.rs`, which opens a writer on the user's table without having rows. Invariant:
 //! what is answered may become the column's type, by the table of `wit/README.md`.
 
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::schema::ColumnType;
 
 /// The row type, as a task writes it.
 pub(super) fn row_type(column: &ColumnType) -> String {
@@ -31,7 +31,7 @@ pub(super) fn row_type(column: &ColumnType) -> String {
 mod tests {
     use super::*;
 
-    use upsert_sink_core::schema::RowType;
+    use upsert_sink_format::schema::RowType;
 
     #[test]
     fn every_type_of_a_table_has_rows_that_become_it() {

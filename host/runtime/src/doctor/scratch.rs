@@ -9,22 +9,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use upsert_sink_core::hash::Hasher;
-use upsert_sink_core::hash::bucket_of;
-use upsert_sink_core::hash::hash_values;
-use upsert_sink_core::id::SessionId;
-use upsert_sink_core::io::Answer;
-use upsert_sink_core::io::Outcome;
-use upsert_sink_core::io::Refusal;
-use upsert_sink_core::io::RefusalKind;
-use upsert_sink_core::io::SessionInfo;
-use upsert_sink_core::io::SessionRef;
-use upsert_sink_core::io::SessionStatus;
-use upsert_sink_core::record::Op;
-use upsert_sink_core::record::Value;
-use upsert_sink_core::record::encode_values;
-use upsert_sink_core::record::pack_trailer;
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::hash::Hasher;
+use upsert_sink_format::hash::bucket_of;
+use upsert_sink_format::hash::hash_values;
+use upsert_sink_format::id::SessionId;
+use upsert_sink_format::record::Op;
+use upsert_sink_format::record::Value;
+use upsert_sink_format::record::encode_values;
+use upsert_sink_format::record::pack_trailer;
+use upsert_sink_format::schema::ColumnType;
+use upsert_sink_format::tunnel::Answer;
+use upsert_sink_format::tunnel::Outcome;
+use upsert_sink_format::tunnel::Refusal;
+use upsert_sink_format::tunnel::RefusalKind;
+use upsert_sink_format::tunnel::SessionInfo;
+use upsert_sink_format::tunnel::SessionRef;
+use upsert_sink_format::tunnel::SessionStatus;
 
 use crate::components::Components;
 use crate::error::Result;
@@ -294,7 +294,7 @@ fn spec(part: &str) -> String {
 }
 
 fn packs(to: &ScratchSession, rows: &[Row]) -> Tried<Vec<Pack>> {
-    let wrong = |error: upsert_sink_core::error::Error| Obstacle::Unclear(error.to_string());
+    let wrong = |error: upsert_sink_format::error::Error| Obstacle::Unclear(error.to_string());
     let hasher = Hasher::parse(&to.info.hasher).map_err(wrong)?;
     let columns = [ColumnType::BigInt, ColumnType::String];
     let mut by_bucket: BTreeMap<u32, Vec<&Row>> = BTreeMap::new();

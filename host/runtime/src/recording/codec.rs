@@ -3,8 +3,8 @@
 //! Used by `input.rs` and `entry.rs`. Invariant: what is read is checked to be there; no length is
 //! believed before its bytes are.
 
-use upsert_sink_core::id::SessionId;
-use upsert_sink_core::io::ColumnDescription;
+use upsert_sink_format::id::SessionId;
+use upsert_sink_format::tunnel::ColumnDescription;
 
 /// What is read, or what is wrong with it.
 pub(super) type Read<T> = Result<T, &'static str>;

@@ -5,24 +5,24 @@
 
 use std::fmt;
 
-use upsert_sink_core::id::CheckpointId;
-use upsert_sink_core::id::Millis;
-use upsert_sink_core::id::Ticket;
-use upsert_sink_core::id::WriterIndex;
-use upsert_sink_core::io::Answer;
 use upsert_sink_core::io::BarrierKind;
 use upsert_sink_core::io::CheckpointOutcome;
 use upsert_sink_core::io::CommitterInput;
 use upsert_sink_core::io::Completion;
 use upsert_sink_core::io::CoordinatorInput;
-use upsert_sink_core::io::Outcome;
-use upsert_sink_core::io::Refusal;
-use upsert_sink_core::io::RefusalKind;
-use upsert_sink_core::io::SessionInfo;
-use upsert_sink_core::io::SessionStatus;
-use upsert_sink_core::io::TableDescription;
 use upsert_sink_core::io::Task;
 use upsert_sink_core::io::WriterInput;
+use upsert_sink_format::id::CheckpointId;
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::id::Ticket;
+use upsert_sink_format::id::WriterIndex;
+use upsert_sink_format::tunnel::Answer;
+use upsert_sink_format::tunnel::Outcome;
+use upsert_sink_format::tunnel::Refusal;
+use upsert_sink_format::tunnel::RefusalKind;
+use upsert_sink_format::tunnel::SessionInfo;
+use upsert_sink_format::tunnel::SessionStatus;
+use upsert_sink_format::tunnel::TableDescription;
 
 use crate::recording::codec::Decoder;
 use crate::recording::codec::Encoder;

@@ -17,7 +17,7 @@ pub(crate) mod table;
 pub(crate) mod upsert;
 pub(crate) mod xml;
 
-use upsert_sink_core::io::SessionRef;
+use upsert_sink_format::tunnel::SessionRef;
 
 use crate::tunnel::pack::CachedPack;
 use crate::tunnel::pack::Pack;

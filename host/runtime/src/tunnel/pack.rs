@@ -11,7 +11,7 @@ use std::sync::PoisonError;
 
 use bytes::Bytes;
 use tokio::sync::OnceCell;
-use upsert_sink_core::io::SessionRef;
+use upsert_sink_format::tunnel::SessionRef;
 
 use crate::components::Processors;
 use crate::tunnel::compression::Compression;

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::StatusCode;
 use serde_json::Value;
-use upsert_sink_core::id::Millis;
-use upsert_sink_core::io::Refusal;
-use upsert_sink_core::io::RefusalKind;
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::tunnel::Refusal;
+use upsert_sink_format::tunnel::RefusalKind;
 
 use crate::components::TransportError;
 use crate::error::escape;

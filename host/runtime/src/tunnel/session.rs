@@ -12,10 +12,10 @@ use std::sync::PoisonError;
 
 use serde::Deserialize;
 use serde_json::Value;
-use upsert_sink_core::id::SessionId;
-use upsert_sink_core::io::ColumnDescription;
-use upsert_sink_core::io::SessionInfo;
-use upsert_sink_core::io::SessionStatus;
+use upsert_sink_format::id::SessionId;
+use upsert_sink_format::tunnel::ColumnDescription;
+use upsert_sink_format::tunnel::SessionInfo;
+use upsert_sink_format::tunnel::SessionStatus;
 
 use crate::tunnel::response::is_worker;
 

@@ -5,9 +5,9 @@
 
 use bytes::Bytes;
 use http::Method;
-use upsert_sink_core::id::Millis;
-use upsert_sink_core::io::Refusal;
-use upsert_sink_core::io::RefusalKind;
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::tunnel::Refusal;
+use upsert_sink_format::tunnel::RefusalKind;
 
 use crate::error::escape;
 use crate::settings::Settings;

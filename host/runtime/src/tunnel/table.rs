@@ -5,9 +5,9 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use upsert_sink_core::error::Error;
-use upsert_sink_core::io::ColumnDescription;
-use upsert_sink_core::io::TableDescription;
+use upsert_sink_format::error::Error;
+use upsert_sink_format::tunnel::ColumnDescription;
+use upsert_sink_format::tunnel::TableDescription;
 
 use crate::tunnel::xml;
 

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use http::Method;
 use http::StatusCode;
-use upsert_sink_core::id::Millis;
-use upsert_sink_core::io::Answer;
-use upsert_sink_core::io::Outcome;
-use upsert_sink_core::io::Refusal;
-use upsert_sink_core::io::RefusalKind;
-use upsert_sink_core::io::SessionRef;
-use upsert_sink_core::io::SessionStatus;
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::tunnel::Answer;
+use upsert_sink_format::tunnel::Outcome;
+use upsert_sink_format::tunnel::Refusal;
+use upsert_sink_format::tunnel::RefusalKind;
+use upsert_sink_format::tunnel::SessionRef;
+use upsert_sink_format::tunnel::SessionStatus;
 
 use crate::capability::tickets::not_granted;
 use crate::tunnel::Operation;
@@ -66,7 +66,7 @@ impl Tunnel {
     pub(crate) async fn keep_alive(&self, idle_ms: u64) {
         let since = self.now_ms().saturating_sub(idle_ms);
         for (id, partition) in self.sessions.silent_since(since) {
-            let id = upsert_sink_core::id::SessionId(id);
+            let id = upsert_sink_format::id::SessionId(id);
             self.ask(Method::GET, &SessionRef { id, partition }).await;
         }
     }

@@ -28,7 +28,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use upsert_sink_core::id::Millis;
+use upsert_sink_format::id::Millis;
 
 use super::Access;
 use super::Clock;

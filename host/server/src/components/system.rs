@@ -30,7 +30,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
-use upsert_sink_core::id::Millis;
+use upsert_sink_format::id::Millis;
 
 use super::Access;
 use super::Clock;

@@ -20,8 +20,8 @@ use arrow_array::types::Int64Type;
 use arrow_array::types::IntervalYearMonthType;
 use arrow_array::types::TimestampMillisecondType;
 use arrow_array::types::TimestampNanosecondType;
-use upsert_sink_core::record::Value;
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::record::Value;
+use upsert_sink_format::schema::ColumnType;
 
 /// One value for each row of a column.
 ///

@@ -8,9 +8,9 @@ use std::fmt::Write;
 use arrow_array::RecordBatch;
 use arrow_array::temporal_conversions::date32_to_datetime;
 use arrow_array::temporal_conversions::timestamp_ms_to_datetime;
-use upsert_sink_core::record::Value;
-use upsert_sink_core::record::decimal_text;
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::record::Value;
+use upsert_sink_format::record::decimal_text;
+use upsert_sink_format::schema::ColumnType;
 
 use super::cells::cells;
 use super::shape::Shape;

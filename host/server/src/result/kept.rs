@@ -214,7 +214,7 @@ const BATCH_ROWS: usize = 1024;
 
 #[cfg(test)]
 mod tests {
-    use upsert_sink_core::schema::ColumnType;
+    use upsert_sink_format::schema::ColumnType;
 
     use super::*;
     use crate::components::Access;

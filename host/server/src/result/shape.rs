@@ -18,8 +18,8 @@ use arrow_schema::SchemaRef;
 use arrow_schema::TimeUnit;
 use serde_json::Value as Json;
 use serde_json::json;
-use upsert_sink_core::schema::ColumnType;
-use upsert_sink_core::schema::TableSchema;
+use upsert_sink_format::schema::ColumnType;
+use upsert_sink_format::schema::TableSchema;
 
 use crate::error::Refusal;
 use crate::table::rows::TYPE_KEY;
@@ -41,7 +41,7 @@ pub(crate) struct Shape {
 impl Shape {
     /// The columns of a table that are stored in rows.
     pub(crate) fn of_table(table: &TableSchema) -> Self {
-        let column = |c: &upsert_sink_core::schema::TableColumn| ResultColumn {
+        let column = |c: &upsert_sink_format::schema::TableColumn| ResultColumn {
             name: c.name.clone(),
             column_type: c.column_type.clone(),
         };

@@ -250,7 +250,7 @@ fn check(definition: &mut TableDefinition, transactional: bool) -> Result<(), St
     }
     let schema = definition.checked_schema()?;
     let key: Vec<_> = schema.key_columns().map(|column| (&column.column_type, None)).collect();
-    upsert_sink_core::hash::hash_values(upsert_sink_core::hash::Hasher::Default, &key)
+    upsert_sink_format::hash::hash_values(upsert_sink_format::hash::Hasher::Default, &key)
         .map_err(|error| format!("primary key: {error}"))?;
     Ok(())
 }

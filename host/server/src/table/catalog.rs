@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::Serialize;
-use upsert_sink_core::io::ColumnDescription;
-use upsert_sink_core::io::TableDescription;
-use upsert_sink_core::schema::TableSchema;
+use upsert_sink_format::schema::TableSchema;
+use upsert_sink_format::tunnel::ColumnDescription;
+use upsert_sink_format::tunnel::TableDescription;
 
 use super::partition;
 use crate::error::Error;
@@ -48,7 +48,7 @@ pub(crate) struct TableDefinition {
 
 impl TableDefinition {
     /// The definition with its types parsed.
-    pub(crate) fn schema(&self) -> Result<TableSchema, upsert_sink_core::error::Error> {
+    pub(crate) fn schema(&self) -> Result<TableSchema, upsert_sink_format::error::Error> {
         let describe = |column: &Column| ColumnDescription {
             name: column.name.clone(),
             column_type: column.column_type.clone(),

@@ -14,9 +14,9 @@ use parquet::arrow::AsyncArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::EnabledStatistics;
 use parquet::file::properties::WriterProperties;
-use upsert_sink_core::record::decode_pack;
-use upsert_sink_core::schema::ColumnType;
-use upsert_sink_core::schema::TableSchema;
+use upsert_sink_format::record::decode_pack;
+use upsert_sink_format::schema::ColumnType;
+use upsert_sink_format::schema::TableSchema;
 
 use super::catalog::BucketRun;
 use super::catalog::DeltaFile;
@@ -115,7 +115,7 @@ fn decode(
     let mut batches = Vec::new();
     decode_pack(body, types, &mut |record| {
         let batch = rows.push(record);
-        let corrupt = |message| upsert_sink_core::error::Error::corrupt(path, message);
+        let corrupt = |message| upsert_sink_format::error::Error::corrupt(path, message);
         batches.extend(batch.map_err(corrupt)?);
         Ok(())
     })

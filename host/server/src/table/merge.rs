@@ -29,7 +29,7 @@ use arrow_select::take::take;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use tokio::sync::mpsc::Sender;
-use upsert_sink_core::schema::TableSchema;
+use upsert_sink_format::schema::TableSchema;
 
 use super::catalog::BucketRun;
 use super::catalog::DeltaFile;
@@ -287,12 +287,12 @@ pub(super) const ENTRY_BYTES: usize = 56;
 mod tests {
     use std::path::Path;
 
-    use upsert_sink_core::record::Op;
-    use upsert_sink_core::record::Value;
-    use upsert_sink_core::record::encode_values;
-    use upsert_sink_core::record::pack_trailer;
-    use upsert_sink_core::schema::ColumnType;
-    use upsert_sink_core::schema::TableColumn;
+    use upsert_sink_format::record::Op;
+    use upsert_sink_format::record::Value;
+    use upsert_sink_format::record::encode_values;
+    use upsert_sink_format::record::pack_trailer;
+    use upsert_sink_format::schema::ColumnType;
+    use upsert_sink_format::schema::TableColumn;
 
     use super::*;
     use crate::components::Access;

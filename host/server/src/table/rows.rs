@@ -38,12 +38,12 @@ use arrow_schema::IntervalUnit;
 use arrow_schema::Schema;
 use arrow_schema::SchemaRef;
 use arrow_schema::TimeUnit;
-use upsert_sink_core::record::DecodedRecord;
-use upsert_sink_core::record::Op;
-use upsert_sink_core::record::Value;
-use upsert_sink_core::schema::ColumnType;
-use upsert_sink_core::schema::TableColumn;
-use upsert_sink_core::schema::TableSchema;
+use upsert_sink_format::record::DecodedRecord;
+use upsert_sink_format::record::Op;
+use upsert_sink_format::record::Value;
+use upsert_sink_format::schema::ColumnType;
+use upsert_sink_format::schema::TableColumn;
+use upsert_sink_format::schema::TableSchema;
 
 /// The column of a delta file that says what a row does: 85 upserts, 68 deletes, as on the wire.
 pub(crate) const OP_COLUMN: &str = "__operation";

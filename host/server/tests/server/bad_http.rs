@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use upsert_sink_core::id::Millis;
+use upsert_sink_format::id::Millis;
 use upsert_sink_server::Components;
 use upsert_sink_server::FaultRules;
 use upsert_sink_server::Server;

@@ -1,9 +1,9 @@
 //! Downloads: sessions of partitions and of instances, and the records that they give.
 
-use upsert_sink_core::record::Value;
-use upsert_sink_core::record::encode_row;
-use upsert_sink_core::record::stream_trailer;
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::record::Value;
+use upsert_sink_format::record::encode_row;
+use upsert_sink_format::record::stream_trailer;
+use upsert_sink_format::schema::ColumnType;
 
 use crate::support::Row;
 use crate::support::Site;
@@ -21,7 +21,7 @@ fn stream(rows: &[(i64, &str)], columns: &[usize]) -> Vec<u8> {
         let values: Vec<_> = columns.iter().map(|at| values[*at].clone()).collect();
         crcs.extend(encode_row(&types, &values, &mut out).to_le_bytes());
     }
-    stream_trailer(upsert_sink_core::record::crc::crc32c(&crcs), rows.len() as i64, &mut out);
+    stream_trailer(upsert_sink_format::record::crc::crc32c(&crcs), rows.len() as i64, &mut out);
     out
 }
 

@@ -170,7 +170,7 @@ async fn a_delayed_request_goes_on_when_its_time_comes_or_its_rule_goes() {
             tokio::task::yield_now().await;
         }
         match released_by_time {
-            true => site.clock.advance(upsert_sink_core::id::Millis(5000)),
+            true => site.clock.advance(upsert_sink_format::id::Millis(5000)),
             false => site.service.faults().clear(),
         }
         assert_eq!(asked.await.0, 200);
@@ -203,7 +203,7 @@ async fn rules_are_set_listed_and_removed_over_http_and_end_by_themselves() {
     assert_eq!((wrong.status, wrong.code().as_str()), (400, "InvalidArgument"));
     assert_eq!(site.service.faults().status().len(), 1, "all of them, or none");
     assert_eq!(site.service.stats().http_requests, before + 1, "these requests are not counted");
-    site.clock.advance(upsert_sink_core::id::Millis(60_000));
+    site.clock.advance(upsert_sink_format::id::Millis(60_000));
     assert_eq!(site.create("a").await.status, 200, "its time is over");
     assert!(site.service.faults().status().is_empty());
 }

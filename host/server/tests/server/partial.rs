@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use arrow_cast::display::ArrayFormatter;
 use arrow_cast::display::FormatOptions;
-use upsert_sink_core::record::Op;
-use upsert_sink_core::record::Value;
-use upsert_sink_core::record::encode_partial;
-use upsert_sink_core::record::pack_trailer;
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::record::Op;
+use upsert_sink_format::record::Value;
+use upsert_sink_format::record::encode_partial;
+use upsert_sink_format::record::pack_trailer;
+use upsert_sink_format::schema::ColumnType;
 
 use crate::support::Reply;
 use crate::support::Site;

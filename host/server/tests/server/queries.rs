@@ -1,9 +1,9 @@
 //! What a query sees: every type, partition columns, and one version of the table.
 
 use arrow_cast::pretty::pretty_format_batches;
-use upsert_sink_core::record::Op;
-use upsert_sink_core::record::Value;
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::record::Op;
+use upsert_sink_format::record::Value;
+use upsert_sink_format::schema::ColumnType;
 
 use crate::support::Row;
 use crate::support::Site;

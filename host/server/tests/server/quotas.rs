@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::num::NonZeroU64;
 
-use upsert_sink_core::id::Millis;
+use upsert_sink_format::id::Millis;
 use upsert_sink_server::Quotas;
 
 use crate::support::Site;

@@ -7,11 +7,11 @@ use arrow_array::RecordBatch;
 use arrow_cast::display::ArrayFormatter;
 use arrow_cast::display::FormatOptions;
 use futures::TryStreamExt;
-use upsert_sink_core::record::Op;
-use upsert_sink_core::record::Value;
-use upsert_sink_core::record::encode_partial;
-use upsert_sink_core::record::pack_trailer;
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::record::Op;
+use upsert_sink_format::record::Value;
+use upsert_sink_format::record::encode_partial;
+use upsert_sink_format::record::pack_trailer;
+use upsert_sink_format::schema::ColumnType;
 use upsert_sink_server::Error;
 use upsert_sink_server::table_rows;
 

@@ -1,6 +1,6 @@
 //! The life of a session, as clients see it.
 
-use upsert_sink_core::id::Millis;
+use upsert_sink_format::id::Millis;
 
 use crate::support::BUCKETS;
 use crate::support::HOUR;

@@ -1,8 +1,8 @@
 //! Statements that change a table while sessions and files of it are there.
 
-use upsert_sink_core::record::Op;
-use upsert_sink_core::record::Value;
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::record::Op;
+use upsert_sink_format::record::Value;
+use upsert_sink_format::schema::ColumnType;
 
 use crate::support::Site;
 use crate::support::UPSERTS;

@@ -12,9 +12,9 @@ use alloc::vec::Vec;
 
 use crate::buffer::{BucketBuffer, BufferAccount, BufferPool, PartitionBytes};
 use crate::config::SinkConfig;
-use crate::id::{BucketId, Ticket};
 use crate::partition::PartitionIndex;
-use crate::record::PartialRows;
+use upsert_sink_format::id::{BucketId, Ticket};
+use upsert_sink_format::record::PartialRows;
 
 /// Where a row belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{ByteCount, SinkConfig, TaskFacts};
-use crate::io::{ColumnDescription, TableDescription};
-use crate::schema::TableSchema;
+use crate::config::{SinkConfig, TaskFacts};
+use upsert_sink_format::id::ByteCount;
+use upsert_sink_format::schema::TableSchema;
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
 const BUCKETS: u32 = 4;
 const PARTITIONS: u32 = 3;
@@ -32,7 +33,7 @@ fn config(options: &[(&str, &str)]) -> SinkConfig {
     let facts = TaskFacts {
         parallelism: 1,
         local: true,
-        checkpoint_interval: crate::id::Millis(0),
+        checkpoint_interval: upsert_sink_format::id::Millis(0),
         before_images: false,
     };
     SinkConfig::parse(&options, &schema, &rows, &facts).expect("legal options").0

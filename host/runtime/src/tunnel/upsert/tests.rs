@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use upsert_sink_core::id::SessionId;
+use upsert_sink_format::id::SessionId;
 
 use crate::components::BoxFuture;
 use crate::components::Clock;

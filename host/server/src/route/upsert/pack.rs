@@ -3,15 +3,15 @@
 //! Between `encoding.rs` and the spool. Invariant: what passes can be committed, and lies in the
 //! bucket that a reader of the table will look for its keys in.
 
-use upsert_sink_core::error::Error;
-use upsert_sink_core::hash::Hasher;
-use upsert_sink_core::hash::bucket_of;
-use upsert_sink_core::hash::hash_values;
-use upsert_sink_core::record::DecodedRecord;
-use upsert_sink_core::record::Op;
-use upsert_sink_core::record::decode_pack;
-use upsert_sink_core::schema::ColumnType;
-use upsert_sink_core::schema::TableSchema;
+use upsert_sink_format::error::Error;
+use upsert_sink_format::hash::Hasher;
+use upsert_sink_format::hash::bucket_of;
+use upsert_sink_format::hash::hash_values;
+use upsert_sink_format::record::DecodedRecord;
+use upsert_sink_format::record::Op;
+use upsert_sink_format::record::decode_pack;
+use upsert_sink_format::schema::ColumnType;
+use upsert_sink_format::schema::TableSchema;
 
 use crate::error::Refusal;
 use crate::request::Request;

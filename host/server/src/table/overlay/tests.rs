@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::Int64Array;
-use upsert_sink_core::record::Op;
-use upsert_sink_core::record::Value;
-use upsert_sink_core::record::encode_partial;
-use upsert_sink_core::record::pack_trailer;
-use upsert_sink_core::schema::ColumnType;
-use upsert_sink_core::schema::TableColumn;
-use upsert_sink_core::schema::TableSchema;
+use upsert_sink_format::record::Op;
+use upsert_sink_format::record::Value;
+use upsert_sink_format::record::encode_partial;
+use upsert_sink_format::record::pack_trailer;
+use upsert_sink_format::schema::ColumnType;
+use upsert_sink_format::schema::TableColumn;
+use upsert_sink_format::schema::TableSchema;
 
 use super::*;
 use crate::components::Access;

@@ -13,8 +13,20 @@ use super::Op;
 use super::decode::{DecodedRecord, decode_pack, decode_record};
 use super::value::Value;
 use super::value_encode::{encode_partial, pack_trailer};
-use crate::config::WrittenColumns;
 use crate::schema::{ColumnType, RowPlan, TableSchema};
+
+/// Which of the table's columns a row writes (`upsert.partial-column.enable` and
+/// `sink.partial-column.mode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WrittenColumns {
+    /// All; those that the rows do not have become null.
+    #[default]
+    All,
+    /// Those that the rows have, null or not: static mode.
+    Declared,
+    /// Those of them that are not null in the row: dynamic mode.
+    NonNull,
+}
 
 /// How partial rows of one table are written and merged.
 #[derive(Clone, Debug)]
@@ -81,17 +93,17 @@ impl PartialRows {
     }
 
     /// Reads a record that `encode` or `write` wrote.
-    pub(crate) fn read(&self, record: &[u8]) -> DecodedRecord {
+    pub fn read(&self, record: &[u8]) -> DecodedRecord {
         decode_record(record, &self.types).expect("it was written here")
     }
 
     /// Appends a record. Returns its checksum.
-    pub(crate) fn write(&self, record: &DecodedRecord, out: &mut Vec<u8>) -> u32 {
+    pub fn write(&self, record: &DecodedRecord, out: &mut Vec<u8>) -> u32 {
         encode_partial(&self.types, &record.values, record.op, &record.value_columns, out)
     }
 
     /// Gives a partial record what it does not set itself from an older upsert of the same key.
-    pub(crate) fn lay_under(&self, newer: &mut DecodedRecord, older: DecodedRecord) {
+    pub fn lay_under(&self, newer: &mut DecodedRecord, older: DecodedRecord) {
         assert!(newer.is_partial() && older.op == Op::Upsert, "under anything else nothing shows");
         let whole = !older.is_partial();
         let mut set: Vec<usize> = Vec::with_capacity(self.types.len());

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 
 pub use build::{BatchBuilder, ColumnBuilder};
 pub use column::{Column, Slices, TimeUnit, Values};
-pub(crate) use column::{ShortText, bit, offset};
+pub use column::{ShortText, bit, offset};
 pub use fault::RowFault;
 
 use crate::error::Error;
@@ -91,7 +91,7 @@ impl<'a> RowBatch<'a> {
     }
 
     /// Whether no row is of another kind than insert, as far as can be told without a look at each.
-    pub(crate) fn only_inserts(&self) -> bool {
+    pub fn only_inserts(&self) -> bool {
         self.kinds.is_empty()
     }
 

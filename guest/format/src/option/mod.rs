@@ -1,16 +1,17 @@
-//! What a row of the option table is: how its value is read, held against its bounds, and
+//! What a row of an option table is: how its value is read, held against its bounds, and
 //! described.
 //!
-//! Between the user's text (`text.rs`) and the list of options (`options.rs`). Invariant: type and
-//! bounds are told from what is checked, so help and documentation cannot differ from it.
+//! The guest's list of options and the host's are made of it; [`text`] reads the values. Invariant:
+//! type and bounds are told from what is checked, so help and documentation cannot differ from it.
+
+pub mod text;
 
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::text::{self, Bare};
-use super::{ByteCount, Draft};
-use crate::id::Millis;
+use self::text::Bare;
+use crate::id::{ByteCount, Millis};
 
 /// One option, as help and documentation show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,40 +28,43 @@ pub struct OptionDoc {
     pub doc: &'static str,
 }
 
-/// Every option of the guest, sorted by name.
-pub fn describe() -> Vec<OptionDoc> {
-    super::options::OPTIONS.iter().map(Entry::describe).collect()
+/// A row of the table: an option whose value goes into a draft `D`.
+pub struct Entry<D: 'static> {
+    /// Its name, as users write it.
+    pub name: &'static str,
+    /// The text that is read when it is not set; empty if it then has no value.
+    pub default: &'static str,
+    /// How its value is read, and where it goes.
+    pub kind: Kind<D>,
+    /// What it does, what it costs, and why the default is what it is.
+    pub doc: &'static str,
 }
 
-/// A row of the table.
-pub(super) struct Entry {
-    pub(super) name: &'static str,
-    pub(super) default: &'static str,
-    pub(super) kind: Kind,
-    pub(super) doc: &'static str,
-}
-
-/// What comes of a setter: a text says why a well-formed value is refused.
-pub(super) type Set = Result<(), String>;
+/// The result of a setter: a text says why a well-formed value is refused.
+pub type Set = Result<(), String>;
 
 /// One of the allowed words, and what it sets.
-pub(super) type Word = (&'static str, fn(&mut Draft) -> Set);
+pub type Word<D> = (&'static str, fn(&mut D) -> Set);
 
 /// How a value is read, what is allowed, and where it goes.
-pub(super) enum Kind {
-    /// From the first to the second number.
-    Count(u32, u32, fn(&mut Draft, u32) -> Set),
-    Flag(fn(&mut Draft, bool) -> Set),
-    Size(ByteCount, ByteCount, fn(&mut Draft, ByteCount) -> Set),
-    Span(Millis, Millis, Bare, fn(&mut Draft, Millis) -> Set),
-    /// The text says what is allowed.
-    Text(&'static str, fn(&mut Draft, &str) -> Set),
-    Words(&'static [Word]),
+pub enum Kind<D: 'static> {
+    /// A number, from the first to the second.
+    Count(u32, u32, fn(&mut D, u32) -> Set),
+    /// `true` or `false`.
+    Flag(fn(&mut D, bool) -> Set),
+    /// A number of bytes, from the first to the second.
+    Size(ByteCount, ByteCount, fn(&mut D, ByteCount) -> Set),
+    /// A span of time, from the first to the second.
+    Span(Millis, Millis, Bare, fn(&mut D, Millis) -> Set),
+    /// Any text; the first says in words what is allowed.
+    Text(&'static str, fn(&mut D, &str) -> Set),
+    /// One of some words.
+    Words(&'static [Word<D>]),
 }
 
-impl Entry {
+impl<D> Entry<D> {
     /// Reads a value into the draft; the error says what is accepted, but not the option's name.
-    pub(super) fn set(&self, draft: &mut Draft, value: &str) -> Result<(), String> {
+    pub fn set(&self, draft: &mut D, value: &str) -> Result<(), String> {
         match &self.kind {
             Kind::Count(low, high, set) => {
                 let n = text::count(value)?;
@@ -97,7 +101,8 @@ impl Entry {
         Err(format!("`{value}` is out of bounds: allowed is {}", self.bounds()))
     }
 
-    fn describe(&self) -> OptionDoc {
+    /// The option as help and documentation show it.
+    pub fn describe(&self) -> OptionDoc {
         OptionDoc {
             name: self.name,
             value_type: self.value_type(),

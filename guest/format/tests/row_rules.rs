@@ -3,10 +3,12 @@
 //!
 //! Invariant: a refused row leaves the output as it was, and its neighbours are written.
 
-use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, RowBatch, RowFault, RowKind, TimeUnit};
-use upsert_sink_core::io::{ColumnDescription, TableDescription};
-use upsert_sink_core::record::{RecordBlock, RecordEncoder, Value, decode_pack, pack_trailer};
-use upsert_sink_core::schema::{RowPlan, TableSchema};
+use upsert_sink_format::batch::{
+    BatchBuilder, ColumnBuilder, RowBatch, RowFault, RowKind, TimeUnit,
+};
+use upsert_sink_format::record::{RecordBlock, RecordEncoder, Value, decode_pack, pack_trailer};
+use upsert_sink_format::schema::{RowPlan, TableSchema};
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
 /// A table of a bigint key and one column of this type, and rows whose column has that row type.
 fn table(column_type: &str, nullable: bool, row_type: &str) -> (TableSchema, RowPlan) {

@@ -21,7 +21,7 @@ pub use row_type::RowType;
 pub use type_text::DEPTH_MAX;
 
 use crate::error::Error;
-use crate::io::{ColumnDescription, TableDescription};
+use crate::tunnel::{ColumnDescription, TableDescription};
 
 /// One column of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]

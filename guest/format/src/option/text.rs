@@ -1,18 +1,17 @@
 //! How the text of one option becomes a number, a size, a span of time or a yes, and how numbers
 //! are written back.
 //!
-//! Called by the option table in `table.rs`. Invariant: a text is either read completely or refused
+//! Called by the option tables, and wherever a size or a span is read. Invariant: a text is either read completely or refused
 //! with the forms that are accepted; no unit is ever guessed. The forms are those of Flink's
 //! configuration, so that options can be copied from it.
 
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use super::ByteCount;
-use crate::id::Millis;
+use crate::id::{ByteCount, Millis};
 
 /// `true` or `false`, in any case.
-pub(super) fn flag(text: &str) -> Result<bool, String> {
+pub fn flag(text: &str) -> Result<bool, String> {
     match text.trim() {
         t if t.eq_ignore_ascii_case("true") => Ok(true),
         t if t.eq_ignore_ascii_case("false") => Ok(false),
@@ -21,7 +20,7 @@ pub(super) fn flag(text: &str) -> Result<bool, String> {
 }
 
 /// A whole number without a unit.
-pub(super) fn count(text: &str) -> Result<u32, String> {
+pub fn count(text: &str) -> Result<u32, String> {
     let digits = text.trim();
     let wrong = || format!("`{text}` is not a whole number: write digits only, such as `16`");
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -31,7 +30,7 @@ pub(super) fn count(text: &str) -> Result<u32, String> {
 }
 
 /// A number of bytes. As in Flink, kb, mb and gb count by 1024, and a bare number is bytes.
-pub(super) fn size(text: &str) -> Result<ByteCount, String> {
+pub fn size(text: &str) -> Result<ByteCount, String> {
     let wrong = || {
         format!(
             "`{text}` is not a size: write a whole number and a unit, such as `64mb`, `64 MiB` or \
@@ -52,7 +51,7 @@ pub(super) fn size(text: &str) -> Result<ByteCount, String> {
 
 /// What a number without a unit counts in a span of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bare {
+pub enum Bare {
     /// Milliseconds, as everywhere in Flink.
     Milliseconds,
     /// Seconds, where the vendor's connector documents a bare number of seconds.
@@ -60,7 +59,7 @@ pub(super) enum Bare {
 }
 
 /// A span of time.
-pub(super) fn span(text: &str, bare: Bare) -> Result<Millis, String> {
+pub fn span(text: &str, bare: Bare) -> Result<Millis, String> {
     let wrong = || {
         let unit = match bare {
             Bare::Milliseconds => "milliseconds",
@@ -93,7 +92,7 @@ fn split(text: &str) -> Option<(u64, String)> {
 }
 
 /// The shortest exact text of a size that `size` reads back.
-pub(super) fn size_text(bytes: ByteCount) -> String {
+pub fn size_text(bytes: ByteCount) -> String {
     let ByteCount(n) = bytes;
     match n {
         0 => "0".to_string(),
@@ -105,7 +104,7 @@ pub(super) fn size_text(bytes: ByteCount) -> String {
 }
 
 /// The shortest exact text of a span that `span` reads back.
-pub(super) fn span_text(span: Millis) -> String {
+pub fn span_text(span: Millis) -> String {
     let Millis(n) = span;
     match n {
         0 => "0 ms".to_string(),
@@ -116,9 +115,12 @@ pub(super) fn span_text(span: Millis) -> String {
     }
 }
 
-pub(super) const SECOND: u64 = 1_000;
-pub(super) const MINUTE: u64 = 60 * SECOND;
-pub(super) const HOUR: u64 = 60 * MINUTE;
+/// Milliseconds of a second.
+pub const SECOND: u64 = 1_000;
+/// Milliseconds of a minute.
+pub const MINUTE: u64 = 60 * SECOND;
+/// Milliseconds of an hour.
+pub const HOUR: u64 = 60 * MINUTE;
 
 #[cfg(test)]
 mod tests {

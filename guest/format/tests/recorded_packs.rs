@@ -5,10 +5,10 @@
 //! decompress. Invariant: all 92 uncompressed packs of the 118 are checked.
 
 use serde_json::{Map, Value as Json, json};
-use upsert_sink_core::record::{
+use upsert_sink_format::record::{
     DecodedRecord, Op, Value, decimal_text, decode_pack, encode_partial, pack_trailer,
 };
-use upsert_sink_core::schema::ColumnType;
+use upsert_sink_format::schema::ColumnType;
 
 struct Recorded {
     name: String,

@@ -33,6 +33,14 @@ number! {
     Ticket(u64)
 }
 number! {
+    /// A number of bytes.
+    ByteCount(u64)
+}
+number! {
+    /// A whole number of hours.
+    Hours(u32)
+}
+number! {
     /// A hash bucket of a partition, from zero.
     BucketId(u32)
 }
@@ -50,6 +58,13 @@ impl Millis {
     /// The span from `earlier` to this time; zero if that is later.
     pub const fn since(self, earlier: Self) -> Self {
         Self(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Hours {
+    /// The same span in milliseconds.
+    pub fn millis(self) -> Millis {
+        Millis(u64::from(self.0) * 3_600_000)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The values that may name a partition, and how numbers and dates are written as one.
 //!
-//! Used by `Partitioner` for values of rows and by `config` for fixed ones. Invariant: two texts
+//! Used for the values of rows, and for those that options fix. Invariant: two texts
 //! that name the same partition are the same bytes.
 
 use alloc::format;
@@ -9,15 +9,15 @@ use alloc::string::String;
 use crate::schema::ColumnType;
 
 /// Bytes of the longest value.
-pub(super) const TEXT_BYTES_MAX: usize = 255;
+pub const TEXT_BYTES_MAX: usize = 255;
 
 /// The rule of partition values, for messages.
-pub(super) const RULE: &str = "a partition value has 1 to 255 bytes, and no quote, slash, \
+pub const RULE: &str = "a partition value has 1 to 255 bytes, and no quote, slash, \
      backslash, comma, equals sign or control character, because it becomes part of a \
      partition's name";
 
 /// Whether the text may name a partition. The error is the rule.
-pub(crate) fn check_value(text: &str) -> Result<(), &'static str> {
+pub fn check_value(text: &str) -> Result<(), &'static str> {
     let reserved = |c: char| c.is_control() || RESERVED.contains(&c);
     if text.is_empty() || text.len() > TEXT_BYTES_MAX || text.contains(reserved) {
         return Err(RULE);
@@ -28,7 +28,7 @@ pub(crate) fn check_value(text: &str) -> Result<(), &'static str> {
 /// The one text of a value that the user wrote for a column of this type.
 ///
 /// Errors: the type's rule.
-pub(crate) fn canonical_value(column_type: &ColumnType, text: &str) -> Result<String, String> {
+pub fn canonical_value(column_type: &ColumnType, text: &str) -> Result<String, String> {
     if let Some((low, high)) = column_type.integer_range() {
         let number: Option<i64> = text.parse().ok();
         let number = number.filter(|n| (low..=high).contains(n));
@@ -42,7 +42,7 @@ pub(crate) fn canonical_value(column_type: &ColumnType, text: &str) -> Result<St
 }
 
 /// Writes a whole number; returns its length.
-pub(super) fn write_integer(number: i64, to: &mut [u8]) -> usize {
+pub fn write_integer(number: i64, to: &mut [u8]) -> usize {
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut rest = number.unsigned_abs();
@@ -65,7 +65,7 @@ pub(super) fn write_integer(number: i64, to: &mut [u8]) -> usize {
 
 /// Writes a date given in days since 1970-01-01; returns its length, or none outside of the years 1
 /// to 9999.
-pub(super) fn write_date(days: i64, to: &mut [u8]) -> Option<usize> {
+pub fn write_date(days: i64, to: &mut [u8]) -> Option<usize> {
     if !(DAYS_MIN..=DAYS_MAX).contains(&days) {
         return None;
     }
@@ -129,3 +129,53 @@ const DAYS_MAX: i64 = 2_932_896;
 
 /// What takes a partition's name apart, or ends a text in SQL.
 const RESERVED: [char; 6] = ['\'', '"', '/', '\\', ',', '='];
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn dates_are_written_as_the_calendar_has_them() {
+        let mut text = [0; 10];
+        for (days, expected) in [
+            (0, "1970-01-01"),
+            (-1, "1969-12-31"),
+            (11_016, "2000-02-29"),
+            (11_017, "2000-03-01"),
+            (-25_509, "1900-02-28"),
+            (-25_508, "1900-03-01"),
+            (-719_162, "0001-01-01"),
+            (2_932_896, "9999-12-31"),
+        ] {
+            assert_eq!(write_date(days, &mut text), Some(10));
+            assert_eq!(core::str::from_utf8(&text), Ok(expected));
+            assert_eq!(canonical_value(&ColumnType::Date, expected), Ok(expected.into()));
+        }
+        assert_eq!(write_date(-719_163, &mut text), None);
+        assert_eq!(write_date(2_932_897, &mut text), None);
+        for wrong in [
+            "1900-02-29",
+            "2018-1-01",
+            "2018-13-01",
+            "2018-00-10",
+            "20180101",
+            "9999999999",
+            "+201-01-01",
+            "-201-01-01",
+            "",
+        ] {
+            assert!(canonical_value(&ColumnType::Date, wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn integers_are_written_like_everywhere() {
+        for number in [0, 1, -1, 9, 10, 12_345, i64::MIN, i64::MAX] {
+            let mut text = [0; 20];
+            let length = write_integer(number, &mut text);
+            assert_eq!(core::str::from_utf8(&text[..length]), Ok(number.to_string().as_str()));
+        }
+    }
+}

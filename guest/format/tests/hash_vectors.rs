@@ -5,11 +5,11 @@
 //! checked, under both hashers; where PyODPS disagrees, Java is right.
 
 use serde_json::Value as Json;
-use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, RowBatch};
-use upsert_sink_core::hash::{Hasher, KeyHasher, bucket_of, hash_values};
-use upsert_sink_core::io::{ColumnDescription, TableDescription};
-use upsert_sink_core::record::{Value, parse_decimal};
-use upsert_sink_core::schema::{ColumnType, RowPlan, TableSchema};
+use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder, RowBatch};
+use upsert_sink_format::hash::{Hasher, KeyHasher, bucket_of, hash_values};
+use upsert_sink_format::record::{Value, parse_decimal};
+use upsert_sink_format::schema::{ColumnType, RowPlan, TableSchema};
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
 const HASHERS: [(Hasher, &str); 2] = [(Hasher::Default, "default"), (Hasher::Legacy, "legacy")];
 
@@ -208,5 +208,5 @@ fn types_without_a_hash_are_refused_as_keys() {
 #[test]
 fn a_value_of_another_type_is_a_bug_of_the_caller() {
     let error = hash_values(Hasher::Default, &[(&ColumnType::Int, Some(&Value::Bool(true)))]);
-    assert_eq!(error.expect_err("a mismatch").kind, upsert_sink_core::error::ErrorKind::Bug);
+    assert_eq!(error.expect_err("a mismatch").kind, upsert_sink_format::error::ErrorKind::Bug);
 }

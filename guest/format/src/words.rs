@@ -7,7 +7,7 @@
 
 /// Copies `from` into `to`, which has the same length.
 #[inline(always)]
-pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
+pub fn copy(to: &mut [u8], from: &[u8]) {
     assert_eq!(to.len(), from.len(), "a copy is as long as its original");
     match from.len() {
         ..8 => copy_few(to, from),
@@ -71,7 +71,7 @@ fn ends<const N: usize>(to: &mut [u8], from: &[u8]) -> bool {
 
 /// Whether both are the same bytes.
 #[inline]
-pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
+pub fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
     }
@@ -92,7 +92,7 @@ pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
 /// Up to eight bytes as one number. Strings of equal length up to eight are equal if their words
 /// are.
 #[inline]
-pub(crate) fn word(bytes: &[u8]) -> u64 {
+pub fn word(bytes: &[u8]) -> u64 {
     if let Some(whole) = bytes.first_chunk::<8>() {
         return u64::from_le_bytes(*whole);
     }
@@ -106,13 +106,13 @@ pub(crate) fn word(bytes: &[u8]) -> u64 {
 
 /// Eight bytes as one number.
 #[inline]
-pub(crate) fn whole(bytes: &[u8; 8]) -> u64 {
+pub fn whole(bytes: &[u8; 8]) -> u64 {
     u64::from_le_bytes(*bytes)
 }
 
 /// A hash for look-ups in memory: never sent, never stored, the same in every process.
 #[inline]
-pub(crate) fn hash(bytes: &[u8]) -> u64 {
+pub fn hash(bytes: &[u8]) -> u64 {
     let seed = mix(bytes.len() as u64);
     let Some(last) = bytes.last_chunk::<8>() else {
         return mix(seed ^ word(bytes));
@@ -125,7 +125,7 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
 
 /// Spreads a number over all 64 bits, so that tables may use the highest and the lowest of them.
 #[inline]
-pub(crate) fn mix(n: u64) -> u64 {
+pub fn mix(n: u64) -> u64 {
     // The low half of the product is one instruction. Multiplication carries upwards only: the
     // shifts bring the high bits down.
     let product = u128::from(n ^ n >> 32) * 0x9e37_79b9_7f4a_7c15;

@@ -134,7 +134,7 @@ impl<'a> Slices<'a> {
 
     /// The bytes of four rows, from this one on.
     #[inline(always)]
-    pub(crate) fn four_bytes(&self, row: usize) -> [&'a [u8]; 4] {
+    pub fn four_bytes(&self, row: usize) -> [&'a [u8]; 4] {
         let offsets: &[_; 5] =
             self.offsets[row..].first_chunk().expect("one offset more than rows");
         let ends = offsets.map(|offset| self.base + u32::from_le_bytes(offset) as usize);
@@ -143,7 +143,7 @@ impl<'a> Slices<'a> {
 
     /// The bytes of a row, if there are at most 16.
     #[inline(always)]
-    pub(crate) fn short(&self, row: usize) -> Option<ShortText> {
+    pub fn short(&self, row: usize) -> Option<ShortText> {
         let (start, end) = self.range(row);
         let length = end - start;
         let kept = KEPT.get(length)?;
@@ -153,7 +153,7 @@ impl<'a> Slices<'a> {
 
     /// Where the bytes of the rows from this one on begin, and last where they all end, counted
     /// from the place that comes with them.
-    pub(crate) fn offsets_from(&self, row: usize) -> (&'a [[u8; 4]], usize) {
+    pub fn offsets_from(&self, row: usize) -> (&'a [[u8; 4]], usize) {
         (&self.offsets[row..], self.base)
     }
 
@@ -166,7 +166,7 @@ impl<'a> Slices<'a> {
 
 /// A text of up to 16 bytes, as one number. Two are equal if and only if their bytes are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ShortText {
+pub struct ShortText {
     /// The bytes, last in the highest; below them are zeros.
     bytes: u128,
     length: u32,
@@ -175,7 +175,7 @@ pub(crate) struct ShortText {
 impl ShortText {
     /// The last eight bytes, after zeros if there are fewer.
     #[inline(always)]
-    pub(crate) fn last_word(self) -> u64 {
+    pub fn last_word(self) -> u64 {
         (self.bytes >> 64) as u64
     }
 }
@@ -193,7 +193,7 @@ static KEPT: [u128; 17] = {
 
 /// One of the offsets of a validated column.
 #[inline]
-pub(crate) fn offset(offsets: &[[u8; 4]], index: usize) -> usize {
+pub fn offset(offsets: &[[u8; 4]], index: usize) -> usize {
     u32::from_le_bytes(offsets[index]) as usize
 }
 
@@ -256,6 +256,6 @@ impl<'a> Column<'a> {
 
 /// A bit of a validated column of bits.
 #[inline]
-pub(crate) fn bit(bits: &[u8], row: usize) -> bool {
+pub fn bit(bits: &[u8], row: usize) -> bool {
     bits[row >> 3] >> (row & 7) & 1 == 1
 }

@@ -6,12 +6,12 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, RowBatch, RowKind};
-use upsert_sink_core::io::{ColumnDescription, TableDescription};
-use upsert_sink_core::record::{
+use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder, RowBatch, RowKind};
+use upsert_sink_format::record::{
     Op, RecordBlock, RecordBytes, RecordEncoder, Value, decode_pack, encode_values, pack_trailer,
 };
-use upsert_sink_core::schema::{ColumnType, RowPlan, TableSchema};
+use upsert_sink_format::schema::{ColumnType, RowPlan, TableSchema};
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
 /// A column type and the row type whose values it takes unchanged.
 fn types() -> impl Strategy<Value = (ColumnType, String)> {

@@ -16,7 +16,7 @@ use crate::schema::ColumnType;
 pub(crate) type Rule = String;
 
 /// The value of a row as the table has it; none if it is null.
-pub(crate) fn table_value(
+pub fn table_value(
     column: &Column<'_>,
     row: usize,
     to: &ColumnType,

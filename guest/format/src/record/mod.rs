@@ -23,11 +23,11 @@ pub use bytes::RecordBytes;
 pub use decimal::{decimal_text, parse_decimal};
 pub use decode::{DecodedRecord, decode_pack};
 pub use encode::RecordEncoder;
-pub use partial::PartialRows;
+pub use partial::{PartialRows, WrittenColumns};
 pub use value::Value;
 pub use value_encode::{encode_partial, encode_row, encode_values, pack_trailer, stream_trailer};
 
-pub(crate) use convert::table_value;
+pub use convert::table_value;
 
 /// What a record does to its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
 
 /// A checksum under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Crc(u32);
+pub struct Crc(u32);
 
 impl Default for Crc {
     fn default() -> Self {
@@ -25,35 +25,35 @@ impl Default for Crc {
 
 impl Crc {
     /// Of no bytes yet.
-    pub(crate) const START: Self = Self(!0);
+    pub const START: Self = Self(!0);
 
     /// The checksum of the bytes so far.
     #[inline(always)]
-    pub(crate) const fn finish(self) -> u32 {
+    pub const fn finish(self) -> u32 {
         !self.0
     }
 
     /// Adds 1 byte.
     #[inline(always)]
-    pub(crate) const fn byte(self, byte: u8) -> Self {
+    pub const fn byte(self, byte: u8) -> Self {
         Self((self.0 >> 8) ^ TABLES[0][(self.0 as u8 ^ byte) as usize])
     }
 
     /// Adds 4 bytes.
     #[inline(always)]
-    pub(crate) const fn word(self, word: u32) -> Self {
+    pub const fn word(self, word: u32) -> Self {
         Self(moved::<4>(self.0 ^ word))
     }
 
     /// Adds 8 bytes: the step of a tag and a float.
     #[inline(always)]
-    pub(crate) const fn words(self, first: u32, second: u32) -> Self {
+    pub const fn words(self, first: u32, second: u32) -> Self {
         Self(moved::<8>(self.0 ^ first) ^ moved::<4>(second))
     }
 
     /// Adds 12 bytes: the step of a tag and an integer.
     #[inline(always)]
-    pub(crate) fn integer(self, tag: u32, value: i64) -> Self {
+    pub fn integer(self, tag: u32, value: i64) -> Self {
         match value as i32 {
             short if i64::from(short) == value => self.short_integer(tag, short),
             _ => self.tagged(tag, value as u64),
@@ -63,32 +63,32 @@ impl Crc {
     /// The same for an integer of 32 bits: its high half is all zeros or all ones, and what those
     /// contribute is known.
     #[inline(always)]
-    pub(crate) fn short_integer(self, tag: u32, value: i32) -> Self {
+    pub fn short_integer(self, tag: u32, value: i32) -> Self {
         let sign = if value < 0 { const { moved::<4>(u32::MAX) } } else { 0 };
         Self(moved::<12>(self.0 ^ tag) ^ moved::<8>(value as u32) ^ sign)
     }
 
     /// Adds 12 bytes: the step of a tag and a double.
     #[inline(always)]
-    pub(crate) const fn tagged(self, tag: u32, value: u64) -> Self {
+    pub const fn tagged(self, tag: u32, value: u64) -> Self {
         Self(moved::<12>(self.0 ^ tag) ^ last_8(value))
     }
 
     /// Adds 16 bytes.
     #[inline(always)]
-    pub(crate) const fn block(self, low: u64, high: u64) -> Self {
+    pub const fn block(self, low: u64, high: u64) -> Self {
         Self(first_8(low ^ self.0 as u64) ^ last_8(high))
     }
 
     /// Adds 16 bytes: the step of a number and the first bytes of a text.
     #[inline(always)]
-    pub(crate) fn text_start(self, number: u32, text: &[u8; 12]) -> Self {
+    pub fn text_start(self, number: u32, text: &[u8; 12]) -> Self {
         Self(moved::<16>(self.0 ^ number) ^ last_12(text))
     }
 
     /// Adds 16 bytes, of a text or of anything that is in memory.
     #[inline(always)]
-    pub(crate) fn text_block(self, block: &[u8; 16]) -> Self {
+    pub fn text_block(self, block: &[u8; 16]) -> Self {
         let [first, ..] = block.as_chunks::<4>().0 else { unreachable!("a block has 16 bytes") };
         let rest = block.last_chunk().expect("a block has 16 bytes");
         Self(moved::<16>(self.0 ^ u32::from_le_bytes(*first)) ^ last_12(rest))
@@ -96,7 +96,7 @@ impl Crc {
 
     /// Adds a number and a text of up to 11 bytes, with which two words begin; zeros follow it.
     #[inline(always)]
-    pub(crate) fn short_text(self, number: u32, length: usize, low: u64, high: u64) -> Self {
+    pub fn short_text(self, number: u32, length: usize, low: u64, high: u64) -> Self {
         let first = u64::from(self.0 ^ number) | low << 32;
         if length <= 4 {
             return Self(last_8(first << (8 * (4 - length))));
@@ -108,7 +108,7 @@ impl Crc {
 
     /// Adds the last `length` bytes of 8, at least one.
     #[inline(always)]
-    pub(crate) fn short_tail(self, length: usize, bytes: [u8; 8]) -> Self {
+    pub fn short_tail(self, length: usize, bytes: [u8; 8]) -> Self {
         let (word, state) = (u64::from_le_bytes(bytes), u64::from(self.0));
         let zeros = 8 * (8 - length);
         // What a step of fewer than four bytes does not reach of the state only moves.
@@ -118,7 +118,7 @@ impl Crc {
 
     /// Adds the last `length` bytes of 16, more than 8 and not all.
     #[inline(always)]
-    pub(crate) fn long_tail(self, length: usize, bytes: &[u8; 16]) -> Self {
+    pub fn long_tail(self, length: usize, bytes: &[u8; 16]) -> Self {
         let (low, high) = (word_of(bytes, 0), word_of(bytes, 8));
         let (zeros, state) = (8 * (16 - length), u64::from(self.0));
         let low = (low >> zeros ^ state) << zeros;
@@ -126,7 +126,7 @@ impl Crc {
     }
 
     /// Adds any bytes.
-    pub(crate) fn bytes(self, bytes: &[u8]) -> Self {
+    pub fn bytes(self, bytes: &[u8]) -> Self {
         let (blocks, rest) = bytes.as_chunks::<16>();
         let state = blocks.iter().fold(self, |state, block| state.text_block(block));
         rest.iter().fold(state, |state, byte| state.byte(*byte))
@@ -134,13 +134,13 @@ impl Crc {
 
     /// What 12 constant bytes contribute when they end a step of 16 whose first 4 are
     /// `after_block`'s tag.
-    pub(crate) const fn constant(low: u32, high: u64) -> u32 {
+    pub const fn constant(low: u32, high: u64) -> u32 {
         moved::<12>(low) ^ last_8(high)
     }
 
     /// Adds a tag and 12 constant bytes, whose contribution is known.
     #[inline(always)]
-    pub(crate) const fn constant_block(self, tag: u32, constant: u32) -> Self {
+    pub const fn constant_block(self, tag: u32, constant: u32) -> Self {
         Self(moved::<16>(self.0 ^ tag) ^ constant)
     }
 }
@@ -176,7 +176,7 @@ const fn last_8(word: u64) -> u32 {
 
 /// Eight of 16 bytes as a number.
 #[inline(always)]
-pub(crate) fn word_of(block: &[u8; 16], at: usize) -> u64 {
+pub fn word_of(block: &[u8; 16], at: usize) -> u64 {
     u64::from_le_bytes(*block[at..].first_chunk().expect("a block has two words"))
 }
 
