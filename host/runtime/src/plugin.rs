@@ -19,6 +19,8 @@ use crate::bindings::Sink;
 use crate::bindings::SinkPre;
 use crate::capability::Capabilities;
 use crate::capability::grant::Grant;
+use upsert_sink_format::option::OptionDoc;
+
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
@@ -56,22 +58,6 @@ pub struct Inspection {
     pub imports: Vec<String>,
     /// The interfaces that it exports, sorted.
     pub exports: Vec<String>,
-}
-
-/// One documented option.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OptionDoc {
-    /// Its name, as users write it.
-    pub name: String,
-    /// How its text is read: `integer`, `bytes`, `duration`, `boolean`, `text`, or the allowed
-    /// words with `|` between.
-    pub value_type: String,
-    /// What holds when it is not set; empty if it then has no value.
-    pub default_value: String,
-    /// The values that are allowed, in words; empty if the type says it all.
-    pub bounds: String,
-    /// What it does, and what it costs.
-    pub doc: String,
 }
 
 impl Plugin {

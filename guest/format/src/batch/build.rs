@@ -9,14 +9,14 @@ use alloc::vec::Vec;
 
 use super::RowKind;
 use super::column::TimeUnit;
-use super::parse::{BUFFER_BYTES, FORM_COLUMNS, HEADER_BYTES, INSTANT, MAGIC, NODE_BYTES, VERSION};
+use super::form::{FormWriter, Layout, Node};
 use crate::record::Value;
 use crate::schema::RowType;
 
 /// A batch under construction.
 ///
 /// ```
-/// use upsert_sink_core::batch::{BatchBuilder, ColumnBuilder, RowKind};
+/// use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder, RowKind};
 ///
 /// let bytes = BatchBuilder::new(2)
 ///     .kinds(&[RowKind::Insert, RowKind::Delete])
@@ -54,58 +54,19 @@ impl BatchBuilder {
     ///
     /// Panics if the batch is larger than 4 GiB.
     pub fn build(&self) -> Vec<u8> {
-        let mut nodes = Vec::new();
+        let mut form = FormWriter::new();
         for column in &self.columns {
-            column.list_into(&mut nodes);
+            column.write_into(&mut form);
         }
-        let buffers: usize = nodes.iter().map(|node| node.buffers.len()).sum();
-        let mut bytes = vec![0; HEADER_BYTES + nodes.len() * NODE_BYTES + buffers * BUFFER_BYTES];
-        let mut first_buffer = 0;
-        for (index, node) in nodes.iter().enumerate() {
-            let at = HEADER_BYTES + index * NODE_BYTES;
-            bytes[at..at + 3].copy_from_slice(&[node.layout, node.unit, node.scale]);
-            put(&mut bytes, at + 4, node.children.len());
-            put(&mut bytes, at + 8, node.values);
-            put(&mut bytes, at + 12, first_buffer);
-            for buffer in &node.buffers {
-                let at = HEADER_BYTES + nodes.len() * NODE_BYTES + first_buffer * BUFFER_BYTES;
-                append(&mut bytes, at, buffer);
-                first_buffer += 1;
-            }
-        }
-        append(&mut bytes, 32, &self.kinds);
-        bytes[..4].copy_from_slice(&MAGIC);
-        bytes[4..6].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[6..8].copy_from_slice(&FORM_COLUMNS.to_le_bytes());
-        put(&mut bytes, 8, self.rows);
-        put(&mut bytes, 12, self.columns.len());
-        put(&mut bytes, 16, nodes.len());
-        put(&mut bytes, 20, buffers);
-        let length = bytes.len() as u64;
-        bytes[24..32].copy_from_slice(&length.to_le_bytes());
-        bytes
+        let written = form.finish(self.rows, self.columns.len(), &self.kinds);
+        written.expect("a batch is smaller than 4 GiB")
     }
-}
-
-/// Writes a u32.
-fn put(bytes: &mut [u8], at: usize, number: usize) {
-    let number = u32::try_from(number).expect("a batch is smaller than 4 GiB");
-    bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
-}
-
-/// Appends a buffer at a multiple of 8, and writes its place at `at`.
-fn append(bytes: &mut Vec<u8>, at: usize, buffer: &[u8]) {
-    bytes.resize(bytes.len().next_multiple_of(8), 0);
-    let start = bytes.len();
-    put(bytes, at, start);
-    put(bytes, at + 4, buffer.len());
-    bytes.extend_from_slice(buffer);
 }
 
 /// One column of a batch: its buffers as they will stand there, and its children.
 #[derive(Clone, Debug)]
 pub struct ColumnBuilder {
-    layout: u8,
+    layout: Layout,
     unit: u8,
     scale: u8,
     values: usize,
@@ -117,62 +78,62 @@ impl ColumnBuilder {
     /// Of `BOOLEAN`.
     pub fn bools(rows: impl IntoIterator<Item = Option<bool>>) -> Self {
         let (nulls, rows) = split(rows);
-        Self::new(1, &nulls, vec![bits(&rows)])
+        Self::new(Layout::Bool, &nulls, vec![bits(&rows)])
     }
 
     /// Of `TINYINT`.
     pub fn int8(rows: impl IntoIterator<Item = Option<i8>>) -> Self {
-        Self::words(2, rows, i8::to_le_bytes)
+        Self::words(Layout::Int8, rows, i8::to_le_bytes)
     }
 
     /// Of `SMALLINT`.
     pub fn int16(rows: impl IntoIterator<Item = Option<i16>>) -> Self {
-        Self::words(3, rows, i16::to_le_bytes)
+        Self::words(Layout::Int16, rows, i16::to_le_bytes)
     }
 
     /// Of `INT`.
     pub fn int32(rows: impl IntoIterator<Item = Option<i32>>) -> Self {
-        Self::words(4, rows, i32::to_le_bytes)
+        Self::words(Layout::Int32, rows, i32::to_le_bytes)
     }
 
     /// Of `BIGINT`.
     pub fn int64(rows: impl IntoIterator<Item = Option<i64>>) -> Self {
-        Self::words(5, rows, i64::to_le_bytes)
+        Self::words(Layout::Int64, rows, i64::to_le_bytes)
     }
 
     /// Of `FLOAT`.
     pub fn float32(rows: impl IntoIterator<Item = Option<f32>>) -> Self {
-        Self::words(6, rows, f32::to_le_bytes)
+        Self::words(Layout::Float32, rows, f32::to_le_bytes)
     }
 
     /// Of `DOUBLE`.
     pub fn float64(rows: impl IntoIterator<Item = Option<f64>>) -> Self {
-        Self::words(7, rows, f64::to_le_bytes)
+        Self::words(Layout::Float64, rows, f64::to_le_bytes)
     }
 
     /// Of `DECIMAL(p, scale)`: unscaled values.
     pub fn decimal128(scale: u8, rows: impl IntoIterator<Item = Option<i128>>) -> Self {
-        Self { scale, ..Self::words(8, rows, i128::to_le_bytes) }
+        Self { scale, ..Self::words(Layout::Decimal128, rows, i128::to_le_bytes) }
     }
 
     /// Of `STRING`, `CHAR(n)`, `VARCHAR(n)`.
     pub fn utf8<'a>(rows: impl IntoIterator<Item = Option<&'a str>>) -> Self {
-        Self::slices(9, rows.into_iter().map(|row| row.map(str::as_bytes)))
+        Self::slices(Layout::Utf8, rows.into_iter().map(|row| row.map(str::as_bytes)))
     }
 
     /// Of `BYTES`.
     pub fn binary<'a>(rows: impl IntoIterator<Item = Option<&'a [u8]>>) -> Self {
-        Self::slices(10, rows)
+        Self::slices(Layout::Binary, rows)
     }
 
     /// Of `DATE`: days since 1970-01-01.
     pub fn date32(rows: impl IntoIterator<Item = Option<i32>>) -> Self {
-        Self::words(11, rows, i32::to_le_bytes)
+        Self::words(Layout::Date32, rows, i32::to_le_bytes)
     }
 
     /// Of `TIMESTAMP` and `TIMESTAMP_LTZ`, since 1970-01-01T00:00:00 in the unit.
     pub fn timestamp(unit: TimeUnit, rows: impl IntoIterator<Item = Option<i64>>) -> Self {
-        Self { unit: unit as u8, ..Self::words(12, rows, i64::to_le_bytes) }
+        Self { unit: unit as u8, ..Self::words(Layout::Timestamp, rows, i64::to_le_bytes) }
     }
 
     /// Of `TIMESTAMP` and `TIMESTAMP_LTZ`, in the layout that holds all years: seconds since
@@ -181,37 +142,37 @@ impl ColumnBuilder {
         let (nulls, rows) = split(rows);
         let seconds = rows.iter().flat_map(|(seconds, _)| seconds.to_le_bytes()).collect();
         let nanos = rows.iter().flat_map(|(_, nanos)| nanos.to_le_bytes()).collect();
-        Self::new(INSTANT, &nulls, vec![seconds, nanos])
+        Self::new(Layout::Instant, &nulls, vec![seconds, nanos])
     }
 
     /// Of `INTERVAL DAY TO SECOND`, in the unit.
     pub fn duration(unit: TimeUnit, rows: impl IntoIterator<Item = Option<i64>>) -> Self {
-        Self { unit: unit as u8, ..Self::words(13, rows, i64::to_le_bytes) }
+        Self { unit: unit as u8, ..Self::words(Layout::Duration, rows, i64::to_le_bytes) }
     }
 
     /// Of `INTERVAL YEAR TO MONTH`.
     pub fn months(rows: impl IntoIterator<Item = Option<i32>>) -> Self {
-        Self::words(14, rows, i32::to_le_bytes)
+        Self::words(Layout::Months, rows, i32::to_le_bytes)
     }
 
     /// Of `ARRAY<t>`: how many elements each row has, and the elements of all rows.
     pub fn list(lengths: impl IntoIterator<Item = Option<usize>>, elements: Self) -> Self {
         let (nulls, lengths) = split(lengths);
-        let column = Self::new(15, &nulls, vec![offsets(lengths.into_iter())]);
+        let column = Self::new(Layout::List, &nulls, vec![offsets(lengths.into_iter())]);
         Self { children: vec![elements], ..column }
     }
 
     /// Of `MAP<k, v>`: how many entries each row has, and the keys and the values of all rows.
     pub fn map(lengths: impl IntoIterator<Item = Option<usize>>, keys: Self, values: Self) -> Self {
         let (nulls, lengths) = split(lengths);
-        let column = Self::new(16, &nulls, vec![offsets(lengths.into_iter())]);
+        let column = Self::new(Layout::Map, &nulls, vec![offsets(lengths.into_iter())]);
         Self { children: vec![keys, values], ..column }
     }
 
     /// Of `ROW<…>`: which rows there are (false is null), and the fields, each with as many values.
     pub fn fields(rows: &[bool], fields: Vec<Self>) -> Self {
         let nulls: Vec<bool> = rows.iter().map(|present| !present).collect();
-        Self { children: fields, ..Self::new(17, &nulls, vec![]) }
+        Self { children: fields, ..Self::new(Layout::Struct, &nulls, vec![]) }
     }
 
     /// Of any row type, from values. Decimals are unscaled at the row type's scale; timestamps are
@@ -219,9 +180,9 @@ impl ColumnBuilder {
     /// of another type becomes null.
     ///
     /// ```
-    /// use upsert_sink_core::batch::ColumnBuilder;
-    /// use upsert_sink_core::record::Value;
-    /// use upsert_sink_core::schema::RowType;
+    /// use upsert_sink_format::batch::ColumnBuilder;
+    /// use upsert_sink_format::record::Value;
+    /// use upsert_sink_format::schema::RowType;
     ///
     /// let row_type = RowType::parse("ARRAY<INT>").expect("a type");
     /// let seven = Value::Array(vec![Some(Value::Int(7)), None]);
@@ -253,9 +214,9 @@ impl ColumnBuilder {
                 }),
             ),
             RowType::String | RowType::Char(_) | RowType::Varchar(_) => {
-                Self::slices(9, each(rows, bytes))
+                Self::slices(Layout::Utf8, each(rows, bytes))
             }
-            RowType::Bytes => Self::slices(10, each(rows, bytes)),
+            RowType::Bytes => Self::slices(Layout::Binary, each(rows, bytes)),
             RowType::Date => Self::date32(each(rows, |v| integer(v)?.try_into().ok())),
             RowType::Timestamp(digits) | RowType::TimestampLtz(digits) => {
                 let unit =
@@ -321,7 +282,7 @@ impl ColumnBuilder {
     }
 
     fn words<T: Copy + Default, const N: usize>(
-        layout: u8,
+        layout: Layout,
         rows: impl IntoIterator<Item = Option<T>>,
         to_bytes: fn(T) -> [u8; N],
     ) -> Self {
@@ -329,24 +290,30 @@ impl ColumnBuilder {
         Self::new(layout, &nulls, vec![rows.into_iter().flat_map(to_bytes).collect()])
     }
 
-    fn slices<'a>(layout: u8, rows: impl IntoIterator<Item = Option<&'a [u8]>>) -> Self {
+    fn slices<'a>(layout: Layout, rows: impl IntoIterator<Item = Option<&'a [u8]>>) -> Self {
         let (nulls, rows) = split(rows);
         let offsets = offsets(rows.iter().map(|row| row.len()));
         Self::new(layout, &nulls, vec![offsets, rows.concat()])
     }
 
-    fn new(layout: u8, nulls: &[bool], mut buffers: Vec<Vec<u8>>) -> Self {
+    fn new(layout: Layout, nulls: &[bool], mut buffers: Vec<Vec<u8>>) -> Self {
         let present: Vec<bool> = nulls.iter().map(|null| !null).collect();
         let validity = if nulls.contains(&true) { bits(&present) } else { Vec::new() };
         buffers.insert(0, validity);
         Self { layout, unit: 0, scale: 0, values: nulls.len(), buffers, children: Vec::new() }
     }
 
-    fn list_into<'a>(&'a self, nodes: &mut Vec<&'a Self>) {
-        nodes.push(self);
-        for child in &self.children {
-            child.list_into(nodes);
-        }
+    /// Adds its node and those of its children, depth first.
+    fn write_into<'a>(&'a self, form: &mut FormWriter<&'a [u8]>) {
+        form.node(Node {
+            layout: self.layout,
+            unit: self.unit,
+            scale: self.scale,
+            children: self.children.len(),
+            values: self.values,
+        });
+        self.buffers.iter().for_each(|buffer| form.buffer(buffer));
+        self.children.iter().for_each(|child| child.write_into(form));
     }
 }
 

@@ -8,6 +8,7 @@
 mod build;
 mod column;
 mod fault;
+mod form;
 mod parse;
 
 use alloc::vec::Vec;
@@ -16,6 +17,7 @@ pub use build::{BatchBuilder, ColumnBuilder};
 pub use column::{Column, Slices, TimeUnit, Values};
 pub use column::{ShortText, bit, offset};
 pub use fault::RowFault;
+pub use form::{FormWriter, Layout, Node, TooLarge};
 
 use crate::error::Error;
 use crate::schema::RowPlan;

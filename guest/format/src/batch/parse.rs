@@ -12,24 +12,11 @@ use alloc::vec::Vec;
 use core::fmt::Display;
 
 use super::column::{Column, Slices, TimeUnit, Values, offset};
+use super::form::{BUFFER_BYTES, FORM_COLUMNS, HEADER_BYTES, Layout, MAGIC, NODE_BYTES, VERSION};
 use super::{RowBatch, RowKind};
 use crate::error::Error;
 use crate::schema::{RowPlan, RowType};
 
-/// The letters that a batch begins with.
-pub(super) const MAGIC: [u8; 4] = *b"USRB";
-/// The version of the form.
-pub(super) const VERSION: u16 = 1;
-/// The form `columns`.
-pub(super) const FORM_COLUMNS: u16 = 1;
-/// Bytes before the nodes.
-pub(super) const HEADER_BYTES: usize = 40;
-/// Bytes of a node.
-pub(super) const NODE_BYTES: usize = 16;
-/// Bytes of a buffer's place.
-pub(super) const BUFFER_BYTES: usize = 8;
-/// The second layout of timestamps.
-pub(super) const INSTANT: u8 = 18;
 /// The last nanosecond of a second.
 const NANOS_MAX: u32 = 999_999_999;
 
@@ -81,7 +68,7 @@ struct Reader<'a> {
 }
 
 /// A node as it stands in the bytes.
-struct Node {
+struct StoredNode {
     layout: u8,
     unit: u8,
     scale: i8,
@@ -161,7 +148,12 @@ impl<'a> Reader<'a> {
         Ok(Column { values, validity, rows: node.values })
     }
 
-    fn map(&mut self, node: &Node, key: &RowType, value: &RowType) -> Result<Values<'a>, Error> {
+    fn map(
+        &mut self,
+        node: &StoredNode,
+        key: &RowType,
+        value: &RowType,
+    ) -> Result<Values<'a>, Error> {
         let offsets = self.offsets(node)?;
         let keys = self.column(key, None)?;
         let values = self.column(value, Some(keys.rows))?;
@@ -174,7 +166,7 @@ impl<'a> Reader<'a> {
 
     fn leaf(
         &self,
-        node: &Node,
+        node: &StoredNode,
         row_type: &RowType,
         validity: Option<&'a [u8]>,
     ) -> Result<Values<'a>, Error> {
@@ -192,7 +184,9 @@ impl<'a> Reader<'a> {
                 Values::Decimal128 { scale: *scale, unscaled: self.words(node)? }
             }
             RowType::Date => Values::Date32(self.words(node)?),
-            RowType::Timestamp(_) | RowType::TimestampLtz(_) if node.layout == INSTANT => {
+            RowType::Timestamp(_) | RowType::TimestampLtz(_)
+                if node.layout == Layout::Instant as u8 =>
+            {
                 self.instants(node, validity)?
             }
             RowType::Timestamp(_) | RowType::TimestampLtz(_) => {
@@ -212,7 +206,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn node(&mut self) -> Result<Node, Error> {
+    fn node(&mut self) -> Result<StoredNode, Error> {
         if self.next_node == self.nodes {
             return Err(refuse("nodes", format!("the columns have more than {}", self.nodes)));
         }
@@ -222,7 +216,7 @@ impl<'a> Reader<'a> {
         if zero != 0 {
             return Err(refuse("node", "its fourth byte is not zero"));
         }
-        Ok(Node {
+        Ok(StoredNode {
             layout,
             unit,
             scale: scale as i8,
@@ -232,7 +226,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn validity(&self, node: &Node) -> Result<Option<&'a [u8]>, Error> {
+    fn validity(&self, node: &StoredNode) -> Result<Option<&'a [u8]>, Error> {
         let bits = self.any_buffer(node, 0, &"validity")?;
         if bits.is_empty() {
             return Ok(None);
@@ -241,18 +235,22 @@ impl<'a> Reader<'a> {
     }
 
     /// Fixed-size values.
-    fn words<const N: usize>(&self, node: &Node) -> Result<&'a [[u8; N]], Error> {
+    fn words<const N: usize>(&self, node: &StoredNode) -> Result<&'a [[u8; N]], Error> {
         self.words_at(node, 1)
     }
 
     /// The same, in the buffer of this number.
-    fn words_at<const N: usize>(&self, node: &Node, at: usize) -> Result<&'a [[u8; N]], Error> {
+    fn words_at<const N: usize>(
+        &self,
+        node: &StoredNode,
+        at: usize,
+    ) -> Result<&'a [[u8; N]], Error> {
         let bytes = self.buffer(node, at, times(node.values, N, &"values")?, &"values")?;
         Ok(bytes.as_chunks().0)
     }
 
     /// Seconds, and the nanoseconds after them, which are less than a second unless null.
-    fn instants(&self, node: &Node, validity: Option<&'a [u8]>) -> Result<Values<'a>, Error> {
+    fn instants(&self, node: &StoredNode, validity: Option<&'a [u8]>) -> Result<Values<'a>, Error> {
         let (seconds, nanos) = (self.words(node)?, self.words_at(node, 2)?);
         let number = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);
         if nanos.iter().fold(0, |most, bytes| number(bytes).max(most)) > NANOS_MAX {
@@ -274,7 +272,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Offsets that begin at zero and rise.
-    fn offsets(&self, node: &Node) -> Result<&'a [[u8; 4]], Error> {
+    fn offsets(&self, node: &StoredNode) -> Result<&'a [[u8; 4]], Error> {
         let count = node.values.checked_add(1).ok_or_else(|| too_large(&"offsets"))?;
         let bytes = self.buffer(node, 1, times(count, 4, &"offsets")?, &"offsets")?;
         let offsets: &[[u8; 4]] = bytes.as_chunks().0;
@@ -288,7 +286,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn slices(&self, node: &Node) -> Result<Slices<'a>, Error> {
+    fn slices(&self, node: &StoredNode) -> Result<Slices<'a>, Error> {
         let offsets = self.offsets(node)?;
         let bytes = self.any_buffer(node, 2, &"bytes")?;
         check_last(offsets, bytes.len(), &"bytes")?;
@@ -301,7 +299,7 @@ impl<'a> Reader<'a> {
     /// A buffer of the node of at least `length` bytes, cut to them.
     fn buffer(
         &self,
-        node: &Node,
+        node: &StoredNode,
         index: usize,
         length: usize,
         what: &dyn Display,
@@ -309,14 +307,19 @@ impl<'a> Reader<'a> {
         at_least(self.any_buffer(node, index, what)?, length, what)
     }
 
-    fn any_buffer(&self, node: &Node, index: usize, what: &dyn Display) -> Result<&'a [u8], Error> {
+    fn any_buffer(
+        &self,
+        node: &StoredNode,
+        index: usize,
+        what: &dyn Display,
+    ) -> Result<&'a [u8], Error> {
         let (start, length) = self.place(node, index, what)?;
         self.range(start, length, what)
     }
 
     fn place(
         &self,
-        node: &Node,
+        node: &StoredNode,
         index: usize,
         what: &dyn Display,
     ) -> Result<(usize, usize), Error> {
@@ -359,10 +362,10 @@ impl<'a> Reader<'a> {
 }
 
 /// The layout, unit, scale and number of children that a row type must have.
-fn check_node(node: &Node, row_type: &RowType) -> Result<(), Error> {
-    let layout = layout(row_type);
+fn check_node(node: &StoredNode, row_type: &RowType) -> Result<(), Error> {
+    let layout = Layout::of(row_type) as u8;
     let is_time = matches!(row_type, RowType::Timestamp(_) | RowType::TimestampLtz(_));
-    let is_instant = is_time && node.layout == INSTANT;
+    let is_instant = is_time && node.layout == Layout::Instant as u8;
     if node.layout != layout && !is_instant {
         return Err(refuse(
             "node",
@@ -400,30 +403,7 @@ fn check_node(node: &Node, row_type: &RowType) -> Result<(), Error> {
     Ok(())
 }
 
-/// The number of a row type's layout; of a timestamp's first one, for it may also be an instant.
-pub(super) fn layout(row_type: &RowType) -> u8 {
-    match row_type {
-        RowType::Boolean => 1,
-        RowType::TinyInt => 2,
-        RowType::SmallInt => 3,
-        RowType::Int => 4,
-        RowType::BigInt => 5,
-        RowType::Float => 6,
-        RowType::Double => 7,
-        RowType::Decimal { .. } => 8,
-        RowType::String | RowType::Char(_) | RowType::Varchar(_) => 9,
-        RowType::Bytes => 10,
-        RowType::Date => 11,
-        RowType::Timestamp(_) | RowType::TimestampLtz(_) => 12,
-        RowType::IntervalDaySecond => 13,
-        RowType::IntervalYearMonth => 14,
-        RowType::Array(_) => 15,
-        RowType::Map(..) => 16,
-        RowType::Row(_) => 17,
-    }
-}
-
-fn unit(node: &Node) -> Result<TimeUnit, Error> {
+fn unit(node: &StoredNode) -> Result<TimeUnit, Error> {
     TimeUnit::of_digits(node.unit.saturating_mul(3))
         .ok_or_else(|| refuse("node", format!("unit {} is not known", node.unit)))
 }

@@ -7,7 +7,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec;
 
-use super::parse::{BUFFER_BYTES, HEADER_BYTES, NODE_BYTES};
+use super::form::{BUFFER_BYTES, HEADER_BYTES, NODE_BYTES};
 use super::*;
 use crate::schema::RowType;
 

@@ -56,18 +56,21 @@ pub enum Bare {
     Milliseconds,
     /// Seconds, where the vendor's connector documents a bare number of seconds.
     Seconds,
+    /// Nothing: the unit must be written, as on a command line.
+    Refused,
 }
 
 /// A span of time.
 pub fn span(text: &str, bare: Bare) -> Result<Millis, String> {
     let wrong = || {
-        let unit = match bare {
-            Bare::Milliseconds => "milliseconds",
-            Bare::Seconds => "seconds, as the vendor's connector documents it",
+        let without = match bare {
+            Bare::Milliseconds => "a bare number is milliseconds",
+            Bare::Seconds => "a bare number is seconds, as the vendor's connector documents it",
+            Bare::Refused => "a bare number could be any of them",
         };
         format!(
             "`{text}` is not a duration: write a whole number and a unit, such as `500 ms`, `10s`, \
-             `1 min`, `24 h` or `1 d`; a bare number is {unit}"
+             `1 min`, `24 h` or `1 d`; {without}"
         )
     };
     let (number, unit) = split(text).ok_or_else(wrong)?;

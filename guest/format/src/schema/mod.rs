@@ -7,6 +7,7 @@
 mod column_type;
 mod nearest;
 mod plan;
+mod row_column;
 mod row_type;
 mod type_text;
 
@@ -17,6 +18,7 @@ use alloc::vec::Vec;
 pub use column_type::ColumnType;
 pub use nearest::nearest;
 pub use plan::{PartitionSource, RowPlan};
+pub use row_column::RowColumn;
 pub use row_type::RowType;
 pub use type_text::DEPTH_MAX;
 

@@ -70,7 +70,7 @@ impl RowType {
     /// Errors: `InvalidConfig` for a type that is not in `wit/README.md`.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut cursor = TypeText::new(text);
-        let parsed = parse_at(&mut cursor, 1).filter(|_| cursor.is_at_end());
+        let parsed = parse_at(&mut cursor, 1, Names::Contract).filter(|_| cursor.is_at_end());
         parsed.ok_or_else(|| {
             Error::config(
                 format!("row type {text}"),
@@ -80,6 +80,15 @@ impl RowType {
                  TO SECOND, and ARRAY<>, MAP<,>, ROW<name type> of these, at most 16 deep",
             )
         })
+    }
+
+    /// Reads the type of a column as a user declares it: besides the names of the contract those of
+    /// the table's types, and `TIMESTAMP(p)` with any p up to 9, which is rounded up to a unit.
+    /// `JSON` and `TIME` are texts; a `DECIMAL` without digits is the table's.
+    ///
+    /// None for a type that is neither.
+    pub(super) fn declared(cursor: &mut TypeText<'_>) -> Option<Self> {
+        parse_at(cursor, 1, Names::Declared)
     }
 
     /// Whether values of this type may be written to `column`: the table of `wit/README.md`.
@@ -135,7 +144,16 @@ fn fields_may_become(from: &[(String, RowType)], to: &[(String, ColumnType)]) ->
             .all(|((a, from), (b, to))| a.eq_ignore_ascii_case(b) && from.may_become(to))
 }
 
-fn parse_at(cursor: &mut TypeText<'_>, depth: usize) -> Option<RowType> {
+/// Whose names of types are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    /// Those of the contract only.
+    Contract,
+    /// Those of users, too.
+    Declared,
+}
+
+fn parse_at(cursor: &mut TypeText<'_>, depth: usize, names: Names) -> Option<RowType> {
     if depth > DEPTH_MAX {
         return None;
     }
@@ -153,32 +171,68 @@ fn parse_at(cursor: &mut TypeText<'_>, depth: usize) -> Option<RowType> {
         "date" => RowType::Date,
         "char" => RowType::Char(cursor.one_argument().filter(|n| *n > 0)?),
         "varchar" => RowType::Varchar(cursor.one_argument().filter(|n| *n > 0)?),
-        "decimal" => parse_decimal(cursor)?,
-        "timestamp" => RowType::Timestamp(parse_digits(cursor)?),
-        "timestamp_ltz" => RowType::TimestampLtz(parse_digits(cursor)?),
+        "decimal" => parse_decimal(cursor, names)?,
+        "timestamp" => RowType::Timestamp(parse_digits(cursor, names)?),
+        "timestamp_ltz" => RowType::TimestampLtz(parse_digits(cursor, names)?),
         "interval" => parse_interval(cursor)?,
-        "array" | "map" | "row" => parse_nested(&word, cursor, depth)?,
+        "array" => RowType::Array(Box::new(parse_nested(cursor, depth, names)?)),
+        "map" => parse_map(cursor, depth, names)?,
+        "row" => parse_row(cursor, depth, names)?,
+        other if names == Names::Declared => match other {
+            "struct" => parse_row(cursor, depth, names)?,
+            other => parse_alias(other, cursor)?,
+        },
         _ => return None,
     })
 }
 
-fn parse_decimal(cursor: &mut TypeText<'_>) -> Option<RowType> {
-    let precision = if cursor.eat('(') {
-        cursor.number().filter(|p| (1..=38).contains(p))?
-    } else {
-        return None;
-    };
+/// The names of plain types that only users write.
+fn parse_alias(word: &str, cursor: &mut TypeText<'_>) -> Option<RowType> {
+    Some(match word {
+        "integer" => RowType::Int,
+        "json" => RowType::String,
+        "time" => {
+            skip_length(cursor)?;
+            RowType::String
+        }
+        "binary" | "varbinary" => {
+            skip_length(cursor)?;
+            RowType::Bytes
+        }
+        "datetime" => RowType::TimestampLtz(3),
+        "timestamp_ntz" => RowType::Timestamp(parse_digits(cursor, Names::Declared)?),
+        _ => return None,
+    })
+}
+
+/// A length in parentheses, if there is one; none if it is not a number.
+fn skip_length(cursor: &mut TypeText<'_>) -> Option<()> {
+    if !cursor.eat('(') {
+        return Some(());
+    }
+    cursor.number()?;
+    cursor.eat(')').then_some(())
+}
+
+fn parse_decimal(cursor: &mut TypeText<'_>, names: Names) -> Option<RowType> {
+    if !cursor.eat('(') {
+        let bare = RowType::Decimal { precision: 38, scale: 18 };
+        return (names == Names::Declared).then_some(bare);
+    }
+    let precision = cursor.number().filter(|p| (1..=38).contains(p))?;
     let scale = if cursor.eat(',') { cursor.number().filter(|s| *s <= precision)? } else { 0 };
     let closed = cursor.eat(')');
     closed.then_some(RowType::Decimal { precision: precision as u8, scale: scale as u8 })
 }
 
-fn parse_digits(cursor: &mut TypeText<'_>) -> Option<u8> {
+fn parse_digits(cursor: &mut TypeText<'_>, names: Names) -> Option<u8> {
     if !cursor.eat('(') {
         return Some(6);
     }
-    let digits = cursor.number().filter(|p| matches!(p, 0 | 3 | 6 | 9))?;
-    cursor.eat(')').then_some(digits as u8)
+    let digits = cursor.number().filter(|p| *p <= 9)?;
+    let unit = digits.next_multiple_of(3) as u8;
+    let exact = u32::from(unit) == digits;
+    (cursor.eat(')') && (exact || names == Names::Declared)).then_some(unit)
 }
 
 fn parse_interval(cursor: &mut TypeText<'_>) -> Option<RowType> {
@@ -190,31 +244,43 @@ fn parse_interval(cursor: &mut TypeText<'_>) -> Option<RowType> {
     }
 }
 
-fn parse_nested(word: &str, cursor: &mut TypeText<'_>, depth: usize) -> Option<RowType> {
+/// One type in angle brackets.
+fn parse_nested(cursor: &mut TypeText<'_>, depth: usize, names: Names) -> Option<RowType> {
     if !cursor.eat('<') {
         return None;
     }
-    let nested = match word {
-        "array" => RowType::Array(Box::new(parse_at(cursor, depth + 1)?)),
-        "map" => {
-            let key = Box::new(parse_at(cursor, depth + 1)?);
-            let value = if cursor.eat(',') { parse_at(cursor, depth + 1)? } else { return None };
-            RowType::Map(key, Box::new(value))
-        }
-        _ => RowType::Row(parse_fields(cursor, depth)?),
-    };
-    cursor.eat('>').then_some(nested)
+    let element = parse_at(cursor, depth + 1, names)?;
+    cursor.eat('>').then_some(element)
 }
 
-fn parse_fields(cursor: &mut TypeText<'_>, depth: usize) -> Option<Vec<(String, RowType)>> {
+fn parse_map(cursor: &mut TypeText<'_>, depth: usize, names: Names) -> Option<RowType> {
+    if !cursor.eat('<') {
+        return None;
+    }
+    let key = Box::new(parse_at(cursor, depth + 1, names)?);
+    if !cursor.eat(',') {
+        return None;
+    }
+    let value = Box::new(parse_at(cursor, depth + 1, names)?);
+    cursor.eat('>').then_some(RowType::Map(key, value))
+}
+
+fn parse_row(cursor: &mut TypeText<'_>, depth: usize, names: Names) -> Option<RowType> {
+    if !cursor.eat('<') {
+        return None;
+    }
     let mut fields = Vec::new();
     loop {
         let name = cursor.name()?;
-        fields.push((name, parse_at(cursor, depth + 1)?));
+        if names == Names::Declared {
+            cursor.eat(':');
+        }
+        fields.push((name, parse_at(cursor, depth + 1, names)?));
         if !cursor.eat(',') {
-            return Some(fields);
+            break;
         }
     }
+    cursor.eat('>').then_some(RowType::Row(fields))
 }
 
 impl fmt::Display for RowType {

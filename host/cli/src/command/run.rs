@@ -421,23 +421,11 @@ fn batch_rows(rate: Option<u64>) -> usize {
     usize::try_from(rows).unwrap_or(BATCH_ROWS_MAX).clamp(1, BATCH_ROWS_MAX)
 }
 
-/// A duration such as `500ms`, `1s`, `3min`.
+/// A duration such as `500ms`, `1s`, `3 min`, with its unit.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let millis = match unit.trim() {
-        "ms" => 1,
-        "s" => 1_000,
-        "min" | "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(format!("{text:?}: write a number and ms, s, min or h, such as 1s")),
-    };
-    let number: u64 = number.parse().map_err(|_| format!("{text:?}: the number is missing"))?;
-    match number.checked_mul(millis) {
-        Some(0) | None => {
-            Err(format!("{text:?}: it must be more than nothing, and less than ages"))
-        }
-        Some(millis) => Ok(Duration::from_millis(millis)),
+    match upsert_sink::parse_span(text)? {
+        Duration::ZERO => Err(format!("{text:?}: it must be more than nothing")),
+        span => Ok(span),
     }
 }
 

@@ -5,7 +5,7 @@
 //! Invariant: every buffer of the result begins at a multiple of 8 and every offset at 0, whatever
 //! slice the rows were; no value is changed but by a lossless cast.
 
-mod row_type;
+pub(crate) mod row_type;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +20,8 @@ use arrow_cast::cast_with_options;
 use arrow_schema::DataType;
 use arrow_schema::IntervalUnit;
 use arrow_schema::Schema;
+use upsert_sink_format::batch::FormWriter;
+use upsert_sink_format::batch::Node;
 pub use upsert_sink_format::batch::RowKind;
 
 use crate::error::Error;
@@ -31,10 +33,10 @@ use crate::error::Result;
 /// `InvalidConfig` naming the column whose type has no place in the contract.
 pub(crate) fn row_columns(schema: &Schema) -> Result<Vec<(String, String)>> {
     let columns = schema.fields().iter().map(|field| {
-        let row_type = row_type::text(field.data_type()).map_err(|why| {
+        let row_type = row_type::of(field.data_type()).map_err(|why| {
             Error::config(field.name(), format!("the column's type {} {why}", field.data_type()))
         })?;
-        Ok((field.name().clone(), row_type))
+        Ok((field.name().clone(), row_type.to_string()))
     });
     columns.collect()
 }
@@ -48,32 +50,21 @@ pub(crate) fn encode(rows: &RecordBatch, kinds: &[RowKind]) -> Result<Vec<u8>> {
         let message = format!("{} row kinds for {} rows", kinds.len(), rows.num_rows());
         return Err(Error::bug("batch", message));
     }
-    let mut encoder = Encoder::default();
+    let mut columns = Columns(FormWriter::new());
     for (column, field) in rows.columns().iter().zip(rows.schema().fields()) {
-        encoder.column(column).map_err(|why| Error::config(field.name(), why))?;
+        columns.column(column).map_err(|why| Error::config(field.name(), why))?;
     }
-    encoder.finish(rows, kinds)
+    let kinds: Vec<u8> = kinds.iter().map(|kind| *kind as u8).collect();
+    let written = columns.0.finish(rows.num_rows(), rows.num_columns(), &kinds);
+    written.map_err(|too_large| Error::bug("batch", too_large.to_string()))
 }
 
-/// Nodes and buffers in the order of the form, not yet laid out.
-#[derive(Default)]
-struct Encoder {
-    nodes: Vec<Node>,
-    buffers: Vec<Buffer>,
-}
-
-struct Node {
-    layout: u8,
-    unit: u8,
-    scale: i8,
-    children: usize,
-    values: usize,
-    first_buffer: usize,
-}
+/// Arrow's buffers as those of the form: lent, not copied, until the batch is written.
+struct Columns(FormWriter<Buffer>);
 
 type Outcome = std::result::Result<(), String>;
 
-impl Encoder {
+impl Columns {
     fn column(&mut self, column: &ArrayRef) -> Outcome {
         let normal = row_type::normal(column.data_type())?;
         if normal == *column.data_type() {
@@ -86,19 +77,10 @@ impl Encoder {
 
     /// One array of a normal type, then its children, depth first.
     fn node(&mut self, array: &ArrayRef) -> Outcome {
-        let (layout, unit, scale) = row_type::layout(array.data_type())?;
-        let first_buffer = self.buffers.len();
         let children = children(array);
-        let values = array.len();
-        self.nodes.push(Node {
-            layout,
-            unit,
-            scale,
-            children: children.len(),
-            values,
-            first_buffer,
-        });
-        self.buffers.push(validity(array));
+        let head = row_type::head(array.data_type())?;
+        self.0.node(Node { children: children.len(), values: array.len(), ..head });
+        self.0.buffer(validity(array));
         self.values(array)?;
         children.iter().try_for_each(|child| self.node(child))
     }
@@ -106,7 +88,7 @@ impl Encoder {
     fn values(&mut self, array: &ArrayRef) -> Outcome {
         match array.data_type() {
             DataType::Struct(_) => {}
-            DataType::Boolean => self.buffers.push(array.as_boolean().values().sliced()),
+            DataType::Boolean => self.0.buffer(array.as_boolean().values().sliced()),
             DataType::Utf8 => {
                 let strings = array.as_string::<i32>();
                 self.bytes(strings.value_offsets(), strings.values());
@@ -117,7 +99,7 @@ impl Encoder {
             }
             DataType::List(_) => self.offsets(array.as_list::<i32>().value_offsets()),
             DataType::Map(..) => self.offsets(array.as_map().value_offsets()),
-            _ => self.buffers.push(numbers(array)?),
+            _ => self.0.buffer(numbers(array)?),
         }
         Ok(())
     }
@@ -125,79 +107,18 @@ impl Encoder {
     fn bytes(&mut self, offsets: &[i32], values: &Buffer) {
         self.offsets(offsets);
         let (first, last) = bounds(offsets);
-        self.buffers.push(values.slice_with_length(first, last - first));
+        self.0.buffer(values.slice_with_length(first, last - first));
     }
 
     /// Offsets of a slice begin anywhere; those of the form begin at 0.
     fn offsets(&mut self, offsets: &[i32]) {
         let first = offsets.first().copied().unwrap_or_default();
         let moved: Vec<i32> = offsets.iter().map(|offset| offset - first).collect();
-        self.buffers.push(if moved.is_empty() {
+        self.0.buffer(if moved.is_empty() {
             Buffer::from_vec(vec![0_i32])
         } else {
             Buffer::from_vec(moved)
         });
-    }
-
-    fn finish(self, rows: &RecordBatch, kinds: &[RowKind]) -> Result<Vec<u8>> {
-        let kinds: Vec<u8> = kinds.iter().map(|kind| *kind as u8).collect();
-        let tables =
-            HEADER_BYTES + self.nodes.len() * NODE_BYTES + self.buffers.len() * BUFFER_BYTES;
-        let bodies = self.buffers.iter().map(Buffer::len).chain([kinds.len()]);
-        let total: usize = tables + bodies.map(|length| length.next_multiple_of(8)).sum::<usize>();
-        if u32::try_from(total).is_err() {
-            let message = format!("a batch of {total} bytes: at most 4 GiB; hand over fewer rows");
-            return Err(Error::bug("batch", message));
-        }
-        let mut out = Out(Vec::with_capacity(total));
-        out.0.extend(MAGIC);
-        out.u16(VERSION);
-        out.u16(FORM_COLUMNS);
-        out.u32(rows.num_rows());
-        out.u32(rows.num_columns());
-        out.u32(self.nodes.len());
-        out.u32(self.buffers.len());
-        out.u32(total);
-        out.u32(0);
-        let kinds_at = total - kinds.len().next_multiple_of(8);
-        out.u32(kinds_at);
-        out.u32(kinds.len());
-        self.nodes.iter().for_each(|node| out.node(node));
-        let mut at = tables;
-        for buffer in &self.buffers {
-            out.u32(at);
-            out.u32(buffer.len());
-            at += buffer.len().next_multiple_of(8);
-        }
-        self.buffers.iter().for_each(|buffer| out.body(buffer));
-        out.body(&kinds);
-        assert_eq!(out.0.len(), total, "what was laid out is what was written");
-        Ok(out.0)
-    }
-}
-
-struct Out(Vec<u8>);
-
-impl Out {
-    fn u16(&mut self, value: u16) {
-        self.0.extend(value.to_le_bytes());
-    }
-
-    fn u32(&mut self, value: usize) {
-        let value = u32::try_from(value).expect("the whole batch is below 4 GiB");
-        self.0.extend(value.to_le_bytes());
-    }
-
-    fn node(&mut self, node: &Node) {
-        self.0.extend([node.layout, node.unit, node.scale.to_le_bytes()[0], 0]);
-        self.u32(node.children);
-        self.u32(node.values);
-        self.u32(node.first_buffer);
-    }
-
-    fn body(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-        self.0.resize(self.0.len().next_multiple_of(8), 0);
     }
 }
 
@@ -261,10 +182,3 @@ fn numbers(array: &ArrayRef) -> std::result::Result<Buffer, String> {
         other => return Err(format!("{other} has no fixed width")),
     })
 }
-
-const MAGIC: &[u8; 4] = b"USRB";
-const VERSION: u16 = 1;
-const FORM_COLUMNS: u16 = 1;
-const HEADER_BYTES: usize = 40;
-const NODE_BYTES: usize = 16;
-const BUFFER_BYTES: usize = 8;

@@ -12,9 +12,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::option::OptionDoc;
+use upsert_sink_format::option::text;
+use upsert_sink_format::option::text::Bare;
+
 use crate::error::Error;
 use crate::error::Result;
-use crate::plugin::OptionDoc;
 use crate::sandbox::Limits;
 use crate::settings::options::OPTIONS;
 use crate::settings::options::Options;
@@ -161,6 +165,16 @@ impl Settings {
     }
 }
 
+/// Reads a span of time as options and commands write it: a whole number and a unit, such as
+/// `500 ms`, `10s`, `3 min`.
+///
+/// # Errors
+/// The forms that are accepted.
+pub fn parse_span(text: &str) -> std::result::Result<Duration, String> {
+    let Millis(span) = text::span(text, Bare::Refused)?;
+    Ok(Duration::from_millis(span))
+}
+
 fn is_local(endpoint: &str) -> bool {
     let Some((_, rest)) = endpoint.split_once("://") else { return false };
     let authority = rest.split('/').next().unwrap_or_default();
@@ -302,6 +316,15 @@ mod tests {
         assert!(error(&[("sink.parallelism", "5000")]).contains("sink.parallelism = 5000"));
         assert!(error(&[("sandbox.memory-limit", "1kb")]).contains("sandbox.memory-limit"));
         assert!(error(&[("record.bytes-max", "1kb")]).contains("1 mb to 1024 gb"));
+    }
+
+    /// One grammar for the options of guest and host.
+    #[test]
+    fn sizes_and_spans_are_written_as_in_the_guests_options() {
+        let written = options(&[("sandbox.memory-limit", "128 MiB"), ("connect.timeout", "1 min")]);
+        let settings = Settings::from_options(written).expect("valid");
+        assert_eq!(settings.limits.memory_bytes, 128 << 20);
+        assert_eq!(settings.connect_timeout, Duration::from_secs(60));
     }
 
     #[test]

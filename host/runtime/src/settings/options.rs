@@ -7,9 +7,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use upsert_sink_format::id::ByteCount;
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::option::OptionDoc;
+use upsert_sink_format::option::text;
+use upsert_sink_format::option::text::Bare;
+
 use crate::error::Error;
 use crate::error::Result;
-use crate::plugin::OptionDoc;
 use crate::settings::workers::WorkerAllowList;
 use crate::tunnel::compression::Compression;
 
@@ -308,16 +313,17 @@ impl Options {
 
     pub(crate) fn duration(&mut self, name: &str) -> Result<Duration> {
         let value = self.text(name);
-        let units = [("ms", 1), ("s", 1000), ("min", 60_000), ("h", 3_600_000)];
-        let parsed = scaled(&value, &units).filter(|ms| (10..=3_600_000).contains(ms));
-        parsed.map(Duration::from_millis).ok_or_else(|| wrong(name, &value))
+        let allowed = |Millis(span): Millis| (10..=text::HOUR).contains(&span).then_some(span);
+        let span = text::span(&value, Bare::Milliseconds).ok().and_then(allowed);
+        span.map(Duration::from_millis).ok_or_else(|| wrong(name, &value))
     }
 
     pub(crate) fn bytes(&mut self, name: &str, minimum: u64, maximum: u64) -> Result<usize> {
         let value = self.text(name);
-        let units = [("b", 1), ("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30)];
-        let parsed = scaled(&value, &units).filter(|bytes| (minimum..=maximum).contains(bytes));
-        parsed.and_then(|bytes| usize::try_from(bytes).ok()).ok_or_else(|| wrong(name, &value))
+        let allowed =
+            |ByteCount(size): ByteCount| (minimum..=maximum).contains(&size).then_some(size);
+        let size = text::size(&value).ok().and_then(allowed);
+        size.and_then(|size| usize::try_from(size).ok()).ok_or_else(|| wrong(name, &value))
     }
 
     /// `auto` depends on whether the service is on this machine.
@@ -374,15 +380,6 @@ fn check_url(option: &str, value: &str) -> Result<()> {
         scheme && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()
     });
     if sound { Ok(()) } else { Err(wrong(option, value)) }
-}
-
-/// A whole number and a unit; a blank between them is allowed, and case does not matter.
-fn scaled(value: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
-    let (number, unit) = value.split_at(digits);
-    let unit = unit.trim().to_ascii_lowercase();
-    let (_, scale) = units.iter().find(|(name, _)| *name == unit)?;
-    number.parse::<u64>().ok()?.checked_mul(*scale)
 }
 
 pub(crate) fn wrong(name: &str, value: &str) -> Error {
