@@ -1,5 +1,5 @@
 //! Builds the component that this library embeds: `guest/component` for wasm32-unknown-unknown,
-//! then componentised.
+//! then componentised. In a package, outside of the repository, the component is there already.
 //!
 //! Before `src/plugin.rs`, which embeds the result. Invariant: the bytes depend on the sources and
 //! the toolchain alone, not on directories, features or flags of the host's build.
@@ -14,7 +14,9 @@ const TARGET: &str = "wasm32-unknown-unknown";
 /// If it is set, the build adds no target to the toolchain.
 const FORBIDDEN: &str = "UPSERT_SINK_NO_RUSTUP";
 /// What the component is made of; the guest's tests are no part of it.
-const WATCHED: [&str; 7] = [
+const WATCHED: [&str; 9] = [
+    "guest/format/src",
+    "guest/format/Cargo.toml",
     "guest/core/src",
     "guest/core/Cargo.toml",
     "guest/component/src",
@@ -24,18 +26,31 @@ const WATCHED: [&str; 7] = [
     "Cargo.toml",
 ];
 
+/// Where a package has the contract and the component.
+const PACKAGED: &str = "packaged";
+
 fn main() {
+    println!("cargo::rustc-check-cfg=cfg(packaged)");
+    let out = PathBuf::from(variable("OUT_DIR"));
+    let Some(workspace) = workspace() else {
+        println!("cargo::rustc-cfg=packaged");
+        println!("cargo::rerun-if-changed={PACKAGED}");
+        let component = read(&Path::new(PACKAGED).join("upsert_sink.wasm"));
+        return write_component(&out, component);
+    };
     require_target();
-    let workspace = workspace();
     for path in WATCHED {
         println!("cargo::rerun-if-changed={}", workspace.join(path).display());
     }
     println!("cargo::rerun-if-env-changed=UPSERT_SINK_COMPONENT");
-    let out = PathBuf::from(variable("OUT_DIR"));
     let component = match env::var_os("UPSERT_SINK_COMPONENT") {
         Some(ready) => read(Path::new(&ready)),
         None => componentise(&read(&build_guest(&workspace, &out))),
     };
+    write_component(&out, component);
+}
+
+fn write_component(out: &Path, component: Vec<u8>) {
     fs::write(out.join("upsert_sink.wasm"), component).expect("OUT_DIR can be written");
 }
 
@@ -136,10 +151,11 @@ fn componentise(module: &[u8]) -> Vec<u8> {
         .unwrap_or_else(|error| panic!("the guest is no component of wit/: {error:#}"))
 }
 
-fn workspace() -> PathBuf {
+/// The repository around this crate; none in a package.
+fn workspace() -> Option<PathBuf> {
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
-    let root = manifest.ancestors().nth(2).expect("host/runtime is two levels below the root");
-    root.to_path_buf()
+    let root = manifest.ancestors().nth(2)?;
+    root.join("guest/component/Cargo.toml").is_file().then(|| root.to_path_buf())
 }
 
 fn read(path: &Path) -> Vec<u8> {

@@ -12,7 +12,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use futures::FutureExt;
 use upsert_sink::components::{AppendFile, BoxFuture, Disk};
-use upsert_sink::journal::{self, Contents, Record};
+use upsert_sink::journal::{self, Contents, JournalRecord};
 use upsert_sink::sessions;
 use upsert_sink_format::error::{Error, ErrorKind};
 use upsert_sink_tests::fuzz::shape;
@@ -20,7 +20,7 @@ use upsert_sink_tests::fuzz::shape;
 use crate::Memory;
 
 pub(crate) const WORDS: &[&str] = &[
-    "USJRNL02",
+    "USJRNL03",
     "\n",
     "\"record\":\"appended\"",
     "\"record\":\"start\"",
@@ -36,8 +36,8 @@ pub(crate) const WORDS: &[&str] = &[
 /// The file, its records as trees, and the map of what was appended.
 const MEMORY: Memory = Memory { fixed: 32 << 10, per_byte: 60 };
 const LETTERS: &[u8] = b"USJRNL";
-const MAGIC: &[u8] = b"USJRNL02";
-const HEADER_BYTES: usize = 12;
+const MAGIC: &[u8] = b"USJRNL03";
+const HEADER_BYTES: usize = 16;
 const PAYLOAD_BYTES_MAX: usize = 96 << 10;
 
 pub(crate) fn body(input: &[u8]) -> Result<String> {
@@ -120,12 +120,12 @@ fn place(input: &[u8], end: usize) -> usize {
 fn written(contents: &Contents) -> Vec<u8> {
     let (identity, table) = (contents.identity.clone(), contents.table.clone());
     let mut records = vec![
-        Record::Identity { identity, table },
-        Record::Start { number: contents.start, nonce: 0, at_ms: 0 },
+        JournalRecord::Identity { identity, table },
+        JournalRecord::Start { number: contents.start, nonce: 0, at_ms: 0 },
     ];
     for (key, bytes) in &contents.records {
         let (key, bytes) = (key.clone(), bytes.clone());
-        records.push(Record::Appended { key, bytes });
+        records.push(JournalRecord::Appended { key, bytes });
     }
     let records = records.iter().map(|record| serde_json::to_vec(record).expect("plain data"));
     records.fold(MAGIC.to_vec(), |mut bytes, record| {
@@ -137,8 +137,10 @@ fn written(contents: &Contents) -> Vec<u8> {
 fn frame(payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a record is small").to_le_bytes();
     let mut frame = Vec::with_capacity(HEADER_BYTES + payload.len());
+    frame.extend(b"USFR");
     frame.extend(length);
-    frame.extend(crc32c::crc32c(&length).to_le_bytes());
+    let crc = crc32c::crc32c(&frame);
+    frame.extend(crc.to_le_bytes());
     frame.extend(crc32c::crc32c(payload).to_le_bytes());
     frame.extend(payload);
     frame

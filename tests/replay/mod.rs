@@ -146,7 +146,7 @@ fn what_is_no_recording_is_refused_in_words() -> Result<()> {
         expect_refused(&replay(&path, &[])?, BAD_INPUT, &[name, "this is no recording"])?;
     }
     let path = scene.file("newer", b"USRECD99 and what a later host knows")?;
-    expect_refused(&replay(&path, &[])?, BAD_INPUT, &["newer", "version 99", "reads 02"])?;
+    expect_refused(&replay(&path, &[])?, BAD_INPUT, &["newer", "version 99", "reads 03"])?;
     Ok(())
 }
 

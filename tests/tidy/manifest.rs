@@ -1,7 +1,7 @@
 //! Manifests: who may depend on whom, and why each dependency is there.
 //!
 //! Reads `Cargo.toml` line by line, as people do.
-//! Invariant: core ← guest, server, runtime ← cli, tests; never back. DataFusion, half of what
+//! Invariant: format ← core ← guest, runtime ← cli, tests, and format ← server ← cli; never back. DataFusion, half of what
 //! there is to compile, is the server's alone, and never without being asked for.
 
 use std::collections::BTreeMap;
@@ -33,12 +33,17 @@ struct Direction {
     only: Option<&'static [&'static str]>,
 }
 
-const DIRECTIONS: [Direction; 7] = [
-    Direction { crate_dir: "guest/core", never: &[], only: Some(&["hashbrown", "serde"]) },
+const DIRECTIONS: [Direction; 8] = [
+    Direction { crate_dir: "guest/format", never: &[], only: Some(&["serde"]) },
+    Direction {
+        crate_dir: "guest/core",
+        never: &[],
+        only: Some(&["upsert-sink-format", "hashbrown", "serde", "serde_bytes"]),
+    },
     Direction {
         crate_dir: "guest/component",
         never: &[],
-        only: Some(&["upsert-sink-core", "wit-bindgen"]),
+        only: Some(&["upsert-sink-format", "upsert-sink-core", "wit-bindgen"]),
     },
     Direction {
         crate_dir: "host/runtime",
@@ -54,7 +59,14 @@ const DIRECTIONS: [Direction; 7] = [
     },
     Direction {
         crate_dir: "host/server",
-        never: &["wasmtime", "upsert-sink", "upsert-sink-guest", "upsert-sink-cli", "anyhow"],
+        never: &[
+            "wasmtime",
+            "upsert-sink",
+            "upsert-sink-core",
+            "upsert-sink-guest",
+            "upsert-sink-cli",
+            "anyhow",
+        ],
         only: None,
     },
     Direction {
@@ -66,7 +78,7 @@ const DIRECTIONS: [Direction; 7] = [
     Direction {
         crate_dir: "tests/model",
         never: &[],
-        only: Some(&["upsert-sink-core", "stateright"]),
+        only: Some(&["upsert-sink-format", "upsert-sink-core", "stateright"]),
     },
 ];
 
@@ -224,7 +236,14 @@ mod tests {
 
     #[test]
     fn a_dependency_against_the_line_is_found() {
-        let crates = ["guest/core", "guest/component", "host/runtime", "host/server", "host/cli"];
+        let crates = [
+            "guest/core",
+            "guest/component",
+            "host/runtime",
+            "host/server",
+            "host/cli",
+            "guest/format",
+        ];
         let mut manifests: Vec<Manifest> =
             crates.iter().map(|dir| manifest(&format!("{dir}/Cargo.toml"), "")).collect();
         manifests.push(manifest("tests/Cargo.toml", ""));

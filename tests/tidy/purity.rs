@@ -8,8 +8,16 @@ use crate::Finding;
 use crate::source::{RustFile, is_word, word_places};
 
 /// Crates that rows and requests reach.
-const NO_UNWRAP: [&str; 4] =
-    ["guest/core/src/", "guest/component/src/", "host/runtime/src/", "host/server/src/"];
+const NO_UNWRAP: [&str; 5] = [
+    "guest/format/src/",
+    "guest/core/src/",
+    "guest/component/src/",
+    "host/runtime/src/",
+    "host/server/src/",
+];
+
+/// Crates that hold no std, and do nothing by themselves.
+const PURE: [&str; 2] = ["guest/format/src/", "guest/core/src/"];
 
 /// Time, threads and queues without a bound.
 const SEAMS: [&str; 8] = [
@@ -72,13 +80,13 @@ pub(crate) fn leftovers(file: &RustFile) -> Vec<Finding> {
         .collect()
 }
 
-/// The core has no std, no async, no unsafe and no way to the outside.
+/// The pure crates have no std, no async, no unsafe and no way to the outside.
 pub(crate) fn core(file: &RustFile) -> Vec<Finding> {
-    if !file.path.starts_with("guest/core/src/") {
+    let Some(in_crate) = PURE.iter().find_map(|pure| file.path.strip_prefix(pure)) else {
         return Vec::new();
-    }
+    };
     let mut found = Vec::new();
-    if file.path == "guest/core/src/lib.rs" {
+    if in_crate == "lib.rs" {
         for attribute in ["#![no_std]", "#![forbid(unsafe_code)]"] {
             // An attribute may be conditional for tests, so only its words are asked for.
             let words = attribute.trim_start_matches("#![").trim_end_matches(']');
@@ -98,7 +106,7 @@ pub(crate) fn core(file: &RustFile) -> Vec<Finding> {
 
 /// A hash map's order differs from process to process, so the core only looks things up in one.
 pub(crate) fn hash_map_iteration(file: &RustFile) -> Vec<Finding> {
-    if !file.path.starts_with("guest/core/src/") {
+    if !PURE.iter().any(|pure| file.path.starts_with(pure)) {
         return Vec::new();
     }
     let maps = hash_map_names(file);

@@ -12,6 +12,7 @@ use upsert_sink_format::tunnel::{Operation, Outcome, TableDescription};
 
 /// What every role is opened with; all roles of one sink are given the same.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Task {
     /// The sink's lasting name, kept beside the host's journal.
     pub identity: String,
@@ -63,6 +64,7 @@ pub struct JournalAppend {
 
 /// The outcome of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Completion {
     /// The operation.
     pub ticket: Ticket,
@@ -72,6 +74,7 @@ pub struct Completion {
 
 /// What a barrier is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum BarrierKind {
     /// A checkpoint, or a savepoint with which the sink is stopped: its end is told.
     Checkpoint,
@@ -82,6 +85,7 @@ pub enum BarrierKind {
 
 /// How a checkpoint of the engine ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum CheckpointOutcome {
     /// It will never complete.
     Aborted,
@@ -111,6 +115,7 @@ pub enum Level {
 
 /// What a writer is told.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum WriterInput<'a> {
     /// A barrier has arrived.
     BarrierArrived(CheckpointId, BarrierKind),
@@ -119,9 +124,9 @@ pub enum WriterInput<'a> {
     /// An operation has an outcome.
     Completed(Completion),
     /// The coordinator replied.
-    Replied(&'a [u8]),
+    Replied(#[cfg_attr(feature = "serde", serde(borrow, with = "serde_bytes"))] &'a [u8]),
     /// Rows came: one batch.
-    RowsArrived(&'a [u8]),
+    RowsArrived(#[cfg_attr(feature = "serde", serde(borrow, with = "serde_bytes"))] &'a [u8]),
     /// The deadline has passed.
     TimerFired,
 }
@@ -156,13 +161,14 @@ pub struct Snapshot {
 
 /// What a coordinator is told.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum CoordinatorInput<'a> {
     /// An operation has an outcome.
     Completed(Completion),
     /// The committer knows more.
-    KnownCommits(&'a [u8]),
+    KnownCommits(#[cfg_attr(feature = "serde", serde(borrow, with = "serde_bytes"))] &'a [u8]),
     /// A writer asks; the number is the host's.
-    Requested(u64, &'a [u8]),
+    Requested(u64, #[cfg_attr(feature = "serde", serde(borrow, with = "serde_bytes"))] &'a [u8]),
     /// The deadline has passed.
     TimerFired,
 }
@@ -182,6 +188,7 @@ pub enum CoordinatorOutput {
 
 /// What a committer is told.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum CommitterInput {
     /// A checkpoint has ended.
     CheckpointEnded(CheckpointId, CheckpointOutcome),

@@ -1,4 +1,4 @@
-//! What went wrong, where, and what the receiver does next.
+//! Errors: their kind says what the receiver does next, the rest what went wrong and where.
 //!
 //! Errors leave the core through the return value of a machine's input; the host acts on the kind
 //! and shows the message. Invariant: a message names the option, row or session, its value, the
@@ -7,7 +7,7 @@
 use alloc::string::String;
 use core::fmt;
 
-/// What the receiver of an error does next.
+/// The next step of an error's receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// Bytes are not what their checksum or format says: get them again, or restore an older
@@ -33,12 +33,12 @@ pub enum ErrorKind {
 /// A failed call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// What to do.
+    /// The next step.
     pub kind: ErrorKind,
     /// Where: option, column, row, partition, bucket, session, as far as they are known. May be
     /// empty.
     pub at: String,
-    /// What happened, the rule, and the remedy.
+    /// The event, the rule, and the remedy.
     pub message: String,
 }
 

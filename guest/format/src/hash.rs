@@ -312,7 +312,7 @@ fn double_bits(value: f64) -> i64 {
     if value.is_nan() { 0x7ff8_0000_0000_0000 } else { value.to_bits() as i64 }
 }
 
-/// What Java's `Binary.toString` makes of a byte: itself if it is printable, else `=` and two
+/// A byte as Java's `Binary.toString` writes it: itself if it is printable, else `=` and two
 /// hexadecimal digits.
 fn quoted_printable(byte: u8) -> impl Iterator<Item = u8> {
     const DIGITS: [u8; 16] = *b"0123456789ABCDEF";

@@ -8,8 +8,8 @@
 //! **A row's way** passes here four times: a batch of rows is parsed ([`batch`]), the key of each
 //! row is hashed ([`hash`]), the row becomes a record ([`record`]), and its partition is named as
 //! [`partition`] says. [`schema`] holds the types on both sides, [`tunnel`] the operations that
-//! carry records, [`sealed`] the bytes that outlive a process, and [`option`] the texts that users
-//! write.
+//! carry records, [`sealed`] and [`frame`] the bytes that outlive a process, and [`option`] the
+//! texts that users write.
 //!
 //! **Panics** are our bugs. Input, of whatever kind, never panics.
 
@@ -27,6 +27,7 @@ pub mod schema;
 pub mod tunnel;
 
 pub mod batch;
+pub mod frame;
 pub mod hash;
 pub mod partition;
 pub mod record;

@@ -127,7 +127,7 @@ const DAYS_MIN: i64 = -719_162;
 /// 9999-12-31.
 const DAYS_MAX: i64 = 2_932_896;
 
-/// What takes a partition's name apart, or ends a text in SQL.
+/// Characters that take a partition's name apart, or end a text in SQL.
 const RESERVED: [char; 6] = ['\'', '"', '/', '\\', ',', '='];
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! Versioned, checksummed bytes: what is kept in checkpoints and in the journal, and what roles
-//! send each other.
+//! Versioned, checksummed bytes: states, checkpoints and records of the journal, and the messages
+//! of roles.
 //!
-//! Beside the row's way: the writer's snapshot, committables, requests, replies and records of the
-//! journal are all written here. Invariant: what was written is read back equal or refused; bytes
-//! of a newer version are refused by name, never guessed at.
+//! Beside the row's way: the writer's snapshot, committables, requests, replies, records of the
+//! journal, and the checkpoints of sink and command line are all written here. Invariant: what was
+//! written is read back equal or refused; bytes of a newer version are refused by name, never
+//! guessed at.
 //!
 //! Layout: the letters `USST`, u8 kind, u8 version, the fields, u32 CRC32C of everything before it.
 //! Numbers are little-endian; texts and byte strings carry a u32 length; lists a u32 count.
@@ -15,7 +16,7 @@ use alloc::vec::Vec;
 use crate::error::{Error, ErrorKind};
 use crate::record::crc;
 
-/// What a sealed piece of bytes is.
+/// The kinds of sealed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A committable.
@@ -26,10 +27,14 @@ pub enum Kind {
     Reply = 3,
     /// A writer's request.
     Request = 4,
-    /// What the journal says of a session.
+    /// A session's record in the journal.
     Session = 6,
     /// A writer's state.
     Writer = 5,
+    /// A checkpoint, which an engine stores of a sink.
+    Checkpoint = 7,
+    /// A job's state, which the command line stores.
+    Job = 8,
 }
 
 impl Kind {
@@ -42,6 +47,8 @@ impl Kind {
             Self::Request => "a writer's request",
             Self::Session => "a session's record in the journal",
             Self::Writer => "a writer's state",
+            Self::Checkpoint => "a checkpoint",
+            Self::Job => "a state file",
         }
     }
 
@@ -49,6 +56,8 @@ impl Kind {
     fn source(self) -> (&'static str, &'static str) {
         match self {
             Self::Session => ("journal", "get the journal from a copy"),
+            Self::Checkpoint => ("checkpoint", "restore an older one"),
+            Self::Job => ("state file", "remove it to go on from the checkpoint before it"),
             Self::Committable | Self::Known | Self::Reply | Self::Request | Self::Writer => {
                 ("state", "restore an older checkpoint")
             }

@@ -11,6 +11,7 @@ use crate::id::{BucketId, Millis, SessionId};
 
 /// The target table as its catalog describes it.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct TableDescription {
     /// Its full name, for messages.
     pub name: String,
@@ -26,6 +27,7 @@ pub struct TableDescription {
 
 /// One column as the catalog writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ColumnDescription {
     /// Its name.
     pub name: String,
@@ -77,8 +79,9 @@ pub enum Operation {
     SessionStatus(SessionRef),
 }
 
-/// What the service says of a session.
+/// The state of a session, as the service says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum SessionStatus {
     /// Aborted.
     Aborted,
@@ -96,6 +99,7 @@ pub enum SessionStatus {
 
 /// A session as the service describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SessionInfo {
     /// Its id.
     pub id: SessionId,
@@ -115,8 +119,9 @@ pub struct SessionInfo {
     pub partial_update: bool,
 }
 
-/// What was answered, if all went well.
+/// The answer, if all went well.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Answer {
     /// Bytes that were read.
     Bytes(Vec<u8>),
@@ -128,6 +133,7 @@ pub enum Answer {
 
 /// Why an attempt certainly had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum RefusalKind {
     /// Credentials, permission, or a grant of the host.
     Denied,
@@ -151,8 +157,9 @@ pub enum RefusalKind {
 
 /// A definite no.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Refusal {
-    /// What kind.
+    /// The kind.
     pub kind: RefusalKind,
     /// The service's code; may be empty.
     pub code: String,
@@ -164,8 +171,9 @@ pub struct Refusal {
     pub retry_after: Millis,
 }
 
-/// What became of one attempt.
+/// The end of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Outcome {
     /// It was carried out, and the service said so.
     Done(Answer),

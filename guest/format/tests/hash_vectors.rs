@@ -94,7 +94,7 @@ fn as_i32(number: &Json) -> i32 {
     i32::try_from(number.as_i64().expect("a number")).expect("32 bits")
 }
 
-/// What becomes of the sum of a key's hashes, as the vendor's page writes it.
+/// The finish of the sum of a key's hashes, as the vendor's page writes it.
 fn row_hash(sum: i32) -> i32 {
     sum ^ (sum >> 8)
 }

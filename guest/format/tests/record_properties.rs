@@ -173,7 +173,7 @@ impl Table {
         if self.deletes[row] { Op::Delete } else { Op::Upsert }
     }
 
-    /// What a record of the row holds: a delete has its key only.
+    /// The values that a record of the row holds: a delete has its key only.
     fn row(&self, row: usize) -> Vec<Option<Value>> {
         let rest =
             self.values.iter().map(|column| column[row].clone().filter(|_| !self.deletes[row]));

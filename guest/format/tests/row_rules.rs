@@ -30,7 +30,7 @@ fn table(column_type: &str, nullable: bool, row_type: &str) -> (TableSchema, Row
     (schema, plan)
 }
 
-/// What becomes of each row of the column.
+/// The result of each row of the column.
 fn write(
     (schema, plan): &(TableSchema, RowPlan),
     rows: usize,

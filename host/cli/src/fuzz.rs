@@ -14,8 +14,8 @@ use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_schema::Schema;
 use arrow_schema::SchemaRef;
-use sha2::Digest;
-use sha2::Sha256;
+use upsert_sink_format::sealed::Kind;
+use upsert_sink_format::sealed::Sealer;
 use upsert_sink_tests::fuzz::over_corpus;
 use upsert_sink_tests::fuzz::shape;
 
@@ -74,13 +74,7 @@ fn file_around(parts: &[u8]) -> Vec<u8> {
     let middle = parts.windows(mark.len()).position(|window| window == mark);
     let job = &parts[..middle.unwrap_or(parts.len())];
     let sink = middle.map_or(&[][..], |at| &parts[at + mark.len()..]);
-    let mut file = b"USEN\x01\0\0\0".to_vec();
-    file.extend((job.len() as u64).to_le_bytes());
-    file.extend((sink.len() as u64).to_le_bytes());
-    file.extend([job, sink].concat());
-    let digest = Sha256::digest(&file);
-    file.extend(digest);
-    file
+    Sealer::new(Kind::Job).bytes(job).bytes(sink).seal()
 }
 
 /// The first line says what the rest is.

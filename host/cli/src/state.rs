@@ -18,8 +18,9 @@ use anyhow::Context;
 use anyhow::bail;
 use serde::Deserialize;
 use serde::Serialize;
-use sha2::Digest;
-use sha2::Sha256;
+use upsert_sink_format::sealed::Kind;
+use upsert_sink_format::sealed::Opener;
+use upsert_sink_format::sealed::Sealer;
 
 use crate::failure::bad_input;
 use crate::source::position::InputFile;
@@ -29,10 +30,8 @@ use crate::source::position::Offset;
 /// lost.
 pub(crate) const RETAINED: usize = 3;
 
-const MAGIC: &[u8; 4] = b"USEN";
-const VERSION: u16 = 1;
-const HEADER_BYTES: usize = 24;
-const DIGEST_BYTES: usize = 32;
+/// How state files of 0.1 begin.
+const MAGIC_OF_0_1: &[u8; 4] = b"USEN";
 
 /// How far a job is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,56 +182,35 @@ pub(crate) fn journal_dir(state: &Path) -> PathBuf {
 /// The bytes of a state file.
 pub(crate) fn encode(stored: &Stored) -> Vec<u8> {
     let job = serde_json::to_vec(&stored.job).expect("names and numbers are always JSON");
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + job.len() + stored.sink.len() + DIGEST_BYTES);
-    bytes.extend(MAGIC);
-    bytes.extend(VERSION.to_le_bytes());
-    bytes.extend([0; 2]);
-    bytes.extend((job.len() as u64).to_le_bytes());
-    bytes.extend((stored.sink.len() as u64).to_le_bytes());
-    bytes.extend(job);
-    bytes.extend(&stored.sink);
-    let digest = Sha256::digest(&bytes);
-    bytes.extend(digest);
-    bytes
+    Sealer::new(Kind::Job).bytes(&job).bytes(&stored.sink).seal()
 }
 
 /// Reads the bytes of the state file `path`.
 ///
-/// Errors: damaged bytes, and those of a newer version.
+/// Errors: damaged bytes, and those of another version.
 pub(crate) fn decode(bytes: &[u8], path: &Path) -> anyhow::Result<Stored> {
-    let damaged = || {
-        bad_input(format!(
-            "state file {}: it is damaged; remove it to go on from the checkpoint before it",
-            path.display()
-        ))
-    };
-    if bytes.len() < HEADER_BYTES + DIGEST_BYTES || !bytes.starts_with(MAGIC) {
-        return Err(damaged());
-    }
-    let version = u16::from_le_bytes([bytes[4], bytes[5]]);
-    if version > VERSION {
+    let at = path.display();
+    if bytes.starts_with(MAGIC_OF_0_1) {
         return Err(bad_input(format!(
-            "state file {}: version {version} is newer than {VERSION}, which this program reads; \
-            use the program that wrote it, or a newer one",
-            path.display()
+            "state file {at}: upsert-sink 0.1 wrote it; let that finish the job, or give the job \
+            another --state and load its input anew"
         )));
     }
-    let (body, digest) = bytes.split_at(bytes.len() - DIGEST_BYTES);
-    if Sha256::digest(body).as_slice() != digest {
-        return Err(damaged());
-    }
-    let length = |at: usize| {
-        let bytes: [u8; 8] = body[at..at + 8].try_into().expect("eight bytes");
-        usize::try_from(u64::from_le_bytes(bytes)).unwrap_or(usize::MAX)
+    let read = || -> Result<Option<Stored>, upsert_sink::Error> {
+        let mut opener = Opener::open(Kind::Job, bytes)?;
+        let job = serde_json::from_slice(opener.bytes()?);
+        let sink = opener.bytes()?.to_vec();
+        opener.finish()?;
+        Ok(job.ok().map(|job| Stored { job, sink }))
     };
-    let (job_bytes, sink_bytes) = (length(8), length(16));
-    let rest = &body[HEADER_BYTES..];
-    if job_bytes.checked_add(sink_bytes) != Some(rest.len()) {
-        return Err(damaged());
+    match read() {
+        Ok(Some(stored)) => Ok(stored),
+        Ok(None) => Err(bad_input(format!(
+            "state file {at}: it is not understood; remove it to go on from the checkpoint before \
+            it"
+        ))),
+        Err(error) => Err(bad_input(format!("state file {at}: {}", error.message))),
     }
-    let (job, sink) = rest.split_at(job_bytes);
-    let job = serde_json::from_slice(job).map_err(|_| damaged())?;
-    Ok(Stored { job, sink: sink.to_vec() })
 }
 
 #[cfg(test)]
@@ -287,23 +265,25 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_refused_by_number() {
+    fn another_version_is_refused_by_number_and_with_the_remedy() {
         let mut bytes = encode(&stored(1));
-        bytes[4..6].copy_from_slice(&2_u16.to_le_bytes());
+        bytes[5] = 9;
         let error = decode(&bytes, Path::new("x")).expect_err("newer").to_string();
-        assert!(error.contains("version 2 is newer than 1"), "{error}");
+        assert!(error.contains("version 9 was written by a newer upsert-sink"), "{error}");
+        let error = decode(b"USEN\x01\0", Path::new("x")).expect_err("older").to_string();
+        assert!(error.contains("x: upsert-sink 0.1 wrote it; let that finish"), "{error}");
     }
 
-    /// The bytes of version 1: whoever changes them must raise the version.
+    /// The bytes of version 2: whoever changes them must raise the version.
     #[test]
-    fn version_1_is_still_read() {
+    fn version_2_is_still_read() {
         let text = concat!(
             r#"{"checkpoint":1,"table":"local.t","#,
             r#""files":[{"path":"-","size":0,"fingerprint":""}],"#,
             r#""offset":{"file":0,"event":10,"byte":7},"events":10,"finished":false}"#,
         );
         let bytes = encode(&stored(1));
-        assert_eq!(&bytes[HEADER_BYTES..HEADER_BYTES + text.len()], text.as_bytes());
-        assert_eq!(&bytes[..8], b"USEN\x01\0\0\0");
+        assert_eq!(&bytes[..6], b"USST\x08\x02");
+        assert_eq!(&bytes[10..10 + text.len()], text.as_bytes());
     }
 }

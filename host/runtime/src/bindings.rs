@@ -17,8 +17,16 @@ use crate::tunnel::pack::PackBody;
 
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; documented in wit/")]
 mod generated {
+    #[cfg(not(packaged))]
     wasmtime::component::bindgen!({
         path: "../../wit",
+        world: "sink",
+        imports: { default: trappable },
+    });
+    // A package has no repository around it (`build.rs`).
+    #[cfg(packaged)]
+    wasmtime::component::bindgen!({
+        path: "packaged/wit",
         world: "sink",
         imports: { default: trappable },
     });

@@ -4,6 +4,10 @@
 //! Made by `Sink::checkpoint`, handed back to the builder's `restore`. Invariant: the bytes are
 //! versioned; damaged bytes and those of a newer version are refused, never guessed.
 
+use upsert_sink_format::sealed::Kind;
+use upsert_sink_format::sealed::Opener;
+use upsert_sink_format::sealed::Sealer;
+
 use crate::error::Error;
 use crate::error::Result;
 
@@ -23,53 +27,31 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Bytes to store.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend(VERSION.to_le_bytes());
-        bytes.extend(self.id.to_le_bytes());
-        bytes.extend(self.start.to_le_bytes());
-        put(&mut bytes, self.identity.as_bytes());
-        bytes.extend(length(self.states.len()));
-        for state in &self.states {
-            put(&mut bytes, state);
-        }
-        let checksum = crc32c::crc32c(&bytes);
-        bytes.extend(checksum.to_le_bytes());
-        bytes
+        let mut sealer = Sealer::new(Kind::Checkpoint);
+        sealer.u64(self.id).u64(self.start).text(&self.identity);
+        let state = |sealer: &mut Sealer, state: &Vec<u8>| {
+            sealer.bytes(state);
+        };
+        sealer.list(&self.states, state).seal()
     }
 
     /// Reads what was stored.
     ///
     /// # Errors
-    /// `Corrupt` for damaged bytes; `InvalidConfig` for those of a newer version.
+    /// `Corrupt` for damaged bytes; `InvalidConfig` for those of another version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let version = bytes.strip_prefix(MAGIC).and_then(|rest| rest.first_chunk::<2>());
-        match version.map(|version| u16::from_le_bytes(*version)) {
-            None => return Err(damaged("it does not begin like one")),
-            Some(VERSION) => {}
-            Some(version) => {
-                let message = format!(
-                    "the checkpoint has version {version}, this host reads {VERSION}; \
-                     use the host that wrote it, or a newer one"
-                );
-                return Err(Error::config("checkpoint", message));
-            }
+        if bytes.starts_with(MAGIC_OF_0_1) {
+            let message = "the checkpoint was written by upsert-sink 0.1; restore it with that, \
+                           or begin anew from an older position of the input";
+            return Err(Error::config("checkpoint", message));
         }
-        let (content, checksum) = bytes.split_last_chunk::<4>().ok_or(damaged("it is cut"))?;
-        if crc32c::crc32c(content) != u32::from_le_bytes(*checksum) {
-            return Err(damaged("it does not match its checksum"));
-        }
-        Self::read(&content[MAGIC.len() + 2..]).ok_or(damaged("its lengths do not add up"))
-    }
-
-    fn read(mut rest: &[u8]) -> Option<Self> {
-        let id = u64::from_le_bytes(*take(&mut rest, 8)?.first_chunk()?);
-        let start = u64::from_le_bytes(*take(&mut rest, 8)?.first_chunk()?);
-        let identity = String::from_utf8(take_list(&mut rest)?.to_vec()).ok()?;
-        let mut states = Vec::new();
-        for _ in 0..take_length(&mut rest)? {
-            states.push(take_list(&mut rest)?.to_vec());
-        }
-        rest.is_empty().then_some(Self { id, identity, start, states })
+        let mut opener = Opener::open(Kind::Checkpoint, bytes)?;
+        let id = opener.u64()?;
+        let start = opener.u64()?;
+        let identity = opener.text()?;
+        let states = opener.list(|opener| opener.bytes().map(<[u8]>::to_vec))?;
+        opener.finish()?;
+        Ok(Self { id, identity, start, states })
     }
 
     /// The states that fall to writer `index` of `parallelism`: its own, or its share after a
@@ -80,37 +62,8 @@ impl Checkpoint {
     }
 }
 
-fn put(bytes: &mut Vec<u8>, list: &[u8]) {
-    bytes.extend(length(list.len()));
-    bytes.extend(list);
-}
-
-fn length(length: usize) -> [u8; 4] {
-    u32::try_from(length).expect("a state is far below 4 GiB").to_le_bytes()
-}
-
-fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
-    let (taken, after) = rest.split_at_checked(count)?;
-    *rest = after;
-    Some(taken)
-}
-
-fn take_length(rest: &mut &[u8]) -> Option<usize> {
-    usize::try_from(u32::from_le_bytes(*take(rest, 4)?.first_chunk()?)).ok()
-}
-
-fn take_list<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let count = take_length(rest)?;
-    take(rest, count)
-}
-
-fn damaged(why: &str) -> Error {
-    let message = format!("the checkpoint is damaged: {why}; restore an older one");
-    Error::corrupt("checkpoint", message)
-}
-
-const MAGIC: &[u8; 4] = b"USCK";
-const VERSION: u16 = 1;
+/// How checkpoints of 0.1 begin.
+const MAGIC_OF_0_1: &[u8; 4] = b"USCK";
 
 #[cfg(test)]
 mod tests {
@@ -140,9 +93,16 @@ mod tests {
     #[test]
     fn a_newer_version_is_refused_by_its_number() {
         let mut newer = checkpoint().to_bytes();
-        newer[4] = 9;
+        newer[5] = 9;
         let error = Checkpoint::from_bytes(&newer).expect_err("it is refused");
         assert!(error.message.contains("version 9"), "{error}");
+    }
+
+    #[test]
+    fn a_checkpoint_of_0_1_is_refused_with_its_version_and_the_remedy() {
+        let error = Checkpoint::from_bytes(b"USCK\x01\0 and more").expect_err("it is older");
+        assert_eq!(error.kind, crate::ErrorKind::InvalidConfig);
+        assert!(error.message.contains("upsert-sink 0.1; restore it with that"), "{error}");
     }
 
     #[test]

@@ -8,6 +8,8 @@ pub use upsert_sink_format::error::ErrorKind;
 
 use wasmtime::Trap;
 
+use crate::sandbox::GrowthRefused;
+
 /// The result of every call of this library.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -21,8 +23,7 @@ pub(crate) fn trapped(role: &str, error: &wasmtime::Error) -> Error {
              if the machine is overloaded, raise `sandbox.call-timeout`",
         );
     }
-    let text = format!("{error:#}");
-    if text.contains("forcing trap when growing") {
+    if let Some(GrowthRefused::Memory(_)) = error.downcast_ref() {
         return Error::new(
             ErrorKind::Denied,
             role,
@@ -30,7 +31,8 @@ pub(crate) fn trapped(role: &str, error: &wasmtime::Error) -> Error {
              lower `sink.memory.budget` or raise `sandbox.memory-limit`",
         );
     }
-    Error::new(ErrorKind::Bug, role, format!("the guest trapped: {}", escape(&text, 1024)))
+    let text = escape(&format!("{error:#}"), 1024);
+    Error::new(ErrorKind::Bug, role, format!("the guest trapped: {text}"))
 }
 
 /// An error of the operating system at `path`.

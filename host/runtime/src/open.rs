@@ -40,7 +40,7 @@ use crate::metrics::Meter;
 use crate::plugin::Plugin;
 use crate::recording::Head;
 use crate::recording::Recorder;
-use crate::recording::Role;
+use crate::recording::RoleName;
 use crate::settings::Settings;
 use crate::sink::Sink;
 use crate::sink::WriterQueues;
@@ -185,7 +185,7 @@ impl Opening {
             let states =
                 restore.as_ref().map(|checkpoint| checkpoint.states_for(index, parallelism));
             let task = Task { index: WriterIndex(index), ..self.task.clone() };
-            let mut instance = self.instance(Role::Writer(index))?;
+            let mut instance = self.instance(RoleName::Writer(index))?;
             let parts =
                 (coordinator.clone(), Arc::clone(&dead_letters), Arc::clone(&self.shared.meter));
             let states = states.unwrap_or_default();
@@ -224,7 +224,7 @@ impl Opening {
         coordinator: mpsc::Sender<ToCoordinator>,
         committed: watch::Sender<u64>,
     ) -> Result<mpsc::Sender<ToCommitter>> {
-        let mut instance = self.instance(Role::Committer)?;
+        let mut instance = self.instance(RoleName::Committer)?;
         let (now_ms, task, records) = (self.now_ms(), &self.task, &self.records);
         let role =
             Committer::open(&mut instance, now_ms, task, records, coordinator, committed).await?;
@@ -242,7 +242,7 @@ impl Opening {
         inbox: mpsc::Receiver<ToCoordinator>,
         writers: Vec<mpsc::Sender<crate::writer::ToWriter>>,
     ) -> Result<()> {
-        let mut instance = self.instance(Role::Coordinator)?;
+        let mut instance = self.instance(RoleName::Coordinator)?;
         let (now_ms, task, records) = (self.now_ms(), &self.task, &self.records);
         let role = Coordinator::open(&mut instance, now_ms, task, records, writers)?;
         let (_, no_data) = mpsc::channel(1);
@@ -262,7 +262,7 @@ impl Opening {
         Ok(Some(Mutex::new(instance)))
     }
 
-    fn instance(&self, role: Role) -> Result<Instance> {
+    fn instance(&self, role: RoleName) -> Result<Instance> {
         let limits = self.settings.limits.clone();
         let instance = Instance::new(&self.plugin, role.to_string(), limits, role.grant())?;
         Ok(instance.recorded(self.shared.recorder.of(role)))

@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use wasmtime::Config;
 use wasmtime::Engine;
+use wasmtime::ResourceLimiter;
 use wasmtime::Store;
-use wasmtime::StoreLimits;
-use wasmtime::StoreLimitsBuilder;
 
 use crate::components::tick_every;
 use crate::error::Error;
@@ -94,7 +93,7 @@ pub(crate) fn engine() -> Result<Engine> {
 pub(crate) fn store<T: Limited + 'static>(engine: &Engine, state: T) -> Store<T> {
     let call_bytes = state.limits().call_bytes;
     let mut store = Store::new(engine, state);
-    store.limiter(|state| state.store_limits());
+    store.limiter(|state| state.growth());
     store.set_hostcall_fuel(call_bytes);
     store.epoch_deadline_trap();
     begin_call(&mut store);
@@ -107,22 +106,92 @@ pub(crate) fn begin_call<T: Limited>(store: &mut Store<T>) {
     store.set_epoch_deadline(ticks);
 }
 
-/// The limits of memory and tables, as wasmtime asks for them.
-pub(crate) fn store_limits(limits: &Limits) -> StoreLimits {
-    StoreLimitsBuilder::new()
-        .memory_size(limits.memory_bytes)
-        .table_elements(limits.table_elements)
-        .instances(16)
-        .tables(16)
-        .memories(4)
-        .trap_on_grow_failure(true)
-        .build()
+/// What memory and tables of one instance may grow to, as wasmtime asks for it. A guest that wants
+/// more is trapped, with [`GrowthRefused`] as the reason.
+#[derive(Clone, Debug)]
+pub(crate) struct Growth {
+    memory_bytes: usize,
+    table_elements: usize,
+}
+
+impl Growth {
+    pub(crate) const fn new(limits: &Limits) -> Self {
+        Self { memory_bytes: limits.memory_bytes, table_elements: limits.table_elements }
+    }
+}
+
+/// Why a guest was trapped that wanted to grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GrowthRefused {
+    /// So many bytes of linear memory are more than it is granted, or than the machine has.
+    Memory(usize),
+    /// So many elements of a table are more than it is granted.
+    Table(usize),
+}
+
+impl std::fmt::Display for GrowthRefused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Memory(bytes) => write!(f, "{bytes} bytes of memory are more than is granted"),
+            Self::Table(elements) => {
+                write!(f, "{elements} elements of a table are more than is granted")
+            }
+        }
+    }
+}
+
+impl std::error::Error for GrowthRefused {}
+
+impl ResourceLimiter for Growth {
+    fn memory_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if desired > self.memory_bytes {
+            return Err(GrowthRefused::Memory(desired).into());
+        }
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        Err(GrowthRefused::Memory(self.memory_bytes).into())
+    }
+
+    fn table_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if desired > self.table_elements {
+            return Err(GrowthRefused::Table(desired).into());
+        }
+        Ok(true)
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        Err(GrowthRefused::Table(self.table_elements).into())
+    }
+
+    fn instances(&self) -> usize {
+        16
+    }
+
+    fn tables(&self) -> usize {
+        16
+    }
+
+    fn memories(&self) -> usize {
+        4
+    }
 }
 
 /// The state of a store, which holds its limits.
 pub(crate) trait Limited {
     fn limits(&self) -> &Limits;
-    fn store_limits(&mut self) -> &mut StoreLimits;
+    fn growth(&mut self) -> &mut Growth;
 }
 
 /// One tick of the epoch. Ten milliseconds cost no measurable time and are fine enough for a
@@ -137,14 +206,14 @@ mod tests {
     use wasmtime::component::Component;
     use wasmtime::component::Linker;
 
-    struct Bare(Limits, StoreLimits);
+    struct Bare(Limits, Growth);
 
     impl Limited for Bare {
         fn limits(&self) -> &Limits {
             &self.0
         }
 
-        fn store_limits(&mut self) -> &mut StoreLimits {
+        fn growth(&mut self) -> &mut Growth {
             &mut self.1
         }
     }
@@ -185,7 +254,7 @@ mod tests {
     fn run(component: &[u8], limits: Limits) -> Error {
         let engine = engine().expect("an engine");
         let component = Component::new(&engine, component).expect("a valid component");
-        let mut store = store(&engine, Bare(limits.clone(), store_limits(&limits)));
+        let mut store = store(&engine, Bare(limits.clone(), Growth::new(&limits)));
         let linker = Linker::new(&engine);
         let instance = linker.instantiate(&mut store, &component).expect("it imports nothing");
         let run = instance.get_typed_func::<(), ()>(&mut store, "run").expect("it exports run");

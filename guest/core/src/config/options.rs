@@ -17,20 +17,20 @@ use upsert_sink_format::hash::Hasher;
 use upsert_sink_format::id::Millis;
 use upsert_sink_format::id::{ByteCount, Hours};
 use upsert_sink_format::option::text::{self, Bare, HOUR, MINUTE, SECOND};
-use upsert_sink_format::option::{Entry, Kind, OptionDoc, Set};
+use upsert_sink_format::option::{OptionDoc, OptionEntry, OptionKind, Set};
 use upsert_sink_format::record::WrittenColumns;
 
 /// Every option of the guest, sorted by name.
 pub fn describe() -> Vec<OptionDoc> {
-    OPTIONS.iter().map(Entry::describe).collect()
+    OPTIONS.iter().map(OptionEntry::describe).collect()
 }
 
 /// Sorted by name.
-pub(super) static OPTIONS: &[Entry<Draft>] = &[
-    Entry {
+pub(super) static OPTIONS: &[OptionEntry<Draft>] = &[
+    OptionEntry {
         name: "partition",
         default: "",
-        kind: Kind::Text(
+        kind: OptionKind::Text(
             "`ds='2018'` or `ds=2018` (static) or `ds` (dynamic), levels separated by `,`",
             |d, v| {
                 d.config.partition = partition_option::parse(v)?;
@@ -41,18 +41,18 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               value, is taken from the row's column of that name. No default: all levels are \
               dynamic.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.bucket.check-interval",
         default: "60 s",
-        kind: Kind::Span(Millis(SECOND), Millis(HOUR), Bare::Milliseconds, |_, _| Ok(())),
+        kind: OptionKind::Span(Millis(SECOND), Millis(HOUR), Bare::Milliseconds, |_, _| Ok(())),
         doc: "File cache mode: how often the size of cache files is checked. Read and checked, \
               but without effect until `sink.file-cached.enable` is supported. 60 s is the \
               vendor's default.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.delivery-guarantee",
         default: "exactly-once",
-        kind: Kind::Words(&[
+        kind: OptionKind::Words(&[
             ("exactly-once", |d| {
                 d.config.guarantee = DeliveryGuarantee::ExactlyOnce;
                 Ok(())
@@ -66,10 +66,10 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               writers have flushed, which shows rows earlier and may show rows of a checkpoint \
               that later fails. Default: the one that surprises nobody.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.doubt",
         default: "rollover",
-        kind: Kind::Words(&[
+        kind: OptionKind::Words(&[
             ("rollover", |d| {
                 d.config.doubt = DoubtPolicy::Rollover;
                 Ok(())
@@ -89,10 +89,10 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               promised). Default: rollover, correct without a replay; fail if \
               `sink.session.overlap` is false, which leaves no room for the fresh session.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.dynamic-partition.limit",
         default: "100",
-        kind: Kind::Count(1, 100_000, |d, n| {
+        kind: OptionKind::Count(1, 100_000, |d, n| {
             d.config.dynamic_partition_limit = at_least_one(n)?;
             Ok(())
         }),
@@ -100,10 +100,10 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               session, a commit and buffers. 100 is the vendor's default: a column that is no \
               partition shows soon.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.file-cached.enable",
         default: "false",
-        kind: Kind::Flag(|_, on| {
+        kind: OptionKind::Flag(|_, on| {
             not_yet(
                 on,
                 "file cache mode",
@@ -113,52 +113,52 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
         doc: "Caches rows on local disk until a checkpoint, for many partitions. Not supported \
               yet.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.file-cached.flush.always",
         default: "true",
-        kind: Kind::Flag(|_, _| Ok(())),
+        kind: OptionKind::Flag(|_, _| Ok(())),
         doc: "File cache mode: whether writing files is buffered by the cache. Read and checked, \
               but without effect until `sink.file-cached.enable` is supported.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.file-cached.memory",
         default: "64 MiB",
-        kind: Kind::Size(kib(128), ByteCount(2 * GIB), file_cache_only),
+        kind: OptionKind::Size(kib(128), ByteCount(2 * GIB), file_cache_only),
         doc: "File cache mode: memory for writing files. Read and checked, but without effect \
               until `sink.file-cached.enable` is supported. 64 MiB is the vendor's default.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.file-cached.memory.segment-size",
         default: "128 KiB",
-        kind: Kind::Size(kib(4), ByteCount(64 * MIB), file_cache_only),
+        kind: OptionKind::Size(kib(4), ByteCount(64 * MIB), file_cache_only),
         doc: "File cache mode: the buffer of one file. Read and checked, but without effect until \
               `sink.file-cached.enable` is supported. 128 KiB is the vendor's default.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.file-cached.rolling.max-size",
         default: "16 MiB",
-        kind: Kind::Size(kib(4), ByteCount(2 * GIB), file_cache_only),
+        kind: OptionKind::Size(kib(4), ByteCount(2 * GIB), file_cache_only),
         doc: "File cache mode: a larger file is sent. Read and checked, but without effect until \
               `sink.file-cached.enable` is supported. 16 MiB is the vendor's default.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.file-cached.tmp.dirs",
         default: "./local",
-        kind: Kind::Text("", |_, _| Ok(())),
+        kind: OptionKind::Text("", |_, _| Ok(())),
         doc: "File cache mode: directories of the cache. Without effect until \
               `sink.file-cached.enable` is supported; the directory will be the host's to choose.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.file-cached.write.max-retries",
         default: "3",
-        kind: Kind::Count(0, RETRIES_MAX, |_, _| Ok(())),
+        kind: OptionKind::Count(0, RETRIES_MAX, |_, _| Ok(())),
         doc: "File cache mode: further attempts at a file. Read and checked, but without effect \
               until `sink.file-cached.enable` is supported. 3 is the vendor's default.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.file-cached.writer.num",
         default: "16",
-        kind: Kind::Count(1, THREADS_MAX, |d, n| {
+        kind: OptionKind::Count(1, THREADS_MAX, |d, n| {
             d.file_cache_writers = n;
             Ok(())
         }),
@@ -167,10 +167,10 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               congests. Without effect until `sink.file-cached.enable` is supported. 16 is the \
               vendor's default.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.group-partition.enable",
         default: "false",
-        kind: Kind::Flag(|d, on| {
+        kind: OptionKind::Flag(|d, on| {
             d.config.grouping = if on { Grouping::Partition } else { Grouping::Key };
             Ok(())
         }),
@@ -178,10 +178,10 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               of a table with fewer than 10 buckets. Default false: by key, no partition can be a \
               hot spot.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.hasher",
         default: "default",
-        kind: Kind::Words(&[
+        kind: OptionKind::Words(&[
             ("default", |d| {
                 d.config.hasher = Hasher::Default;
                 Ok(())
@@ -195,10 +195,10 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               a session that says otherwise is refused, and names the value to set here. Default: \
               what the service gives to new tables.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.invalid-row",
         default: "fail",
-        kind: Kind::Words(&[
+        kind: OptionKind::Words(&[
             ("fail", |d| {
                 d.config.invalid_row = InvalidRow::Fail;
                 Ok(())
@@ -212,10 +212,10 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               dead-letter keeps it, with the reason, in a file that is durable before the \
               checkpoint completes. Default fail: no row is set aside unless asked.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.key.scope",
         default: "partition",
-        kind: Kind::Words(&[
+        kind: OptionKind::Words(&[
             ("partition", |d| {
                 d.config.key_scope = KeyScope::Partition;
                 Ok(())
@@ -230,10 +230,10 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               old one, so the engine has to send update-before rows; an engine that does not is \
               refused. Default partition: most streams have no before-images.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.memory.budget",
         default: "64 MiB",
-        kind: Kind::Size(kib(64), ByteCount(2 * GIB), |d, n| {
+        kind: OptionKind::Size(kib(64), ByteCount(2 * GIB), |d, n| {
             d.config.memory_budget = n;
             Ok(())
         }),
@@ -241,10 +241,10 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               are not acknowledged. Beyond it buffers are flushed and the engine waits. 64 MiB \
               holds 64 full buckets, and a hundred writers fit a machine.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.merge.enable",
         default: "true",
-        kind: Kind::Flag(|d, on| {
+        kind: OptionKind::Flag(|d, on| {
             d.config.merge_per_key = on;
             Ok(())
         }),
@@ -252,10 +252,10 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               Costs a look-up per row; turn it off if keys never repeat within seconds. Default \
               true: change feeds repeat keys.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.operation",
         default: "upsert",
-        kind: Kind::Words(&[
+        kind: OptionKind::Words(&[
             ("upsert", |_| Ok(())),
             ("insert", |_| {
                 not_yet(
@@ -267,20 +267,20 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
         ]),
         doc: "How rows are written. Only upsert is supported yet.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.parallelism",
         default: "",
-        kind: Kind::Count(1, 65_536, |d, n| {
+        kind: OptionKind::Count(1, 65_536, |d, n| {
             d.config.parallelism = Some(at_least_one(n)?);
             Ok(())
         }),
         doc: "The number of writers. The table's buckets must be an integral multiple of it; one \
               writer per bucket is fastest. No default: the engine's.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.partial-column.mode",
         default: "dynamic",
-        kind: Kind::Words(&[
+        kind: OptionKind::Words(&[
             ("dynamic", |d| {
                 d.partial_mode = WrittenColumns::NonNull;
                 Ok(())
@@ -294,10 +294,10 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               those that are not null in it, so that no row can set one to null; static writes \
               every column that the rows have, nulls too. Default dynamic, as the vendor has it.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.partition.default-value",
         default: "__DEFAULT_PARTITION__",
-        kind: Kind::Text(
+        kind: OptionKind::Text(
             "a partition value: 1 to 255 bytes without quotes, `/`, `,`, `=` or control characters",
             |d, v| {
                 d.config.default_partition = partition_option::value(v)?.into();
@@ -307,10 +307,10 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
         doc: "The partition of rows whose partition column is NULL or empty. The vendor's \
               default.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.recover.lost-session",
         default: "fail",
-        kind: Kind::Words(&[
+        kind: OptionKind::Words(&[
             ("fail", |d| {
                 d.config.lost_session = LostSession::Fail;
                 Ok(())
@@ -324,10 +324,10 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               older checkpoint can be replayed; skip loses its rows and logs partition, rows and \
               session. Default fail: loss is never silent.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.session.idle-limit",
         default: "1 h",
-        kind: Kind::Span(Millis(MINUTE), Millis(24 * HOUR), Bare::Milliseconds, |d, n| {
+        kind: OptionKind::Span(Millis(MINUTE), Millis(24 * HOUR), Bare::Milliseconds, |d, n| {
             d.config.session_idle_limit = n;
             Ok(())
         }),
@@ -336,10 +336,10 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               that the host itself was away: long enough for a slow restart, and far from the 24 \
               h after which the service drops sessions by itself.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.session.lifecycle",
         default: "24 h",
-        kind: Kind::Span(Millis(HOUR), Millis(24 * HOUR), Bare::Milliseconds, |d, n| {
+        kind: OptionKind::Span(Millis(HOUR), Millis(24 * HOUR), Bare::Milliseconds, |d, n| {
             d.config.session_lifecycle = whole_hours(n)?;
             Ok(())
         }),
@@ -347,10 +347,10 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               the longest outage that a pending commit survives. Always sent. Default 24 h: the \
               most the service grants.",
     },
-    Entry {
+    OptionEntry {
         name: "sink.session.overlap",
         default: "true",
-        kind: Kind::Flag(|d, on| {
+        kind: OptionKind::Flag(|d, on| {
             d.config.session_overlap = on;
             Ok(())
         }),
@@ -361,66 +361,66 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               got no answer blocks its partition for `sink.session.lifecycle`. Default true: rows \
               never wait for a commit.",
     },
-    Entry {
+    OptionEntry {
         name: "upsert.commit.max-retries",
         default: "3",
-        kind: Kind::Count(0, RETRIES_MAX, |d, n| {
+        kind: OptionKind::Count(0, RETRIES_MAX, |d, n| {
             d.config.commit_retries = n;
             Ok(())
         }),
         doc: "Further attempts at a commit that was refused for a passing reason. 3 is the \
               vendor's default.",
     },
-    Entry {
+    OptionEntry {
         name: "upsert.commit.thread-num",
         default: "16",
-        kind: Kind::Count(1, THREADS_MAX, |d, n| {
+        kind: OptionKind::Count(1, THREADS_MAX, |d, n| {
             d.config.commit_threads = at_least_one(n)?;
             Ok(())
         }),
         doc: "Partitions that are committed at once. Above 32, commits slow each other. 16 is the \
               vendor's default.",
     },
-    Entry {
+    OptionEntry {
         name: "upsert.commit.timeout",
         default: "600 s",
-        kind: Kind::Span(Millis(SECOND), Millis(24 * HOUR), Bare::Seconds, |d, n| {
+        kind: OptionKind::Span(Millis(SECOND), Millis(24 * HOUR), Bare::Seconds, |d, n| {
             d.config.commit_timeout = n;
             Ok(())
         }),
         doc: "How long the outcome of a commit may stay unknown before the attempt fails. A bare \
               number is seconds, as the vendor documents it. 600 s is the vendor's default.",
     },
-    Entry {
+    OptionEntry {
         name: "upsert.flush.concurrent",
         default: "2",
-        kind: Kind::Count(1, THREADS_MAX, |d, n| {
+        kind: OptionKind::Count(1, THREADS_MAX, |d, n| {
             d.config.flush_concurrent = at_least_one(n)?;
             Ok(())
         }),
         doc: "Buckets of one partition that are flushed at once. Raise it step by step and watch: \
               too many congest the network. 2 is the vendor's default.",
     },
-    Entry {
+    OptionEntry {
         name: "upsert.major-compact.enable",
         default: "false",
-        kind: Kind::Flag(|_, on| {
+        kind: OptionKind::Flag(|_, on| {
             not_yet(on, "automatic major compaction", "set it to `false`, and compact by SQL")
         }),
         doc: "Asks for a major compaction after a number of commits. Not supported yet.",
     },
-    Entry {
+    OptionEntry {
         name: "upsert.major-compact.min-commits",
         default: "100",
-        kind: Kind::Count(1, u32::MAX, |_, n| {
+        kind: OptionKind::Count(1, u32::MAX, |_, n| {
             not_yet(n != 100, "automatic major compaction", "leave it at `100`")
         }),
         doc: "Commits of a partition until a major compaction is asked for. Not supported yet.",
     },
-    Entry {
+    OptionEntry {
         name: "upsert.partial-column.enable",
         default: "false",
-        kind: Kind::Flag(|d, on| {
+        kind: OptionKind::Flag(|d, on| {
             d.partial = on;
             Ok(())
         }),
@@ -430,40 +430,40 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               sink stops and says so. A delete removes the whole row. Default false: a row is \
               whole, and replaces the one before.",
     },
-    Entry {
+    OptionEntry {
         name: "upsert.write.bucket.num",
         default: "",
-        kind: Kind::Count(1, u32::MAX, |d, n| {
+        kind: OptionKind::Count(1, u32::MAX, |d, n| {
             d.bucket_number = Some(n);
             Ok(())
         }),
         doc: "The table's buckets, for jobs that state it: it must be what the table says. No \
               default: the table's.",
     },
-    Entry {
+    OptionEntry {
         name: "upsert.write.slot-num",
         default: "1",
-        kind: Kind::Count(1, 1_024, |d, n| {
+        kind: OptionKind::Count(1, 1_024, |d, n| {
             d.config.slots = at_least_one(n)?;
             Ok(())
         }),
         doc: "Tunnel slots of each session: more spread a session over more servers and use up \
               quota. 1 is the vendor's default.",
     },
-    Entry {
+    OptionEntry {
         name: "upsert.writer.bucket.buffer-size",
         default: "1 MiB",
-        kind: Kind::Size(kib(1), ByteCount(256 * MIB), |d, n| {
+        kind: OptionKind::Size(kib(1), ByteCount(256 * MIB), |d, n| {
             d.config.bucket_buffer = n;
             Ok(())
         }),
         doc: "A bucket with more bytes than this is flushed, in one pack. 1 MiB is the vendor's \
               default: large enough that a request's own cost vanishes.",
     },
-    Entry {
+    OptionEntry {
         name: "upsert.writer.buffer-size",
         default: "64 MiB",
-        kind: Kind::Size(kib(1), ByteCount(2 * GIB), |d, n| {
+        kind: OptionKind::Size(kib(1), ByteCount(2 * GIB), |d, n| {
             d.config.writer_buffer = n;
             Ok(())
         }),
@@ -471,10 +471,10 @@ pub(super) static OPTIONS: &[Entry<Draft>] = &[
               they are flushed. Below 128 KiB a bucket, sending is inefficient. 64 MiB is the \
               vendor's default; `sink.memory.budget` bounds all partitions.",
     },
-    Entry {
+    OptionEntry {
         name: "upsert.writer.max-retries",
         default: "3",
-        kind: Kind::Count(0, RETRIES_MAX, |d, n| {
+        kind: OptionKind::Count(0, RETRIES_MAX, |d, n| {
             d.config.writer_retries = n;
             Ok(())
         }),

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::RowKind;
 use super::column::TimeUnit;
-use super::form::{FormWriter, Layout, Node};
+use super::form::{FormNode, FormWriter, Layout};
 use crate::record::Value;
 use crate::schema::RowType;
 
@@ -75,69 +75,69 @@ pub struct ColumnBuilder {
 }
 
 impl ColumnBuilder {
-    /// Of `BOOLEAN`.
+    /// A column of `BOOLEAN`.
     pub fn bools(rows: impl IntoIterator<Item = Option<bool>>) -> Self {
         let (nulls, rows) = split(rows);
         Self::new(Layout::Bool, &nulls, vec![bits(&rows)])
     }
 
-    /// Of `TINYINT`.
+    /// A column of `TINYINT`.
     pub fn int8(rows: impl IntoIterator<Item = Option<i8>>) -> Self {
         Self::words(Layout::Int8, rows, i8::to_le_bytes)
     }
 
-    /// Of `SMALLINT`.
+    /// A column of `SMALLINT`.
     pub fn int16(rows: impl IntoIterator<Item = Option<i16>>) -> Self {
         Self::words(Layout::Int16, rows, i16::to_le_bytes)
     }
 
-    /// Of `INT`.
+    /// A column of `INT`.
     pub fn int32(rows: impl IntoIterator<Item = Option<i32>>) -> Self {
         Self::words(Layout::Int32, rows, i32::to_le_bytes)
     }
 
-    /// Of `BIGINT`.
+    /// A column of `BIGINT`.
     pub fn int64(rows: impl IntoIterator<Item = Option<i64>>) -> Self {
         Self::words(Layout::Int64, rows, i64::to_le_bytes)
     }
 
-    /// Of `FLOAT`.
+    /// A column of `FLOAT`.
     pub fn float32(rows: impl IntoIterator<Item = Option<f32>>) -> Self {
         Self::words(Layout::Float32, rows, f32::to_le_bytes)
     }
 
-    /// Of `DOUBLE`.
+    /// A column of `DOUBLE`.
     pub fn float64(rows: impl IntoIterator<Item = Option<f64>>) -> Self {
         Self::words(Layout::Float64, rows, f64::to_le_bytes)
     }
 
-    /// Of `DECIMAL(p, scale)`: unscaled values.
+    /// A column of `DECIMAL(p, scale)`: unscaled values.
     pub fn decimal128(scale: u8, rows: impl IntoIterator<Item = Option<i128>>) -> Self {
         Self { scale, ..Self::words(Layout::Decimal128, rows, i128::to_le_bytes) }
     }
 
-    /// Of `STRING`, `CHAR(n)`, `VARCHAR(n)`.
+    /// A column of `STRING`, `CHAR(n)`, `VARCHAR(n)`.
     pub fn utf8<'a>(rows: impl IntoIterator<Item = Option<&'a str>>) -> Self {
         Self::slices(Layout::Utf8, rows.into_iter().map(|row| row.map(str::as_bytes)))
     }
 
-    /// Of `BYTES`.
+    /// A column of `BYTES`.
     pub fn binary<'a>(rows: impl IntoIterator<Item = Option<&'a [u8]>>) -> Self {
         Self::slices(Layout::Binary, rows)
     }
 
-    /// Of `DATE`: days since 1970-01-01.
+    /// A column of `DATE`: days since 1970-01-01.
     pub fn date32(rows: impl IntoIterator<Item = Option<i32>>) -> Self {
         Self::words(Layout::Date32, rows, i32::to_le_bytes)
     }
 
-    /// Of `TIMESTAMP` and `TIMESTAMP_LTZ`, since 1970-01-01T00:00:00 in the unit.
+    /// A column of `TIMESTAMP` and `TIMESTAMP_LTZ`, since 1970-01-01T00:00:00 in the unit.
     pub fn timestamp(unit: TimeUnit, rows: impl IntoIterator<Item = Option<i64>>) -> Self {
         Self { unit: unit as u8, ..Self::words(Layout::Timestamp, rows, i64::to_le_bytes) }
     }
 
-    /// Of `TIMESTAMP` and `TIMESTAMP_LTZ`, in the layout that holds all years: seconds since
-    /// 1970-01-01T00:00:00, rounded down, and the nanoseconds after them.
+    /// A column of `TIMESTAMP` and `TIMESTAMP_LTZ`, in the layout that holds all years: seconds
+    /// since 1970-01-01T00:00:00, rounded down, and the nanoseconds after them.
     pub fn instants(rows: impl IntoIterator<Item = Option<(i64, u32)>>) -> Self {
         let (nulls, rows) = split(rows);
         let seconds = rows.iter().flat_map(|(seconds, _)| seconds.to_le_bytes()).collect();
@@ -145,39 +145,41 @@ impl ColumnBuilder {
         Self::new(Layout::Instant, &nulls, vec![seconds, nanos])
     }
 
-    /// Of `INTERVAL DAY TO SECOND`, in the unit.
+    /// A column of `INTERVAL DAY TO SECOND`, in the unit.
     pub fn duration(unit: TimeUnit, rows: impl IntoIterator<Item = Option<i64>>) -> Self {
         Self { unit: unit as u8, ..Self::words(Layout::Duration, rows, i64::to_le_bytes) }
     }
 
-    /// Of `INTERVAL YEAR TO MONTH`.
+    /// A column of `INTERVAL YEAR TO MONTH`.
     pub fn months(rows: impl IntoIterator<Item = Option<i32>>) -> Self {
         Self::words(Layout::Months, rows, i32::to_le_bytes)
     }
 
-    /// Of `ARRAY<t>`: how many elements each row has, and the elements of all rows.
+    /// A column of `ARRAY<t>`: how many elements each row has, and the elements of all rows.
     pub fn list(lengths: impl IntoIterator<Item = Option<usize>>, elements: Self) -> Self {
         let (nulls, lengths) = split(lengths);
         let column = Self::new(Layout::List, &nulls, vec![offsets(lengths.into_iter())]);
         Self { children: vec![elements], ..column }
     }
 
-    /// Of `MAP<k, v>`: how many entries each row has, and the keys and the values of all rows.
+    /// A column of `MAP<k, v>`: how many entries each row has, and the keys and the values of all
+    /// rows.
     pub fn map(lengths: impl IntoIterator<Item = Option<usize>>, keys: Self, values: Self) -> Self {
         let (nulls, lengths) = split(lengths);
         let column = Self::new(Layout::Map, &nulls, vec![offsets(lengths.into_iter())]);
         Self { children: vec![keys, values], ..column }
     }
 
-    /// Of `ROW<…>`: which rows there are (false is null), and the fields, each with as many values.
+    /// A column of `ROW<…>`: which rows there are (false is null), and the fields, each with as
+    /// many values.
     pub fn fields(rows: &[bool], fields: Vec<Self>) -> Self {
         let nulls: Vec<bool> = rows.iter().map(|present| !present).collect();
         Self { children: fields, ..Self::new(Layout::Struct, &nulls, vec![]) }
     }
 
-    /// Of any row type, from values. Decimals are unscaled at the row type's scale; timestamps are
-    /// instants if the row type's unit cannot show one of them; spans are in nanoseconds. A value
-    /// of another type becomes null.
+    /// A column of any row type, from values. Decimals are unscaled at the row type's scale;
+    /// timestamps are instants if the row type's unit cannot show one of them; spans are in
+    /// nanoseconds. A value of another type becomes null.
     ///
     /// ```
     /// use upsert_sink_format::batch::ColumnBuilder;
@@ -305,7 +307,7 @@ impl ColumnBuilder {
 
     /// Adds its node and those of its children, depth first.
     fn write_into<'a>(&'a self, form: &mut FormWriter<&'a [u8]>) {
-        form.node(Node {
+        form.node(FormNode {
             layout: self.layout,
             unit: self.unit,
             scale: self.scale,

@@ -94,7 +94,7 @@ impl Layout {
 
 /// The head of a column, or of a child of one.
 #[derive(Clone, Copy, Debug)]
-pub struct Node {
+pub struct FormNode {
     /// How its values lie.
     pub layout: Layout,
     /// The unit of timestamps and durations: 0 seconds, 1 milli-, 2 micro-, 3 nanoseconds; else 0.
@@ -126,7 +126,7 @@ impl core::error::Error for TooLarge {}
 /// is anything that lends its bytes, so that a host's are copied only once.
 #[derive(Clone, Debug)]
 pub struct FormWriter<B> {
-    nodes: Vec<(Node, usize)>,
+    nodes: Vec<(FormNode, usize)>,
     buffers: Vec<B>,
 }
 
@@ -137,7 +137,7 @@ impl<B: Deref<Target = [u8]>> FormWriter<B> {
     }
 
     /// Adds a node; the buffers that follow are its own, first the validity.
-    pub fn node(&mut self, node: Node) {
+    pub fn node(&mut self, node: FormNode) {
         self.nodes.push((node, self.buffers.len()));
     }
 
@@ -201,7 +201,7 @@ impl Bytes {
         self.numbers(&kinds);
     }
 
-    fn node(&mut self, node: &Node, first_buffer: usize) {
+    fn node(&mut self, node: &FormNode, first_buffer: usize) {
         self.0.extend([node.layout as u8, node.unit, node.scale, 0]);
         self.numbers(&[node.children, node.values, first_buffer]);
     }

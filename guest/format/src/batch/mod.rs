@@ -17,12 +17,12 @@ pub use build::{BatchBuilder, ColumnBuilder};
 pub use column::{Column, Slices, TimeUnit, Values};
 pub use column::{ShortText, bit, offset};
 pub use fault::RowFault;
-pub use form::{FormWriter, Layout, Node, TooLarge};
+pub use form::{FormNode, FormWriter, Layout, TooLarge};
 
 use crate::error::Error;
 use crate::schema::RowPlan;
 
-/// What a row does to its key.
+/// The effect of a row on its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum RowKind {

@@ -1,4 +1,4 @@
-//! What a row of an option table is: how its value is read, held against its bounds, and
+//! A row of an option table: how its value is read, held against its bounds, and
 //! described.
 //!
 //! The guest's list of options and the host's are made of it; [`text`] reads the values. Invariant:
@@ -20,23 +20,23 @@ pub struct OptionDoc {
     pub name: String,
     /// `integer`, `bytes`, `duration`, `boolean`, `text`, or the allowed words with `|` between.
     pub value_type: String,
-    /// What holds when it is not set; empty if it then has no value.
+    /// The value when it is not set; empty if it then has none.
     pub default_value: String,
     /// The values that are allowed, in words; empty if the type says it all.
     pub bounds: String,
-    /// What it does, what it costs, and why the default is what it is.
+    /// Its effect, its cost, and the reason of the default.
     pub doc: String,
 }
 
 /// A row of the table: an option whose value goes into a draft `D`.
-pub struct Entry<D: 'static> {
+pub struct OptionEntry<D: 'static> {
     /// Its name, as users write it.
     pub name: &'static str,
     /// The text that is read when it is not set; empty if it then has no value.
     pub default: &'static str,
     /// How its value is read, and where it goes.
-    pub kind: Kind<D>,
-    /// What it does, what it costs, and why the default is what it is.
+    pub kind: OptionKind<D>,
+    /// Its effect, its cost, and the reason of the default.
     pub doc: &'static str,
 }
 
@@ -47,7 +47,7 @@ pub type Set = Result<(), String>;
 pub type Word<D> = (&'static str, fn(&mut D) -> Set);
 
 /// How a value is read, what is allowed, and where it goes.
-pub enum Kind<D: 'static> {
+pub enum OptionKind<D: 'static> {
     /// A number, from the first to the second.
     Count(u32, u32, fn(&mut D, u32) -> Set),
     /// `true` or `false`.
@@ -62,28 +62,28 @@ pub enum Kind<D: 'static> {
     Words(&'static [Word<D>]),
 }
 
-impl<D> Entry<D> {
+impl<D> OptionEntry<D> {
     /// Reads a value into the draft; the error says what is accepted, but not the option's name.
     pub fn set(&self, draft: &mut D, value: &str) -> Result<(), String> {
         match &self.kind {
-            Kind::Count(low, high, set) => {
+            OptionKind::Count(low, high, set) => {
                 let n = text::count(value)?;
                 self.within(value, *low <= n && n <= *high)?;
                 set(draft, n)
             }
-            Kind::Flag(set) => set(draft, text::flag(value)?),
-            Kind::Size(low, high, set) => {
+            OptionKind::Flag(set) => set(draft, text::flag(value)?),
+            OptionKind::Size(low, high, set) => {
                 let n = text::size(value)?;
                 self.within(value, *low <= n && n <= *high)?;
                 set(draft, n)
             }
-            Kind::Span(low, high, bare, set) => {
+            OptionKind::Span(low, high, bare, set) => {
                 let n = text::span(value, *bare)?;
                 self.within(value, *low <= n && n <= *high)?;
                 set(draft, n)
             }
-            Kind::Text(_, set) => set(draft, value),
-            Kind::Words(words) => {
+            OptionKind::Text(_, set) => set(draft, value),
+            OptionKind::Words(words) => {
                 let known = words.iter().find(|(word, _)| value.trim().eq_ignore_ascii_case(word));
                 let Some((_, set)) = known else {
                     let allowed = self.value_type().replace('|', "`, `");
@@ -114,26 +114,28 @@ impl<D> Entry<D> {
 
     fn value_type(&self) -> String {
         match &self.kind {
-            Kind::Count(..) => "integer".to_string(),
-            Kind::Flag(..) => "boolean".to_string(),
-            Kind::Size(..) => "bytes".to_string(),
-            Kind::Span(..) => "duration".to_string(),
-            Kind::Text(..) => "text".to_string(),
-            Kind::Words(words) => words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join("|"),
+            OptionKind::Count(..) => "integer".to_string(),
+            OptionKind::Flag(..) => "boolean".to_string(),
+            OptionKind::Size(..) => "bytes".to_string(),
+            OptionKind::Span(..) => "duration".to_string(),
+            OptionKind::Text(..) => "text".to_string(),
+            OptionKind::Words(words) => {
+                words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join("|")
+            }
         }
     }
 
     fn bounds(&self) -> String {
         match &self.kind {
-            Kind::Count(low, high, _) => format!("{low} to {high}"),
-            Kind::Size(low, high, _) => {
+            OptionKind::Count(low, high, _) => format!("{low} to {high}"),
+            OptionKind::Size(low, high, _) => {
                 format!("{} to {}", text::size_text(*low), text::size_text(*high))
             }
-            Kind::Span(low, high, _, _) => {
+            OptionKind::Span(low, high, _, _) => {
                 format!("{} to {}", text::span_text(*low), text::span_text(*high))
             }
-            Kind::Text(bounds, _) => (*bounds).to_string(),
-            Kind::Flag(_) | Kind::Words(_) => String::new(),
+            OptionKind::Text(bounds, _) => (*bounds).to_string(),
+            OptionKind::Flag(_) | OptionKind::Words(_) => String::new(),
         }
     }
 }

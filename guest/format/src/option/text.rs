@@ -1,9 +1,9 @@
 //! How the text of one option becomes a number, a size, a span of time or a yes, and how numbers
 //! are written back.
 //!
-//! Called by the option tables, and wherever a size or a span is read. Invariant: a text is either read completely or refused
-//! with the forms that are accepted; no unit is ever guessed. The forms are those of Flink's
-//! configuration, so that options can be copied from it.
+//! Called by the option tables, and wherever a size or a span is read. Invariant: a text is either
+//! read completely or refused with the forms that are accepted; no unit is ever guessed. The forms
+//! are those of Flink's configuration, so that options can be copied from it.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -49,7 +49,7 @@ pub fn size(text: &str) -> Result<ByteCount, String> {
     number.checked_mul(1 << shift).map(ByteCount).ok_or_else(wrong)
 }
 
-/// What a number without a unit counts in a span of time.
+/// The unit of a span of time that is written without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bare {
     /// Milliseconds, as everywhere in Flink.

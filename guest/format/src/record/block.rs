@@ -20,9 +20,9 @@ pub struct RecordBlock {
     /// Where the primary key of each row ends, if the records are known to begin with it.
     key_ends: [u32; BLOCK_ROWS],
     keys_lead: bool,
-    /// Of these rows all columns are written.
+    /// The rows of which all columns are written.
     upserts: RowSet,
-    /// Of these the columns of the primary key.
+    /// Those of which only the primary key is.
     deletes: RowSet,
     /// Bytes from the beginning of one row to that of the next.
     stride: usize,
@@ -34,7 +34,7 @@ pub const BLOCK_ROWS: usize = 32;
 
 /// Some rows of a block.
 ///
-/// What decides whether a column of a row is written (deletes, nulls, rows that broke a rule) is
+/// Whether a column of a row is written (deletes, nulls, rows that broke a rule) is
 /// decided for all rows of a block at once, so that loops over rows decide nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RowSet(u32);
@@ -143,7 +143,7 @@ impl RecordBlock {
         }
     }
 
-    /// What has been written until now is the primary keys.
+    /// The primary keys end here: they are written first.
     pub(super) fn end_keys(&mut self) {
         for (end, row) in self.key_ends.iter_mut().zip(&self.rows) {
             *end = row.end;

@@ -21,13 +21,13 @@ pub struct RecordBytes {
     near: Box<[u8; NEAR_BYTES]>,
     /// How many bytes of `near` count.
     length: usize,
-    /// What was too large for `near`; empty if it was not.
+    /// Bytes that were too many for `near`; else empty.
     far: Vec<u8>,
 }
 
 /// Records and keys up to this size are written to an array.
 pub(super) const RECORD_BYTES_MAX: usize = 16 * 1024;
-/// What a word may be written beyond the bytes of it that count.
+/// The bytes by which a word may be written beyond those of it that count.
 pub(super) const OVERRUN_BYTES: usize = 16;
 /// A word written at the last place still has room.
 pub(super) const NEAR_BYTES: usize = RECORD_BYTES_MAX + OVERRUN_BYTES;
@@ -44,7 +44,7 @@ impl RecordBytes {
         self.far.clear();
     }
 
-    /// What was written.
+    /// The bytes that were written.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
         if self.far.is_empty() { &self.near[..self.length] } else { &self.far }

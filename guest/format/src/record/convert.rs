@@ -1,4 +1,4 @@
-//! What a row's value becomes in the table, and the rules by which it may not.
+//! From a row's value to the table's, and the rules by which that may not be.
 //!
 //! `encode` uses the rules on its fast path, `table_value` for everything else; `hash` uses it for
 //! rare key types. Invariant: a value that passes is in the range of its column; the rule that it
@@ -12,7 +12,7 @@ use super::value::Value;
 use crate::batch::{Column, Slices, TimeUnit, Values};
 use crate::schema::ColumnType;
 
-/// What a value breaks, in words.
+/// The rule that a value breaks, in words.
 pub(crate) type Rule = String;
 
 /// The value of a row as the table has it; none if it is null.

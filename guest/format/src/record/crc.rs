@@ -24,7 +24,7 @@ impl Default for Crc {
 }
 
 impl Crc {
-    /// Of no bytes yet.
+    /// The state before any byte.
     pub const START: Self = Self(!0);
 
     /// The checksum of the bytes so far.
@@ -132,7 +132,7 @@ impl Crc {
         rest.iter().fold(state, |state, byte| state.byte(*byte))
     }
 
-    /// What 12 constant bytes contribute when they end a step of 16 whose first 4 are
+    /// The contribution of 12 constant bytes that end a step of 16 whose first 4 are
     /// `after_block`'s tag.
     pub const fn constant(low: u32, high: u64) -> u32 {
         moved::<12>(low) ^ last_8(high)
@@ -145,7 +145,7 @@ impl Crc {
     }
 }
 
-/// What 4 bytes contribute that begin a step of N bytes.
+/// The contribution of 4 bytes that begin a step of N bytes.
 #[inline(always)]
 const fn moved<const N: usize>(word: u32) -> u32 {
     let [a, b, c, d] = word.to_le_bytes();
@@ -155,20 +155,20 @@ const fn moved<const N: usize>(word: u32) -> u32 {
         ^ TABLES[N - 4][d as usize]
 }
 
-/// What the last 12 bytes of a step contribute. They are read one by one: to take them out of words
+/// The contribution of a step's last 12 bytes. They are read one by one: to take them out of words
 /// would take longer.
 #[inline(always)]
 fn last_12(bytes: &[u8; 12]) -> u32 {
     (0..12).fold(0, |sum, at| sum ^ TABLES[11 - at][usize::from(bytes[at])])
 }
 
-/// What the first 8 bytes of a step of 16 contribute.
+/// The contribution of the first 8 bytes of a step of 16.
 #[inline(always)]
 const fn first_8(word: u64) -> u32 {
     moved::<16>(word as u32) ^ moved::<12>((word >> 32) as u32)
 }
 
-/// What the last 8 bytes of a step contribute.
+/// The contribution of a step's last 8 bytes.
 #[inline(always)]
 const fn last_8(word: u64) -> u32 {
     moved::<8>(word as u32) ^ moved::<4>((word >> 32) as u32)

@@ -21,7 +21,7 @@ use crate::schema::ColumnType;
 /// One record of a pack.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecodedRecord {
-    /// What it does.
+    /// Its effect.
     pub op: Op,
     /// One for each column; none is null, or absent of a delete.
     pub values: Vec<Option<Value>>,
@@ -40,7 +40,7 @@ pub fn decode_pack(
     columns: &[ColumnType],
     visit: &mut dyn FnMut(DecodedRecord) -> Result<(), Error>,
 ) -> Result<u32, Error> {
-    let mut pack = Source { bytes: body, at: 0, crc: Crc::START, record: 0 };
+    let mut pack = FieldSource { bytes: body, at: 0, crc: Crc::START, record: 0 };
     let mut crc = Crc::START;
     loop {
         let begin = pack.at;
@@ -77,7 +77,7 @@ pub fn decode_pack(
 ///
 /// Errors: as of `decode_pack`.
 pub(super) fn decode_record(bytes: &[u8], columns: &[ColumnType]) -> Result<DecodedRecord, Error> {
-    let mut source = Source { bytes, at: 0, crc: Crc::START, record: 0 };
+    let mut source = FieldSource { bytes, at: 0, crc: Crc::START, record: 0 };
     let (record, _) = source.record(columns)?;
     match source.at == bytes.len() {
         true => Ok(record),
@@ -86,14 +86,14 @@ pub(super) fn decode_record(bytes: &[u8], columns: &[ColumnType]) -> Result<Deco
 }
 
 /// A place in a pack, and the checksum of the record that it is in.
-struct Source<'a> {
+struct FieldSource<'a> {
     bytes: &'a [u8],
     at: usize,
     crc: Crc,
     record: u32,
 }
 
-impl<'a> Source<'a> {
+impl<'a> FieldSource<'a> {
     /// One record and its checksum.
     fn record(&mut self, columns: &[ColumnType]) -> Result<(DecodedRecord, u32), Error> {
         self.crc = Crc::START;
@@ -352,7 +352,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// What a record's meta columns tell.
+/// The meta columns of a record.
 #[derive(Default)]
 struct Meta {
     op: Option<Op>,

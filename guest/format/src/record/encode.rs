@@ -15,7 +15,7 @@ use super::block::{BLOCK_ROWS, RecordBlock, RowSet};
 use super::bytes::{OVERRUN_BYTES, RECORD_BYTES_MAX, RecordBytes};
 use super::crc::Crc;
 use super::partial::PartialRows;
-use super::step::{Ending, Room, Step};
+use super::step::{RecordEnd, Room, Step};
 use super::table_value;
 use super::value_encode::{encode_values, push_value};
 use super::varint::push_varint;
@@ -32,11 +32,11 @@ pub struct RecordEncoder {
     /// How many columns the primary key has, if a record begins with them, a delete like an upsert,
     /// and is merged by them as they stand there; else none.
     leading_key: usize,
-    upsert: Ending,
-    delete: Ending,
+    upsert: RecordEnd,
+    delete: RecordEnd,
     /// The types of all of the table's columns.
     types: Vec<ColumnType>,
-    /// What a record takes at most beside the bytes of its texts and nested values.
+    /// The most that a record takes beside the bytes of its texts and nested values.
     fixed_bytes: usize,
     partial: Option<PartialRows>,
 }
@@ -57,10 +57,10 @@ impl RecordEncoder {
             leading_key: 0,
             key: columns.iter().filter(|step| step.of_key).cloned().collect(),
             columns,
-            upsert: Ending::new(after, Op::Upsert),
-            delete: Ending::new(after, Op::Delete),
+            upsert: RecordEnd::new(after, Op::Upsert),
+            delete: RecordEnd::new(after, Op::Delete),
             types: schema.column_types(),
-            fixed_bytes: values + Ending::BYTES_MAX + OVERRUN_BYTES,
+            fixed_bytes: values + RecordEnd::BYTES_MAX + OVERRUN_BYTES,
             partial: None,
         }
     }
@@ -159,9 +159,9 @@ impl RecordEncoder {
         }
     }
 
-    /// What records are merged by: bytes that are equal for two rows that have been encoded if and
-    /// only if their keys are. Of a row that a block has written, `in_block` is what that says of
-    /// its key.
+    /// The bytes by which records are merged: they are equal for two rows that have been encoded if
+    /// and only if their keys are. For a row that a block has written, `in_block` is what that says
+    /// of its key.
     #[inline(always)]
     pub fn merge_key<'a>(
         &self,
@@ -225,7 +225,7 @@ impl RecordEncoder {
     }
 }
 
-/// What the length of a row's stretch of a block is a multiple of: a line of the cache.
+/// A row's stretch of a block is a multiple of this: a line of the cache.
 const STRIDE_BYTES: usize = 64;
 /// Where the text of a key may end in the array: the numbers of a key that follow it still fit.
 const KEY_TEXT_END_MAX: usize = RECORD_BYTES_MAX / 2;

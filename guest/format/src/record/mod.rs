@@ -29,7 +29,7 @@ pub use value_encode::{encode_partial, encode_row, encode_values, pack_trailer, 
 
 pub use convert::table_value;
 
-/// What a record does to its key.
+/// The effect of a record on its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Removes the row of this key; only the key is written.
@@ -39,7 +39,8 @@ pub enum Op {
 }
 
 impl Op {
-    /// What a row of this kind does: insert and update-after put, update-before and delete remove.
+    /// The effect of a row of this kind: insert and update-after put, update-before and delete
+    /// remove.
     pub const fn of(kind: crate::batch::RowKind) -> Self {
         if kind.removes() { Self::Delete } else { Self::Upsert }
     }

@@ -32,7 +32,7 @@ pub(super) struct Step {
     /// The column of the batch.
     pub(super) source: usize,
     pub(super) column_type: ColumnType,
-    /// What breaks if it is null; none if it may be.
+    /// The rule that a null breaks; none if it may be null.
     pub(super) null_rule: Option<&'static str>,
     /// Whether it belongs to the primary key, and so to the record of a delete.
     pub(super) of_key: bool,
@@ -54,14 +54,14 @@ struct Field {
     after_tag: u64,
 }
 
-/// What ends every record of one operation, up to the value of its checksum.
+/// The end of every record of one operation, up to the value of its checksum.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ending {
+pub(super) struct RecordEnd {
     words: [u64; 2],
     length: usize,
     /// The number of the operation's field.
     number: u32,
-    /// What the bytes after that number contribute to the checksum.
+    /// The contribution of the bytes after that number to the checksum.
     constant: u32,
 }
 
@@ -82,7 +82,7 @@ impl Room {
     }
 }
 
-impl Ending {
+impl RecordEnd {
     /// The most that it takes, the checksum included.
     pub(super) const BYTES_MAX: usize = 16 + VARINT_BYTES_MAX;
 
@@ -174,7 +174,7 @@ impl Step {
     ) {
         let column = batch.column(self.source);
         let field = self.field;
-        let mut rows = Rows { step: self, column, first, block };
+        let mut rows = WrittenRows { step: self, column, first, block };
         match column.values {
             Values::Int64(values) => rows.each_of(values, move |value, crc, out| {
                 Some(field.integer(crc, i64::from_le_bytes(value), out))
@@ -234,7 +234,7 @@ impl Step {
         }
     }
 
-    fn write_datetimes(&self, unit: TimeUnit, values: &[[u8; 8]], mut rows: Rows<'_, '_>) {
+    fn write_datetimes(&self, unit: TimeUnit, values: &[[u8; 8]], mut rows: WrittenRows<'_, '_>) {
         let field = self.field;
         match unit {
             // A loop of its own for the unit that needs no conversion: it only checks the range.
@@ -247,7 +247,12 @@ impl Step {
         }
     }
 
-    fn write_instants(&self, seconds: &[[u8; 8]], nanos: &[[u8; 4]], mut rows: Rows<'_, '_>) {
+    fn write_instants(
+        &self,
+        seconds: &[[u8; 8]],
+        nanos: &[[u8; 4]],
+        mut rows: WrittenRows<'_, '_>,
+    ) {
         let (field, first) = (self.field, rows.first);
         let instant = |index: usize| convert::instant(seconds[first + index], nanos[first + index]);
         match self.column_type {
@@ -261,7 +266,7 @@ impl Step {
         }
     }
 
-    fn write_slices(&self, slices: Slices<'_>, room: Room, mut rows: Rows<'_, '_>) {
+    fn write_slices(&self, slices: Slices<'_>, room: Room, mut rows: WrittenRows<'_, '_>) {
         if self.shortest_limit < room.stride {
             rows.leave_too_long(slices);
         }
@@ -312,14 +317,14 @@ impl Step {
 }
 
 /// The rows of a block in one column.
-struct Rows<'a, 'b> {
+struct WrittenRows<'a, 'b> {
     step: &'a Step,
     column: &'a Column<'b>,
     first: usize,
     block: &'a mut RecordBlock,
 }
 
-impl Rows<'_, '_> {
+impl WrittenRows<'_, '_> {
     /// Writes tag and value of each row that has one; `write` is given its place in the block.
     ///
     /// A function of its own for each kind of value: in a small one the sandbox's compiler keeps in

@@ -1,8 +1,8 @@
 //! One value of the table, in memory.
 //!
-//! What `decode` hands out and `value_encode` takes; the hot path from batch to record does without
-//! it, except for nested types. Invariant: a value alone does not know its type; `fits` says
-//! whether it is one of a column's.
+//! `decode` hands them out and `value_encode` takes them; the hot path from batch to record does
+//! without it, except for nested types. Invariant: a value alone does not know its type; `fits`
+//! says whether it is one of a column's.
 
 use alloc::vec::Vec;
 
@@ -11,17 +11,17 @@ use crate::schema::ColumnType;
 /// A value that is not null. Null is `None` of `Option<Value>`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Of array.
+    /// A value of array.
     Array(Vec<Option<Self>>),
-    /// Of boolean.
+    /// A value of boolean.
     Bool(bool),
-    /// Of string, varchar, char, json (UTF-8) and binary.
+    /// A value of string, varchar, char, json (UTF-8) or binary.
     Bytes(Vec<u8>),
-    /// Of date: days since 1970-01-01.
+    /// A value of date: days since 1970-01-01.
     Date(i64),
-    /// Of datetime: milliseconds since 1970-01-01T00:00:00 UTC.
+    /// A value of datetime: milliseconds since 1970-01-01T00:00:00 UTC.
     Datetime(i64),
-    /// Of interval_day_time.
+    /// A value of interval_day_time.
     DayTime {
         /// Whole seconds, rounded down.
         seconds: i64,
@@ -29,26 +29,26 @@ pub enum Value {
         /// ones.
         nanos: i32,
     },
-    /// Of decimal: the value times ten to the power of the column's scale.
+    /// A value of decimal: the number times ten to the power of the column's scale.
     Decimal(i128),
-    /// Of double.
+    /// A value of double.
     Double(f64),
-    /// Of float.
+    /// A value of float.
     Float(f32),
-    /// Of bigint, int, smallint, tinyint.
+    /// A value of bigint, int, smallint or tinyint.
     Int(i64),
-    /// Of map, in the order of the row.
+    /// A value of map, in the order of the row.
     Map(Vec<(Self, Option<Self>)>),
-    /// Of struct: one for each field.
+    /// A value of struct: one for each field.
     Struct(Vec<Option<Self>>),
-    /// Of timestamp and timestamp_ntz.
+    /// A value of timestamp or timestamp_ntz.
     Timestamp {
         /// Whole seconds since 1970-01-01T00:00:00, rounded down.
         seconds: i64,
         /// Nanoseconds after them, 0 to 999,999,999.
         nanos: u32,
     },
-    /// Of interval_year_month: months.
+    /// A value of interval_year_month: months.
     YearMonth(i64),
 }
 

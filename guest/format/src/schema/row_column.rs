@@ -47,9 +47,9 @@ fn type_rule() -> String {
     [
         "the type is not known here; write BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, \
          DECIMAL(p, s) with p up to 38, STRING, CHAR(n), VARCHAR(n), JSON, BYTES, BINARY, DATE, \
-         TIME, DATETIME, TIMESTAMP(p), TIMESTAMP_NTZ(p), TIMESTAMP_LTZ(p) with p up to 9, INTERVAL \
-         YEAR TO MONTH, INTERVAL DAY TO SECOND, or ARRAY<>, MAP<,>, ROW<name type> of these, nested \
-         at most ",
+         TIME, DATETIME, TIMESTAMP(p), TIMESTAMP_NTZ(p), TIMESTAMP_LTZ(p) with p up to 9, \
+         INTERVAL YEAR TO MONTH, INTERVAL DAY TO SECOND, or ARRAY<>, MAP<,>, ROW<name type> of \
+         these, nested at most ",
         &DEPTH_MAX.to_string(),
         " deep",
     ]

@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use serde::Serialize;
 use upsert_sink::ErrorKind;
 use upsert_sink::recording::Difference;
-use upsert_sink::recording::Ended;
 use upsert_sink::recording::Head;
 use upsert_sink::recording::Recording;
+use upsert_sink::recording::RecordingEnd;
+use upsert_sink::recording::ReplayTelemetry;
 use upsert_sink::recording::Replayed;
-use upsert_sink::recording::Telemetry;
 
 use crate::command::inspect;
 use crate::failure::Differs;
@@ -78,8 +78,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if component != head.component && !arguments.any_component {
         return Err(other_component(&head, &component));
     }
-    let telemetry =
-        if component == head.component { Telemetry::Compared } else { Telemetry::Ignored };
+    let telemetry = if component == head.component {
+        ReplayTelemetry::Compared
+    } else {
+        ReplayTelemetry::Ignored
+    };
     let replayed = recording.replay(&plugin, telemetry).map_err(refused)?;
     match arguments.report {
         ReportForm::Json => report::print_json(&report_of(&head, &component, &replayed))?,
@@ -121,10 +124,10 @@ fn report_of<'a>(head: &'a Head, component: &'a str, replayed: &'a Replayed) -> 
     };
     let (ended, torn_at) = match replayed.ended {
         None => (None, None),
-        Some(Ended::Closed) => (Some("closed"), None),
-        Some(Ended::Full) => (Some("full"), None),
-        Some(Ended::BrokenOff) => (Some("broken-off"), None),
-        Some(Ended::Torn(at)) => (Some("torn"), Some(at)),
+        Some(RecordingEnd::Closed) => (Some("closed"), None),
+        Some(RecordingEnd::Full) => (Some("full"), None),
+        Some(RecordingEnd::BrokenOff) => (Some("broken-off"), None),
+        Some(RecordingEnd::Torn(at)) => (Some("torn"), Some(at)),
     };
     Report {
         table: &head.table,
@@ -148,10 +151,12 @@ fn show(head: &Head, replayed: &Replayed) -> anyhow::Result<()> {
     let instances: Vec<_> = instances.collect();
     let mut ends = match replayed.ended {
         None => String::from("at the first difference"),
-        Some(Ended::Closed) => String::from("when the sink ended"),
-        Some(Ended::Full) => String::from("when record.bytes-max was used up"),
-        Some(Ended::BrokenOff) => String::from("when the process ended, or it still runs"),
-        Some(Ended::Torn(at)) => format!("when the process ended, in the write at byte {at}"),
+        Some(RecordingEnd::Closed) => String::from("when the sink ended"),
+        Some(RecordingEnd::Full) => String::from("when record.bytes-max was used up"),
+        Some(RecordingEnd::BrokenOff) => String::from("when the process ended, or it still runs"),
+        Some(RecordingEnd::Torn(at)) => {
+            format!("when the process ended, in the write at byte {at}")
+        }
     };
     if replayed.writers_stopped {
         ends += "; writers earlier, for want of room";

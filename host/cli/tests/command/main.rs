@@ -8,4 +8,5 @@ mod csv;
 mod demo;
 mod doctor;
 mod run;
+mod serve;
 mod support;

@@ -20,8 +20,8 @@ use arrow_cast::cast_with_options;
 use arrow_schema::DataType;
 use arrow_schema::IntervalUnit;
 use arrow_schema::Schema;
+use upsert_sink_format::batch::FormNode;
 use upsert_sink_format::batch::FormWriter;
-use upsert_sink_format::batch::Node;
 pub use upsert_sink_format::batch::RowKind;
 
 use crate::error::Error;
@@ -79,7 +79,7 @@ impl Columns {
     fn node(&mut self, array: &ArrayRef) -> Outcome {
         let children = children(array);
         let head = row_type::head(array.data_type())?;
-        self.0.node(Node { children: children.len(), values: array.len(), ..head });
+        self.0.node(FormNode { children: children.len(), values: array.len(), ..head });
         self.0.buffer(validity(array));
         self.values(array)?;
         children.iter().try_for_each(|child| self.node(child))

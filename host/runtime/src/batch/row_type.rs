@@ -11,8 +11,8 @@ use arrow_schema::Field;
 use arrow_schema::Fields;
 use arrow_schema::IntervalUnit;
 use arrow_schema::TimeUnit;
+use upsert_sink_format::batch::FormNode;
 use upsert_sink_format::batch::Layout;
-use upsert_sink_format::batch::Node;
 use upsert_sink_format::schema::RowType;
 
 /// The row type of values of this Arrow type.
@@ -92,14 +92,14 @@ pub fn to_arrow(row_type: &RowType) -> DataType {
 }
 
 /// The head of a node of this type, without children and values.
-pub(crate) fn head(normal: &DataType) -> Result<Node, String> {
+pub(crate) fn head(normal: &DataType) -> Result<FormNode, String> {
     let layout = layout(normal).ok_or_else(|| unknown(normal))?;
     let (unit, scale) = match normal {
         DataType::Timestamp(unit, _) | DataType::Duration(unit) => (unit_number(*unit), 0),
         DataType::Decimal128(_, scale) => (0, scale.unsigned_abs()),
         _ => (0, 0),
     };
-    Ok(Node { layout, unit, scale, children: 0, values: 0 })
+    Ok(FormNode { layout, unit, scale, children: 0, values: 0 })
 }
 
 /// The layout of a plain type; none if it is not plain.

@@ -12,14 +12,12 @@ pub(crate) mod tickets;
 pub(crate) mod timers;
 pub(crate) mod tunnel;
 
-use wasmtime::StoreLimits;
-
 use crate::capability::grant::Grant;
 use crate::capability::telemetry::Telemetry;
 use crate::capability::tickets::Tickets;
 use crate::capability::timers::Timer;
 use crate::recording::Outputs;
-use crate::sandbox;
+use crate::sandbox::Growth;
 use crate::sandbox::Limited;
 use crate::sandbox::Limits;
 use crate::twin::Watch;
@@ -28,7 +26,7 @@ use crate::twin::Watch;
 pub(crate) struct Capabilities {
     name: String,
     limits: Limits,
-    store_limits: StoreLimits,
+    growth: Growth,
     watch: Watch,
     pub(crate) tickets: Tickets,
     pub(crate) timer: Timer,
@@ -42,7 +40,7 @@ impl Capabilities {
     pub(crate) fn new(name: String, limits: Limits, grant: Grant, watch: Watch) -> Self {
         Self {
             name: name.clone(),
-            store_limits: sandbox::store_limits(&limits),
+            growth: Growth::new(&limits),
             tickets: Tickets::new(grant, limits.tickets, limits.held_bytes),
             timer: Timer::default(),
             telemetry: Telemetry::new(name, &limits),
@@ -75,8 +73,8 @@ impl Limited for Capabilities {
         &self.limits
     }
 
-    fn store_limits(&mut self) -> &mut StoreLimits {
-        &mut self.store_limits
+    fn growth(&mut self) -> &mut Growth {
+        &mut self.growth
     }
 }
 

@@ -6,7 +6,6 @@
 //! survives a crash; a torn tail is cut off, any other damage is an error and never repaired
 //! silently.
 
-pub(crate) mod frame;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -19,6 +18,8 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
+use upsert_sink_format::frame;
+
 use crate::components::AppendFile;
 use crate::components::Components;
 use crate::components::Disk;
@@ -27,7 +28,7 @@ use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
 
-pub use record::Record;
+pub use record::JournalRecord;
 
 /// What a journal holds, folded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub struct Contents {
 pub(crate) struct Journal {
     path: PathBuf,
     identity: String,
-    queue: Mutex<Queue>,
+    queue: Mutex<AppendQueue>,
     file: tokio::sync::Mutex<Box<dyn AppendFile>>,
     start: u64,
     nonce: u64,
@@ -56,7 +57,7 @@ pub(crate) struct Journal {
 
 /// Records that wait for the next write. One write, and one sync, takes all of them.
 #[derive(Default)]
-struct Queue {
+struct AppendQueue {
     bytes: Vec<u8>,
     queued: u64,
     durable: u64,
@@ -136,10 +137,10 @@ impl Journal {
         key: String,
         bytes: Vec<u8>,
     ) -> impl Future<Output = Result<()>> + Send + 'static {
-        let record = Record::Appended { key, bytes };
+        let record = JournalRecord::Appended { key, bytes };
         let mine = {
             let mut queue = self.queue();
-            queue.bytes.extend(frame::encode(&record.to_bytes()));
+            queue.bytes.extend(frame::enclose(&record.to_bytes()));
             queue.queued += 1;
             queue.queued
         };
@@ -179,7 +180,7 @@ impl Journal {
         Ok(())
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, AppendQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -196,15 +197,15 @@ pub async fn read(directory: &Path, disk: &dyn Disk) -> Result<Option<Contents>>
 }
 
 impl Contents {
-    fn apply(&mut self, record: Record) {
+    fn apply(&mut self, record: JournalRecord) {
         match record {
-            Record::Identity { identity, table } => {
+            JournalRecord::Identity { identity, table } => {
                 self.identity = identity;
                 self.table = table;
             }
-            Record::Start { number, .. } => self.start = self.start.max(number),
-            Record::Lease { .. } => {}
-            Record::Appended { key, bytes } => {
+            JournalRecord::Start { number, .. } => self.start = self.start.max(number),
+            JournalRecord::Lease { .. } => {}
+            JournalRecord::Appended { key, bytes } => {
                 match bytes.is_empty() {
                     true => self.records.remove(&key),
                     false => self.records.insert(key, bytes),
@@ -213,17 +214,17 @@ impl Contents {
         }
     }
 
-    fn records(&self, nonce: u64, now_ms: u64) -> Vec<Record> {
+    fn records(&self, nonce: u64, now_ms: u64) -> Vec<JournalRecord> {
         let (identity, table) = (self.identity.clone(), self.table.clone());
         let mut records = vec![
-            Record::Identity { identity, table },
-            Record::Start { number: self.start, nonce, at_ms: now_ms },
-            Record::Lease { process: std::process::id(), at_ms: now_ms },
+            JournalRecord::Identity { identity, table },
+            JournalRecord::Start { number: self.start, nonce, at_ms: now_ms },
+            JournalRecord::Lease { process: std::process::id(), at_ms: now_ms },
         ];
         let appended = self.records.iter();
         records.extend(appended.map(|(key, bytes)| {
             let (key, bytes) = (key.clone(), bytes.clone());
-            Record::Appended { key, bytes }
+            JournalRecord::Appended { key, bytes }
         }));
         records
     }
@@ -234,7 +235,7 @@ fn begin_start(contents: &mut Contents, nonce: u64, now_ms: u64) -> Vec<u8> {
     contents.start += 1;
     let mut bytes = MAGIC.to_vec();
     for record in contents.records(nonce, now_ms) {
-        bytes.extend(frame::encode(&record.to_bytes()));
+        bytes.extend(frame::enclose(&record.to_bytes()));
     }
     bytes
 }
@@ -248,7 +249,7 @@ fn fold(bytes: &[u8], path: &Path) -> Result<(Contents, usize)> {
         return Ok((contents, 0));
     }
     let Some(mut rest) = bytes.strip_prefix(MAGIC) else { return Err(foreign(at, bytes)) };
-    while let Some((payload, after)) = frame::decode(rest).map_err(|damage| {
+    while let Some((payload, after)) = frame::first(rest, RECORD_BYTES_MAX).map_err(|damage| {
         let offset = bytes.len() - rest.len();
         let message = format!(
             "{damage} at byte {offset}; if the machine lost power while it wrote the file, \
@@ -257,7 +258,7 @@ fn fold(bytes: &[u8], path: &Path) -> Result<(Contents, usize)> {
         );
         Error::corrupt(&at, message)
     })? {
-        let record = Record::from_bytes(payload).map_err(|error| {
+        let record = JournalRecord::from_bytes(payload).map_err(|error| {
             let offset = bytes.len() - rest.len();
             Error::corrupt(&at, format!("the record at byte {offset} is not understood: {error}"))
         })?;
@@ -308,5 +309,7 @@ fn random_u64(components: &Components) -> u64 {
 const FILE: &str = "sink.journal";
 const LOCK: &str = "sink.lock";
 /// The format and its version.
-const MAGIC: &[u8] = b"USJRNL02";
+const MAGIC: &[u8] = b"USJRNL03";
+/// 64 KiB of a guest, in base64, and what stands around them.
+const RECORD_BYTES_MAX: usize = 96 << 10;
 const VERSION_BYTES: usize = 2;

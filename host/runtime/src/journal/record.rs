@@ -15,7 +15,7 @@ use serde::de::Error;
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Record {
+pub enum JournalRecord {
     /// The first record: whose journal this is.
     Identity {
         /// 128 random bits, in hexadecimal.
@@ -49,7 +49,7 @@ pub enum Record {
     },
 }
 
-impl Record {
+impl JournalRecord {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a record is plain data")
     }

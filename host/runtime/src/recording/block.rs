@@ -6,8 +6,10 @@
 use std::io;
 use std::io::Read;
 
-use crate::journal::frame;
-use crate::journal::frame::HEADER_BYTES;
+use upsert_sink_format::frame;
+use upsert_sink_format::frame::HEADER_BYTES;
+use upsert_sink_format::frame::Header;
+
 use crate::tunnel::compression::Compression;
 
 /// One frame around these bytes.
@@ -58,18 +60,18 @@ impl<R: Read> Blocks<R> {
         if header.iter().all(|byte| *byte == 0) {
             return self.reserved();
         }
-        let (length, checksum) = match frame::header(header, PAYLOAD_BYTES_MAX) {
+        let header = match Header::read(header, PAYLOAD_BYTES_MAX) {
             Ok(header) => header,
             Err(damage) => return Ok(Next::Damaged(damage)),
         };
-        let payload = self.take(length as u64)?;
-        if payload.len() < length {
+        let payload = self.take(header.length as u64)?;
+        if payload.len() < header.length {
             return Ok(Next::Torn);
         }
-        if crc32c::crc32c(&payload) != checksum {
+        if !header.vouches_for(&payload) {
             return Ok(Next::Damaged("a block does not match its checksum"));
         }
-        self.next_at += (HEADER_BYTES + length) as u64;
+        self.next_at += (HEADER_BYTES + header.length) as u64;
         Ok(plain(&payload).map_or_else(Next::Damaged, Next::Block))
     }
 

@@ -11,9 +11,6 @@ use upsert_sink_core::io::Task;
 
 use crate::capability::grant::Grant;
 use crate::plugin::Plugin;
-use crate::recording::codec::Decoder;
-use crate::recording::codec::Encoder;
-use crate::recording::codec::Read;
 use crate::recording::output::Came;
 use crate::sandbox::Limits;
 use crate::settings::Settings;
@@ -85,14 +82,14 @@ impl Sandbox {
 }
 
 /// Which instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Role {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum RoleName {
     Committer,
     Coordinator,
     Writer(u32),
 }
 
-impl Role {
+impl RoleName {
     pub(crate) fn grant(self) -> Grant {
         match self {
             Self::Committer => Grant::COMMITTER,
@@ -104,29 +101,9 @@ impl Role {
     pub(crate) fn is_writer(self) -> bool {
         matches!(self, Self::Writer(_))
     }
-
-    fn encode(self, out: &mut Encoder) {
-        match self {
-            Self::Committer => out.byte(0),
-            Self::Coordinator => out.byte(1),
-            Self::Writer(index) => {
-                out.byte(2);
-                out.number(u64::from(index));
-            }
-        }
-    }
-
-    fn decode(read: &mut Decoder<'_>) -> Read<Self> {
-        match read.byte()? {
-            0 => Ok(Self::Committer),
-            1 => Ok(Self::Coordinator),
-            2 => Ok(Self::Writer(read.small()?)),
-            _ => Err("a role is not known"),
-        }
-    }
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for RoleName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Committer => f.write_str("committer"),
@@ -137,9 +114,10 @@ impl fmt::Display for Role {
 }
 
 /// One entry of a recording.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Entry<'a> {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum RecordedEntry<'a> {
     /// An instance was called.
+    #[serde(borrow)]
     Called(Call<'a>),
     /// The sink has ended: nothing follows.
     Closed,
@@ -150,47 +128,14 @@ pub(crate) enum Entry<'a> {
 }
 
 /// One call of an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Call<'a> {
-    pub(crate) role: Role,
+    pub(crate) role: RoleName,
     /// Counts the calls of this instance from one, which is its opening.
     pub(crate) number: u64,
     pub(crate) now_ms: u64,
     /// As [`Input`](crate::recording::input::Input) encodes it.
+    #[serde(borrow, with = "serde_bytes")]
     pub(crate) input: &'a [u8],
     pub(crate) came: Came,
-}
-
-impl<'a> Entry<'a> {
-    pub(super) fn encode(&self, out: &mut Encoder) {
-        match self {
-            Self::Called(call) => {
-                out.byte(0);
-                call.role.encode(out);
-                out.number(call.number);
-                out.number(call.now_ms);
-                out.bytes(call.input);
-                call.came.encode(out);
-            }
-            Self::Closed => out.byte(1),
-            Self::WritersStopped => out.byte(2),
-            Self::Stopped => out.byte(3),
-        }
-    }
-
-    pub(super) fn decode(read: &mut Decoder<'a>) -> Read<Self> {
-        Ok(match read.byte()? {
-            0 => Self::Called(Call {
-                role: Role::decode(read)?,
-                number: read.number()?,
-                now_ms: read.number()?,
-                input: read.bytes()?,
-                came: Came::decode(read)?,
-            }),
-            1 => Self::Closed,
-            2 => Self::WritersStopped,
-            3 => Self::Stopped,
-            _ => return Err("an entry is not known"),
-        })
-    }
 }

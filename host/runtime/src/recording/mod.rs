@@ -40,15 +40,15 @@ mod tests;
 pub use crate::recording::entry::Head;
 pub use crate::recording::read::Recording;
 pub use crate::recording::replay::Difference;
-pub use crate::recording::replay::Ended;
+pub use crate::recording::replay::RecordingEnd;
+pub use crate::recording::replay::ReplayTelemetry;
 pub use crate::recording::replay::Replayed;
-pub use crate::recording::replay::Telemetry;
 
-pub(crate) use crate::recording::entry::Role;
+pub(crate) use crate::recording::entry::RoleName;
 pub(crate) use crate::recording::input::Input;
 pub(crate) use crate::recording::output::Outputs;
 pub(crate) use crate::recording::recorder::InstanceRecorder;
 pub(crate) use crate::recording::recorder::Recorder;
 
 /// The format and its version.
-const MAGIC: &[u8; 8] = b"USRECD02";
+const MAGIC: &[u8; 8] = b"USRECD03";

@@ -8,6 +8,8 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
+use serde::Deserialize;
+use serde::Serialize;
 use sha2::Digest;
 use sha2::Sha256;
 
@@ -17,9 +19,6 @@ use crate::bindings::telemetry;
 use crate::bindings::writer;
 use crate::error::Error;
 use crate::error::escape;
-use crate::recording::codec::Decoder;
-use crate::recording::codec::Encoder;
-use crate::recording::codec::Read;
 use crate::tunnel::Operation;
 
 /// What one call has done so far.
@@ -182,7 +181,7 @@ impl Outputs {
 }
 
 /// What a call came to, as it is kept and compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Came {
     /// What it wants done and what it returned.
     pub(crate) acts: Shown,
@@ -191,23 +190,10 @@ pub(crate) struct Came {
 }
 
 /// Lines, perhaps cut, and a digest of them as they were.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Shown {
     pub(crate) digest: [u8; DIGEST_BYTES],
     pub(crate) lines: Vec<String>,
-}
-
-impl Came {
-    pub(super) fn encode(&self, out: &mut Encoder) {
-        for shown in [&self.acts, &self.told] {
-            out.0.extend(shown.digest);
-            out.list(&shown.lines, |out, line| out.text(line));
-        }
-    }
-
-    pub(super) fn decode(read: &mut Decoder<'_>) -> Read<Self> {
-        Ok(Self { acts: Shown::decode(read)?, told: Shown::decode(read)? })
-    }
 }
 
 impl Shown {
@@ -230,12 +216,6 @@ impl Shown {
         }
         let digest = *digest.finalize().first_chunk().expect("SHA-256 has more bytes");
         Self { digest, lines: shown }
-    }
-
-    fn decode(read: &mut Decoder<'_>) -> Read<Self> {
-        let digest = *read.0.first_chunk().ok_or("a digest is cut")?;
-        read.0 = &read.0[DIGEST_BYTES..];
-        Ok(Self { digest, lines: read.list(Decoder::text)? })
     }
 
     /// The first line that differs from that of `other`, of each; none if they are the same.

@@ -15,19 +15,19 @@ use tokio::sync::watch;
 
 use crate::components::Clock;
 use crate::recording::block::PLAIN_BYTES_MAX;
-use crate::recording::entry::Role;
+use crate::recording::entry::RoleName;
 use crate::recording::output::Outputs;
 
 /// One call that is over.
-pub(super) struct Note {
-    pub(super) role: Role,
+pub(super) struct CallNote {
+    pub(super) role: RoleName,
     pub(super) number: u64,
     pub(super) now_ms: u64,
     pub(super) input: Vec<u8>,
     pub(super) outputs: Outputs,
 }
 
-impl Note {
+impl CallNote {
     fn bytes(&self) -> usize {
         64 + self.input.len() + self.outputs.held_bytes()
     }
@@ -35,15 +35,15 @@ impl Note {
 
 /// Who is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(super) enum RecordedRoles {
     All,
     /// Coordinator and committer.
     ControlPlane,
     Nobody,
 }
 
-impl Scope {
-    pub(super) fn admits(self, role: Role) -> bool {
+impl RecordedRoles {
+    pub(super) fn admits(self, role: RoleName) -> bool {
         match self {
             Self::All => true,
             Self::ControlPlane => !role.is_writer(),
@@ -53,44 +53,44 @@ impl Scope {
 }
 
 /// The queue of one recording.
-pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
+pub(super) struct NoteQueue {
+    waiting: Mutex<WaitingNotes>,
     filled: Notify,
     /// Something was written, or the recording has stopped.
     moved: watch::Sender<()>,
     clock: Arc<dyn Clock>,
 }
 
-struct Waiting {
-    notes: VecDeque<Note>,
+struct WaitingNotes {
+    notes: VecDeque<CallNote>,
     /// Of the notes, and of those that are being written.
     bytes: usize,
     writing_bytes: usize,
-    scope: Scope,
+    scope: RecordedRoles,
     /// No instance is left that could be called.
     closing: bool,
     /// The file is as long as it will ever be.
     done: bool,
 }
 
-impl Queue {
+impl NoteQueue {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        let (notes, scope) = (VecDeque::new(), Scope::All);
+        let (notes, scope) = (VecDeque::new(), RecordedRoles::All);
         let (bytes, writing_bytes, closing, done) = (0, 0, false, false);
-        let waiting = Waiting { notes, bytes, writing_bytes, scope, closing, done };
+        let waiting = WaitingNotes { notes, bytes, writing_bytes, scope, closing, done };
         let (waiting, filled) = (Mutex::new(waiting), Notify::new());
         Self { waiting, filled, moved: watch::channel(()).0, clock }
     }
 
-    pub(super) fn admits(&self, role: Role) -> bool {
+    pub(super) fn admits(&self, role: RoleName) -> bool {
         self.waiting().scope.admits(role)
     }
 
-    pub(super) fn scope(&self) -> Scope {
+    pub(super) fn scope(&self) -> RecordedRoles {
         self.waiting().scope
     }
 
-    pub(super) fn push(&self, note: Note) {
+    pub(super) fn push(&self, note: CallNote) {
         if note.input.len() > PLAIN_BYTES_MAX - CALL_BYTES_SPARE {
             let message = format!("a call of {} with {} bytes", note.role, note.input.len());
             return self.stop(&format!("{message} is larger than one can be recorded"));
@@ -105,7 +105,7 @@ impl Queue {
     }
 
     /// The next calls to write, for the one who writes; none at the end. Those before are written.
-    pub(super) async fn take(&self) -> Option<Vec<Note>> {
+    pub(super) async fn take(&self) -> Option<Vec<CallNote>> {
         loop {
             if let Some(taken) = self.taken() {
                 return taken;
@@ -114,7 +114,7 @@ impl Queue {
         }
     }
 
-    fn taken(&self) -> Option<Option<Vec<Note>>> {
+    fn taken(&self) -> Option<Option<Vec<CallNote>>> {
         let mut waiting = self.waiting();
         waiting.bytes -= std::mem::take(&mut waiting.writing_bytes);
         self.moved.send_replace(());
@@ -124,7 +124,7 @@ impl Queue {
             waiting.writing_bytes += note.bytes();
             notes.push(note);
         }
-        let ended = waiting.closing || waiting.scope == Scope::Nobody;
+        let ended = waiting.closing || waiting.scope == RecordedRoles::Nobody;
         match notes.is_empty() {
             false => Some(Some(notes)),
             true if ended => Some(None),
@@ -135,20 +135,20 @@ impl Queue {
     /// From here on writers are not recorded.
     pub(super) fn narrow(&self) {
         let mut waiting = self.waiting();
-        waiting.scope = Scope::ControlPlane;
+        waiting.scope = RecordedRoles::ControlPlane;
         let (kept, dropped): (VecDeque<_>, VecDeque<_>) =
             std::mem::take(&mut waiting.notes).into_iter().partition(|n| !n.role.is_writer());
-        waiting.bytes -= dropped.iter().map(Note::bytes).sum::<usize>();
+        waiting.bytes -= dropped.iter().map(CallNote::bytes).sum::<usize>();
         waiting.notes = kept;
     }
 
     /// Nothing more is recorded, for this reason.
     pub(super) fn stop(&self, why: &str) {
         let mut waiting = self.waiting();
-        if waiting.scope == Scope::Nobody {
+        if waiting.scope == RecordedRoles::Nobody {
             return;
         }
-        waiting.scope = Scope::Nobody;
+        waiting.scope = RecordedRoles::Nobody;
         waiting.bytes = waiting.writing_bytes;
         waiting.notes.clear();
         drop(waiting);
@@ -188,8 +188,8 @@ impl Queue {
     }
 
     /// Whether this came true soon enough, or nothing is recorded any more.
-    async fn within(&self, came: impl Fn(&Waiting) -> bool) -> bool {
-        let over = |waiting: &Waiting| came(waiting) || waiting.scope == Scope::Nobody;
+    async fn within(&self, came: impl Fn(&WaitingNotes) -> bool) -> bool {
+        let over = |waiting: &WaitingNotes| came(waiting) || waiting.scope == RecordedRoles::Nobody;
         if over(&self.waiting()) {
             return true;
         }
@@ -207,7 +207,7 @@ impl Queue {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, WaitingNotes> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

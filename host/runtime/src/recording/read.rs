@@ -8,14 +8,15 @@ use std::io::Read;
 
 use crate::error::Error;
 use crate::error::Result;
-use crate::journal::frame;
-use crate::journal::frame::HEADER_BYTES;
+use upsert_sink_format::frame::HEADER_BYTES;
+use upsert_sink_format::frame::Header;
+
 use crate::recording::MAGIC;
 use crate::recording::block::Blocks;
 use crate::recording::block::Next;
-use crate::recording::codec::Decoder;
-use crate::recording::entry::Entry;
+use crate::recording::codec;
 use crate::recording::entry::Head;
+use crate::recording::entry::RecordedEntry;
 
 /// An open recording.
 pub struct Recording<R> {
@@ -51,15 +52,15 @@ impl<R: Read> Recording<R> {
         let header = taken(&mut file, HEADER_BYTES).map_err(at)?;
         let damaged = |what: &str| damage(&name, MAGIC.len() as u64, what);
         let header = header.first_chunk().ok_or_else(|| damaged("the head is cut"))?;
-        let (length, checksum) = frame::header(header, HEAD_BYTES_MAX).map_err(damaged)?;
-        let json = taken(&mut file, length).map_err(at)?;
-        if json.len() < length || crc32c::crc32c(&json) != checksum {
+        let header = Header::read(header, HEAD_BYTES_MAX).map_err(damaged)?;
+        let json = taken(&mut file, header.length).map_err(at)?;
+        if !header.vouches_for(&json) {
             return Err(damaged("the head does not match its checksum"));
         }
         let head = serde_json::from_slice(&json);
         let head =
             head.map_err(|error| damaged(&format!("the head is not understood: {error}")))?;
-        let first = (MAGIC.len() + HEADER_BYTES + length) as u64;
+        let first = (MAGIC.len() + HEADER_BYTES + header.length) as u64;
         Ok(Self { name, head, blocks: Blocks::new(file, first) })
     }
 
@@ -90,9 +91,11 @@ impl<R: Read> Recording<R> {
         }
     }
 
-    /// The entry at the front of a block's rest.
-    pub(super) fn entry<'a>(&self, read: &mut Decoder<'a>) -> Result<Entry<'a>> {
-        Entry::decode(read).map_err(|what| self.damaged(what))
+    /// Takes the entry at the front of a block's rest.
+    pub(super) fn entry<'a>(&self, rest: &mut &'a [u8]) -> Result<RecordedEntry<'a>> {
+        let (entry, after) = codec::decode(rest).map_err(|what| self.damaged(what))?;
+        *rest = after;
+        Ok(entry)
     }
 
     /// Damage in the block that was read last.

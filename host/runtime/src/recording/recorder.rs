@@ -11,21 +11,21 @@ use crate::components::Processors;
 use crate::error::Error;
 use crate::error::Result;
 use crate::recording::block;
-use crate::recording::codec::Encoder;
+use crate::recording::codec;
 use crate::recording::entry::Call;
-use crate::recording::entry::Entry;
 use crate::recording::entry::Head;
-use crate::recording::entry::Role;
+use crate::recording::entry::RecordedEntry;
+use crate::recording::entry::RoleName;
 use crate::recording::input::Input;
 use crate::recording::output::Outputs;
-use crate::recording::queue::Note;
-use crate::recording::queue::Queue;
-use crate::recording::queue::Scope;
+use crate::recording::queue::CallNote;
+use crate::recording::queue::NoteQueue;
+use crate::recording::queue::RecordedRoles;
 use crate::recording::ring::Ring;
 use crate::settings::Settings;
 
 /// The recorder of a sink; off if `record.dir` is not set. Dropped when no instance is left.
-pub(crate) struct Recorder(Option<Arc<Queue>>);
+pub(crate) struct Recorder(Option<Arc<NoteQueue>>);
 
 impl Recorder {
     /// Begins a recording if the settings ask for one.
@@ -34,7 +34,7 @@ impl Recorder {
         match Ring::open(directory, settings.record_bytes_max, &head, components).await {
             Ok(ring) => {
                 tracing::info!(file = %ring.path().display(), "recording");
-                let queue = Arc::new(Queue::new(Arc::clone(&components.clock)));
+                let queue = Arc::new(NoteQueue::new(Arc::clone(&components.clock)));
                 let processors = Arc::clone(&components.processors);
                 // On its own: what the sink did last is written when its tasks are gone.
                 tokio::spawn(keep(Arc::clone(&queue), ring, processors));
@@ -48,7 +48,7 @@ impl Recorder {
     }
 
     /// What one instance is recorded by, if any is.
-    pub(crate) fn of(&self, role: Role) -> Option<InstanceRecorder> {
+    pub(crate) fn of(&self, role: RoleName) -> Option<InstanceRecorder> {
         let queue = Arc::clone(self.0.as_ref()?);
         Some(InstanceRecorder { role, queue, calls: 0, begun: None })
     }
@@ -85,8 +85,8 @@ impl Drop for Recorder {
 
 /// Notes the calls of one instance.
 pub(crate) struct InstanceRecorder {
-    role: Role,
-    queue: Arc<Queue>,
+    role: RoleName,
+    queue: Arc<NoteQueue>,
     calls: u64,
     begun: Option<(u64, Vec<u8>)>,
 }
@@ -107,13 +107,13 @@ impl InstanceRecorder {
     pub(crate) fn end(&mut self, outputs: Outputs) {
         if let Some((now_ms, input)) = self.begun.take() {
             let (role, number) = (self.role, self.calls);
-            self.queue.push(Note { role, number, now_ms, input, outputs });
+            self.queue.push(CallNote { role, number, now_ms, input, outputs });
         }
     }
 }
 
 /// Writes until nobody is left, or nothing can be written any more.
-async fn keep(queue: Arc<Queue>, mut ring: Ring, processors: Arc<dyn Processors>) {
+async fn keep(queue: Arc<NoteQueue>, mut ring: Ring, processors: Arc<dyn Processors>) {
     while let Some(notes) = queue.take().await {
         match write(&queue, &mut ring, processors.as_ref(), notes).await {
             Ok(true) => {}
@@ -121,8 +121,8 @@ async fn keep(queue: Arc<Queue>, mut ring: Ring, processors: Arc<dyn Processors>
             Err(error) => queue.stop(&error.to_string()),
         }
     }
-    if queue.scope() != Scope::Nobody
-        && let Err(error) = ring.append(mark(&Entry::Closed)).await
+    if queue.scope() != RecordedRoles::Nobody
+        && let Err(error) = ring.append(mark(&RecordedEntry::Closed)).await
     {
         queue.stop(&error.to_string());
     }
@@ -131,28 +131,29 @@ async fn keep(queue: Arc<Queue>, mut ring: Ring, processors: Arc<dyn Processors>
 
 /// Writes these calls. False if there is no room for them.
 async fn write(
-    queue: &Queue,
+    queue: &NoteQueue,
     ring: &mut Ring,
     processors: &dyn Processors,
-    notes: Vec<Note>,
+    notes: Vec<CallNote>,
 ) -> Result<bool> {
     let notes = Arc::new(notes);
-    let mut block = encoded(processors, &notes, Scope::All, None).await?;
-    let spared = if queue.scope() == Scope::All { ring.spared_by_writers() } else { MARK_BYTES };
+    let mut block = encoded(processors, &notes, RecordedRoles::All, None).await?;
+    let spared =
+        if queue.scope() == RecordedRoles::All { ring.spared_by_writers() } else { MARK_BYTES };
     let mut fits = ring.fits(block.len(), spared).await?;
-    if !fits && queue.scope() == Scope::All {
+    if !fits && queue.scope() == RecordedRoles::All {
         queue.narrow();
         tracing::warn!(
             file = %ring.path().display(),
             "`record.bytes-max` is nearly used up by this start: writers are recorded up to here, \
              coordinator and committer go on"
         );
-        let marked = Some(Entry::WritersStopped);
-        block = encoded(processors, &notes, Scope::ControlPlane, marked).await?;
+        let marked = Some(RecordedEntry::WritersStopped);
+        block = encoded(processors, &notes, RecordedRoles::ControlPlane, marked).await?;
         fits = ring.fits(block.len(), MARK_BYTES).await?;
     }
     if !fits {
-        block = mark(&Entry::Stopped);
+        block = mark(&RecordedEntry::Stopped);
     }
     ring.append(block).await?;
     Ok(fits)
@@ -161,29 +162,28 @@ async fn write(
 /// Digests, text and compression are work for a processor.
 async fn encoded(
     processors: &dyn Processors,
-    notes: &Arc<Vec<Note>>,
-    scope: Scope,
-    first: Option<Entry<'static>>,
+    notes: &Arc<Vec<CallNote>>,
+    scope: RecordedRoles,
+    first: Option<RecordedEntry<'static>>,
 ) -> Result<Vec<u8>> {
     let notes = Arc::clone(notes);
     let work = move || {
-        let mut out = Encoder::default();
-        first.iter().for_each(|entry| entry.encode(&mut out));
+        let mut out = Vec::new();
+        first.iter().for_each(|entry| codec::append(&mut out, entry));
         for note in notes.iter().filter(|note| scope.admits(note.role)) {
             let (role, number, now_ms) = (note.role, note.number, note.now_ms);
             let (input, came) = (note.input.as_slice(), note.outputs.finish());
-            Entry::Called(Call { role, number, now_ms, input, came }).encode(&mut out);
+            let call = Call { role, number, now_ms, input, came };
+            codec::append(&mut out, &RecordedEntry::Called(call));
         }
-        block::encode(&out.0)
+        block::encode(&out)
     };
     let ran = processors.run(Box::new(work)).await;
     ran.map_err(|error| Error::bug("recording", format!("{error}")))
 }
 
-fn mark(entry: &Entry<'_>) -> Vec<u8> {
-    let mut out = Encoder::default();
-    entry.encode(&mut out);
-    block::encode(&out.0)
+fn mark(entry: &RecordedEntry<'_>) -> Vec<u8> {
+    block::encode(&codec::encode(entry))
 }
 
 /// Enough for the last block of a recording.

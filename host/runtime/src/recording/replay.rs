@@ -17,10 +17,9 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::plugin::Plugin;
-use crate::recording::codec::Decoder;
 use crate::recording::entry::Call;
-use crate::recording::entry::Entry;
-use crate::recording::entry::Role;
+use crate::recording::entry::RecordedEntry;
+use crate::recording::entry::RoleName;
 use crate::recording::input::Input;
 use crate::recording::output::Came;
 use crate::recording::read::FileEnd;
@@ -29,7 +28,7 @@ use crate::recording::read::Recording;
 /// Whether log lines and counters must be the same too. Another version of a guest may tell other
 /// things and still do the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Telemetry {
+pub enum ReplayTelemetry {
     /// They must.
     Compared,
     /// They may differ.
@@ -51,7 +50,7 @@ pub struct Replayed {
     /// The first call that came to something else; nothing after it was compared.
     pub difference: Option<Difference>,
     /// How the recording ends; none if a difference was found before.
-    pub ended: Option<Ended>,
+    pub ended: Option<RecordingEnd>,
     /// Whether writers are recorded up to a point only, for want of room.
     pub writers_stopped: bool,
 }
@@ -75,7 +74,7 @@ pub struct Difference {
 
 /// How a recording ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum RecordingEnd {
     /// The sink was closed, or had failed and was gone.
     Closed,
     /// There was no more room in `record.bytes-max`.
@@ -99,30 +98,30 @@ impl<R: Read> Recording<R> {
     ///
     /// # Errors
     /// `Corrupt` naming the byte, where the file is damaged.
-    pub fn replay(mut self, plugin: &Plugin, telemetry: Telemetry) -> Result<Replayed> {
+    pub fn replay(mut self, plugin: &Plugin, telemetry: ReplayTelemetry) -> Result<Replayed> {
         let mut stage = Stage::new(plugin, telemetry);
         loop {
             let block = match self.block().map_err(|error| stage.so_far(error))? {
                 Ok(block) => block,
                 Err(end) => {
                     let ended = match end {
-                        FileEnd::Whole => Ended::BrokenOff,
-                        FileEnd::Torn(at) => Ended::Torn(at),
+                        FileEnd::Whole => RecordingEnd::BrokenOff,
+                        FileEnd::Torn(at) => RecordingEnd::Torn(at),
                     };
                     return Ok(stage.end(Some(ended)));
                 }
             };
-            let mut read = Decoder(&block);
-            while read.end().is_err() {
-                match self.entry(&mut read)? {
-                    Entry::Called(call) => {
+            let mut rest = block.as_slice();
+            while !rest.is_empty() {
+                match self.entry(&mut rest)? {
+                    RecordedEntry::Called(call) => {
                         if stage.play(&self, &call)? {
                             return Ok(stage.end(None));
                         }
                     }
-                    Entry::WritersStopped => stage.replayed.writers_stopped = true,
-                    Entry::Closed => return Ok(stage.end(Some(Ended::Closed))),
-                    Entry::Stopped => return Ok(stage.end(Some(Ended::Full))),
+                    RecordedEntry::WritersStopped => stage.replayed.writers_stopped = true,
+                    RecordedEntry::Closed => return Ok(stage.end(Some(RecordingEnd::Closed))),
+                    RecordedEntry::Stopped => return Ok(stage.end(Some(RecordingEnd::Full))),
                 }
             }
         }
@@ -132,8 +131,8 @@ impl<R: Read> Recording<R> {
 /// The instances of a replay.
 struct Stage<'a> {
     plugin: &'a Plugin,
-    telemetry: Telemetry,
-    actors: BTreeMap<Role, Actor>,
+    telemetry: ReplayTelemetry,
+    actors: BTreeMap<RoleName, Actor>,
     digest: Sha256,
     replayed: Replayed,
 }
@@ -146,7 +145,7 @@ struct Actor {
 }
 
 impl<'a> Stage<'a> {
-    fn new(plugin: &'a Plugin, telemetry: Telemetry) -> Self {
+    fn new(plugin: &'a Plugin, telemetry: ReplayTelemetry) -> Self {
         let replayed = Replayed {
             calls: 0,
             instances: BTreeMap::new(),
@@ -195,12 +194,12 @@ impl<'a> Stage<'a> {
     fn difference(&self, recorded: &Came, came: &Came) -> Option<(String, String)> {
         let acts = recorded.acts.first_difference(&came.acts);
         acts.or_else(|| match self.telemetry {
-            Telemetry::Compared => recorded.told.first_difference(&came.told),
-            Telemetry::Ignored => None,
+            ReplayTelemetry::Compared => recorded.told.first_difference(&came.told),
+            ReplayTelemetry::Ignored => None,
         })
     }
 
-    fn end(self, ended: Option<Ended>) -> Replayed {
+    fn end(self, ended: Option<RecordingEnd>) -> Replayed {
         let digest = self.digest.finalize();
         let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         Replayed { ended, digest, ..self.replayed }
@@ -215,7 +214,7 @@ impl<'a> Stage<'a> {
 }
 
 impl Actor {
-    fn new(plugin: &Plugin, role: Role, limits: crate::sandbox::Limits) -> Result<Self> {
+    fn new(plugin: &Plugin, role: RoleName, limits: crate::sandbox::Limits) -> Result<Self> {
         let mut instance = Instance::new(plugin, role.to_string(), limits, role.grant())?;
         instance.keep_outputs();
         Ok(Self { instance, attempts: BTreeMap::new(), calls: 0 })

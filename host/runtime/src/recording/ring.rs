@@ -16,7 +16,8 @@ use crate::error;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
-use crate::journal::frame;
+use upsert_sink_format::frame;
+
 use crate::recording::MAGIC;
 use crate::recording::entry::Head;
 

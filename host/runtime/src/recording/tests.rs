@@ -34,8 +34,7 @@ use crate::components::Components;
 use crate::components::Disk;
 use crate::components::SystemDisk;
 use crate::plugin::Plugin;
-use crate::recording::codec::Decoder;
-use crate::recording::entry::Entry;
+use crate::recording::entry::RecordedEntry;
 use crate::recording::read::FileEnd;
 use crate::settings::Settings;
 
@@ -165,8 +164,8 @@ fn noise(seed: u64) -> Vec<u8> {
 
 /// Calls of a writer with a batch, and of the committer with nothing, in turn.
 async fn record(recorder: &Recorder, calls: u64) {
-    let mut writer = recorder.of(Role::Writer(0)).expect("it records");
-    let mut committer = recorder.of(Role::Committer).expect("it records");
+    let mut writer = recorder.of(RoleName::Writer(0)).expect("it records");
+    let mut committer = recorder.of(RoleName::Committer).expect("it records");
     for call in 0..calls {
         recorder.room().await;
         writer.begin(call, &Input::Writer(WriterInput::RowsArrived(&noise(call))));
@@ -197,11 +196,11 @@ fn contents(path: &Path) -> (u64, u64, Vec<String>) {
     let mut recording = Recording::open("it", file).expect("a recording");
     let (mut writers, mut others, mut marks) = (0, 0, Vec::new());
     while let Ok(block) = recording.block().expect("whole") {
-        let mut read = Decoder(&block);
-        while read.end().is_err() {
-            match recording.entry(&mut read).expect("an entry") {
-                Entry::Called(call) if call.role.is_writer() => writers += 1,
-                Entry::Called(_) => others += 1,
+        let mut rest = block.as_slice();
+        while !rest.is_empty() {
+            match recording.entry(&mut rest).expect("an entry") {
+                RecordedEntry::Called(call) if call.role.is_writer() => writers += 1,
+                RecordedEntry::Called(_) => others += 1,
                 mark => marks.push(format!("{mark:?}")),
             }
         }
@@ -249,7 +248,7 @@ async fn a_start_that_is_too_large_keeps_its_beginning_and_its_control_plane() {
     assert_eq!((others, marks), (60, vec![text("WritersStopped"), text("Closed")]));
     // And when not even that fits, it says so.
     let recorder = recorder(&settings, &Components::system(), 2).await;
-    let mut committer = recorder.of(Role::Committer).expect("it records");
+    let mut committer = recorder.of(RoleName::Committer).expect("it records");
     let mut call = 0;
     while committer.is_on() {
         let held = CommitterInput::Prepared(CheckpointId(1), vec![noise(call)]);
@@ -269,7 +268,7 @@ async fn a_start_that_is_too_large_keeps_its_beginning_and_its_control_plane() {
 async fn damage_is_told_from_a_cut_at_every_byte() {
     let directory = tempfile::tempdir().expect("a directory");
     let recorder = recorder(&settings(directory.path(), 1 << 20), &Components::system(), 1).await;
-    let mut committer = recorder.of(Role::Committer).expect("it records");
+    let mut committer = recorder.of(RoleName::Committer).expect("it records");
     for input in inputs() {
         committer.begin(1, &input);
         committer.end(Outputs::default());
@@ -343,7 +342,7 @@ async fn a_disk_that_hangs_ends_the_recording_and_not_the_sink() {
     let directory = tempfile::tempdir().expect("a directory");
     let components = Components { disk: Arc::new(Stuck), ..Components::system() };
     let recorder = recorder(&settings(directory.path(), 1 << 30), &components, 1).await;
-    let mut writer = recorder.of(Role::Writer(0)).expect("it records");
+    let mut writer = recorder.of(RoleName::Writer(0)).expect("it records");
     let batch = vec![0; 1 << 20];
     let mut calls = 0;
     while writer.is_on() {

@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "not every suite needs all of it")]
 
+mod server;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,6 +14,8 @@ use std::process::Output;
 use std::process::Stdio;
 
 use serde_json::Value;
+
+pub(crate) use server::Server;
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_upsert-sink");
