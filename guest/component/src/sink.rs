@@ -4,6 +4,7 @@ use upsert_sink_core::io::{CommitterInput, CommitterOutput, CoordinatorInput, Co
 use upsert_sink_core::{bucket::Router, committer::Committer, config};
 use upsert_sink_core::{coordinator::Coordinator, open::Opened};
 use upsert_sink_format::id::{CheckpointId, Millis};
+use upsert_sink_format::option::OptionDoc;
 
 use crate::bindings::exports::upsert_sink::plugin::coordinator::{Message, Reply};
 use crate::bindings::exports::upsert_sink::plugin::{committer, coordinator, describe, route};
@@ -102,12 +103,12 @@ impl route::Guest for Shell {
 
 impl describe::Guest for Shell {
     fn options() -> Vec<describe::OptionDoc> {
-        let doc = |option: config::OptionDoc| describe::OptionDoc {
-            name: option.name.into(),
-            value_type: option.value_type.into(),
-            default_value: option.default.into(),
-            bounds: option.bounds.into(),
-            doc: option.doc.into(),
+        let doc = |option: OptionDoc| describe::OptionDoc {
+            name: option.name,
+            value_type: option.value_type,
+            default_value: option.default_value,
+            bounds: option.bounds,
+            doc: option.doc,
         };
         config::describe().into_iter().map(doc).collect()
     }

@@ -8,6 +8,7 @@ use upsert_sink_core::io;
 use upsert_sink_format::error::Error;
 use upsert_sink_format::error::ErrorKind;
 use upsert_sink_format::id::SessionId;
+use upsert_sink_format::tunnel as format;
 
 use crate::tunnel::Operation;
 use crate::tunnel::pack::CachedPack;
@@ -75,8 +76,8 @@ fn pairs<T>(list: &[(String, String)], build: impl Fn(String, String) -> T) -> V
     list.iter().map(|(first, second)| build(first.clone(), second.clone())).collect()
 }
 
-impl From<&io::TableDescription> for types::Table {
-    fn from(table: &io::TableDescription) -> Self {
+impl From<&format::TableDescription> for types::Table {
+    fn from(table: &format::TableDescription) -> Self {
         Self {
             name: table.name.clone(),
             columns: columns(&table.columns),
@@ -87,8 +88,8 @@ impl From<&io::TableDescription> for types::Table {
     }
 }
 
-fn columns(columns: &[io::ColumnDescription]) -> Vec<types::TableColumn> {
-    let column = |column: &io::ColumnDescription| types::TableColumn {
+fn columns(columns: &[format::ColumnDescription]) -> Vec<types::TableColumn> {
+    let column = |column: &format::ColumnDescription| types::TableColumn {
         name: column.name.clone(),
         column_type: column.column_type.clone(),
         nullable: column.nullable,
@@ -114,7 +115,7 @@ impl From<io::CheckpointOutcome> for types::CheckpointOutcome {
     }
 }
 
-impl From<tunnel::SessionRef> for io::SessionRef {
+impl From<tunnel::SessionRef> for format::SessionRef {
     fn from(session: tunnel::SessionRef) -> Self {
         Self { id: SessionId(session.id), partition: session.partition }
     }
@@ -158,27 +159,27 @@ impl From<tunnel::Pack> for Operation {
 impl From<io::Completion> for events::Event {
     fn from(completion: io::Completion) -> Self {
         let outcome = match completion.outcome {
-            io::Outcome::Done(answer) => events::Outcome::Done(match answer {
-                io::Answer::Bytes(bytes) => events::Answer::Bytes(bytes),
-                io::Answer::None => events::Answer::None,
-                io::Answer::Session(session) => events::Answer::Session(session.into()),
+            format::Outcome::Done(answer) => events::Outcome::Done(match answer {
+                format::Answer::Bytes(bytes) => events::Answer::Bytes(bytes),
+                format::Answer::None => events::Answer::None,
+                format::Answer::Session(session) => events::Answer::Session(session.into()),
             }),
-            io::Outcome::InDoubt(why) => events::Outcome::InDoubt(why),
-            io::Outcome::Refused(refusal) => events::Outcome::Refused(refusal.into()),
+            format::Outcome::InDoubt(why) => events::Outcome::InDoubt(why),
+            format::Outcome::Refused(refusal) => events::Outcome::Refused(refusal.into()),
         };
         Self::Completed(events::Completion { ticket: completion.ticket.0, outcome })
     }
 }
 
-impl From<io::SessionInfo> for tunnel::Session {
-    fn from(session: io::SessionInfo) -> Self {
+impl From<format::SessionInfo> for tunnel::Session {
+    fn from(session: format::SessionInfo) -> Self {
         let status = match session.status {
-            io::SessionStatus::Aborted => tunnel::SessionStatus::Aborted,
-            io::SessionStatus::Committed => tunnel::SessionStatus::Committed,
-            io::SessionStatus::Committing => tunnel::SessionStatus::Committing,
-            io::SessionStatus::Critical => tunnel::SessionStatus::Critical,
-            io::SessionStatus::Expired => tunnel::SessionStatus::Expired,
-            io::SessionStatus::Normal => tunnel::SessionStatus::Normal,
+            format::SessionStatus::Aborted => tunnel::SessionStatus::Aborted,
+            format::SessionStatus::Committed => tunnel::SessionStatus::Committed,
+            format::SessionStatus::Committing => tunnel::SessionStatus::Committing,
+            format::SessionStatus::Critical => tunnel::SessionStatus::Critical,
+            format::SessionStatus::Expired => tunnel::SessionStatus::Expired,
+            format::SessionStatus::Normal => tunnel::SessionStatus::Normal,
         };
         Self {
             id: session.id.0,
@@ -193,18 +194,18 @@ impl From<io::SessionInfo> for tunnel::Session {
     }
 }
 
-impl From<io::Refusal> for events::Refusal {
-    fn from(refusal: io::Refusal) -> Self {
+impl From<format::Refusal> for events::Refusal {
+    fn from(refusal: format::Refusal) -> Self {
         let kind = match refusal.kind {
-            io::RefusalKind::Denied => events::RefusalKind::Denied,
-            io::RefusalKind::Full => events::RefusalKind::Full,
-            io::RefusalKind::Invalid => events::RefusalKind::Invalid,
-            io::RefusalKind::Moved => events::RefusalKind::Moved,
-            io::RefusalKind::NoSuchPartition => events::RefusalKind::NoSuchPartition,
-            io::RefusalKind::NoSuchSession => events::RefusalKind::NoSuchSession,
-            io::RefusalKind::NotSent => events::RefusalKind::NotSent,
-            io::RefusalKind::SlowDown => events::RefusalKind::SlowDown,
-            io::RefusalKind::Transient => events::RefusalKind::Transient,
+            format::RefusalKind::Denied => events::RefusalKind::Denied,
+            format::RefusalKind::Full => events::RefusalKind::Full,
+            format::RefusalKind::Invalid => events::RefusalKind::Invalid,
+            format::RefusalKind::Moved => events::RefusalKind::Moved,
+            format::RefusalKind::NoSuchPartition => events::RefusalKind::NoSuchPartition,
+            format::RefusalKind::NoSuchSession => events::RefusalKind::NoSuchSession,
+            format::RefusalKind::NotSent => events::RefusalKind::NotSent,
+            format::RefusalKind::SlowDown => events::RefusalKind::SlowDown,
+            format::RefusalKind::Transient => events::RefusalKind::Transient,
         };
         Self {
             kind,

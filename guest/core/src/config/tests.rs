@@ -72,16 +72,17 @@ fn the_table_is_sorted_and_every_option_in_it_is_parsed_and_documented() {
     assert!(docs.windows(2).all(|pair| pair[0].name < pair[1].name));
     assert_eq!(docs.len(), OPTIONS.len());
     for doc in &docs {
-        let value = match (doc.default, doc.name) {
+        let value = match (&*doc.default_value, &*doc.name) {
             ("", "partition") => "day",
             ("", "sink.parallelism") => "4",
             ("", "upsert.write.bucket.num") => "8",
             ("", name) => panic!("`{name}` has no default and no example here"),
             (default, _) => default,
         };
-        accepted(&[(doc.name, value)]);
+        accepted(&[(&*doc.name, value)]);
         assert!(doc.doc.ends_with('.') && !doc.value_type.is_empty(), "{}", doc.name);
-        refused(&[(doc.name, value), (doc.name, value)], &[doc.name, "set twice"]);
+        let name = doc.name.as_str();
+        refused(&[(name, value), (name, value)], &[name, "set twice"]);
     }
 }
 

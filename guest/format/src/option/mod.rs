@@ -17,15 +17,15 @@ use crate::id::{ByteCount, Millis};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionDoc {
     /// Its name, as users write it.
-    pub name: &'static str,
+    pub name: String,
     /// `integer`, `bytes`, `duration`, `boolean`, `text`, or the allowed words with `|` between.
     pub value_type: String,
     /// What holds when it is not set; empty if it then has no value.
-    pub default: &'static str,
+    pub default_value: String,
     /// The values that are allowed, in words; empty if the type says it all.
     pub bounds: String,
     /// What it does, what it costs, and why the default is what it is.
-    pub doc: &'static str,
+    pub doc: String,
 }
 
 /// A row of the table: an option whose value goes into a draft `D`.
@@ -104,11 +104,11 @@ impl<D> Entry<D> {
     /// The option as help and documentation show it.
     pub fn describe(&self) -> OptionDoc {
         OptionDoc {
-            name: self.name,
+            name: self.name.into(),
             value_type: self.value_type(),
-            default: self.default,
+            default_value: self.default.into(),
             bounds: self.bounds(),
-            doc: self.doc,
+            doc: self.doc.into(),
         }
     }
 
