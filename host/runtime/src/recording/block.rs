@@ -6,9 +6,10 @@
 use std::io;
 use std::io::Read;
 
+use upsert_sink_tunnel::Compression;
+
 use crate::journal::frame;
 use crate::journal::frame::HEADER_BYTES;
-use crate::tunnel::compression::Compression;
 
 /// One frame around these bytes.
 pub(super) fn encode(plain: &[u8]) -> Vec<u8> {

@@ -17,10 +17,10 @@ use crate::bindings::telemetry;
 use crate::bindings::writer;
 use crate::error::Error;
 use crate::error::escape;
+use crate::operation::Operation;
 use crate::recording::codec::Decoder;
 use crate::recording::codec::Encoder;
 use crate::recording::codec::Read;
-use crate::tunnel::Operation;
 
 /// What one call has done so far.
 #[derive(Debug, Default)]

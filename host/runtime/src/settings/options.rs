@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use upsert_sink_tunnel::Compression;
+use upsert_sink_tunnel::WorkerAllowList;
+
 use crate::error::Error;
 use crate::error::Result;
 use crate::plugin::OptionDoc;
-use crate::settings::workers::WorkerAllowList;
-use crate::tunnel::compression::Compression;
 
 /// One option of the host.
 pub(crate) struct HostOption {
