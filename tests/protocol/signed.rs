@@ -1,7 +1,7 @@
 //! Signatures: the recorded ones at our server, and ours, in strict mode.
 //!
 //! Each crate also checks the recorded canonical texts by itself, in
-//! `host/runtime/src/tunnel/sign.rs` and `host/server/src/auth/tests.rs`. Invariant: signer and
+//! `host/tunnel/src/sign.rs` and `host/server/src/auth/tests.rs`. Invariant: signer and
 //! verifier share no code, and both agree with the vendor's 28 recorded signatures.
 
 use std::sync::Arc;
