@@ -13,11 +13,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Response};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
-use upsert_sink::readers;
 use upsert_sink_format::id::Millis;
 use upsert_sink_server::components::simulated::{self, ManualClock, SimulatedDisk, Unsynced};
 use upsert_sink_server::{ServerSettings, Service};
 use upsert_sink_tests::fuzz::shape;
+use upsert_sink_tunnel::readers;
 
 use crate::Memory;
 

@@ -1,7 +1,7 @@
 //! What the service answers: the verdict, sessions, tables, XML.
 //!
 //! An input is an answer as text: the status, headers one a line, an empty line, the body. Promises
-//! of a verdict: done is said only of a 2xx with the service's request id, refused only of what the
+//! of the judgement: done is said only of a 2xx with the service's request id, refused only of what the
 //! service has coded; no text of the service reaches us with control characters or without end.
 //! Promises of the readers: a session or a table that is read is read alike when it is written
 //! again, and what goes back into requests is safe there.
@@ -10,10 +10,11 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
-use upsert_sink::readers::{self, DescribedSession, Verdict};
 use upsert_sink_format::error::ErrorKind;
 use upsert_sink_format::tunnel::{ColumnDescription, Refusal, TableDescription};
 use upsert_sink_tests::fuzz::shape;
+use upsert_sink_tunnel::readers::{self, DescribedSession};
+use upsert_sink_tunnel::{Fault, TunnelError};
 
 use crate::Memory;
 
@@ -60,12 +61,12 @@ struct Answer {
 pub(crate) fn body(input: &[u8]) -> Result<String> {
     let Some(answer) = answer(input) else { return Ok(String::from("no answer")) };
     let Answer { status, headers, body } = &answer;
-    let verdict = MEMORY.bounds(input, || readers::judge(*status, headers, body))?;
-    check_verdict(&answer, &verdict)?;
-    let verdict = match verdict {
-        Verdict::Done => String::from("done"),
-        Verdict::Refused(refusal) => format!("{:?}", refusal.kind),
-        Verdict::InDoubt(_) => String::from("in doubt"),
+    let judged = MEMORY.bounds(input, || readers::judge(*status, headers, body))?;
+    check_judged(&answer, &judged)?;
+    let judged = match judged.as_ref().map_err(TunnelError::refusal) {
+        Ok(()) => String::from("done"),
+        Err(Some(refusal)) => format!("{:?}", refusal.kind),
+        Err(None) => String::from("in doubt"),
     };
     let session = match MEMORY.bounds(input, || readers::session(body))? {
         Ok(session) => check_session(&session)?,
@@ -80,7 +81,7 @@ pub(crate) fn body(input: &[u8]) -> Result<String> {
         }
     };
     check_xml(&String::from_utf8_lossy(body))?;
-    Ok(format!("{verdict} | {session} | {table}"))
+    Ok(format!("{judged} | {session} | {table}"))
 }
 
 fn answer(input: &[u8]) -> Option<Answer> {
@@ -96,23 +97,24 @@ fn answer(input: &[u8]) -> Option<Answer> {
     Some(Answer { status, headers, body: Bytes::copy_from_slice(&input[end + 2..]) })
 }
 
-fn check_verdict(answer: &Answer, verdict: &Verdict) -> Result<()> {
+fn check_judged(answer: &Answer, judged: &Result<(), TunnelError>) -> Result<()> {
     let id = answer.headers.get("x-odps-request-id");
     let has_id = id.is_some_and(|id| id.to_str().is_ok_and(|id| !id.is_empty()));
     let success = answer.status.is_success();
-    match verdict {
-        Verdict::Done => ensure!(success && has_id, "done, but it has no request id"),
-        Verdict::InDoubt(why) => {
+    match judged.as_ref().map_err(TunnelError::fault) {
+        Ok(()) => ensure!(success && has_id, "done, but it has no request id"),
+        Err(Fault::InDoubt(why)) => {
             ensure!(!(success && has_id), "in doubt, although the service says it is done");
             check_text(why)?;
         }
-        Verdict::Refused(refusal) => {
+        Err(Fault::Refused(refusal)) => {
             let Refusal { code, message, request_id, retry_after, .. } = refusal;
             let moved = answer.status == StatusCode::PERMANENT_REDIRECT;
             ensure!(!success && (moved || !code.is_empty()), "refused without a code: {refusal:?}");
             ensure!(retry_after.0 <= RETRY_AFTER_MAX_MS, "it is to wait for {}", retry_after.0);
             [code, message, request_id].into_iter().try_for_each(|text| check_text(text))?;
         }
+        Err(other) => anyhow::bail!("an answer is judged as {other:?}"),
     }
     Ok(())
 }

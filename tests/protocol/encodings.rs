@@ -82,6 +82,7 @@ async fn rows_arrive_whole_in_every_encoding() {
             Compression::Snappy => "x-snappy-framed",
             Compression::Lz4 => "x-lz4-frame",
             Compression::Zstd => "zstd",
+            other => panic!("{other:?} has no name here"),
         };
         assert!(packs.iter().all(|(encoding, _)| encoding == expected), "{packs:?}");
         sizes.push(packs.iter().map(|(_, bytes)| bytes).sum::<usize>());

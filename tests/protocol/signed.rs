@@ -1,7 +1,7 @@
 //! Signatures: the recorded ones at our server, and ours, in strict mode.
 //!
 //! Each crate also checks the recorded canonical texts by itself, in
-//! `host/runtime/src/tunnel/sign.rs` and `host/server/src/auth/tests.rs`. Invariant: signer and
+//! `host/tunnel/src/sign.rs` and `host/server/src/auth/tests.rs`. Invariant: signer and
 //! verifier share no code, and both agree with the vendor's 28 recorded signatures.
 
 use std::sync::Arc;
@@ -136,7 +136,7 @@ async fn wrong_credentials_are_refused_with_the_services_reason_and_without_the_
         let local = Local::with(|settings| ServerSettings { auth: strict(KEYS), ..settings }).await;
         let settings = Settings { credentials: source, ..local.settings("t_basic") };
         let catalog = Catalog::connect(&settings, &Components::system()).await.expect("valid");
-        let error = catalog.table().await.expect_err("it is refused");
+        let error = catalog.table("t_basic").await.expect_err("it is refused");
         assert_eq!(error.kind, ErrorKind::Denied, "{error}");
         let text = error.to_string();
         assert!(text.contains(says) && !text.contains("hush"), "{text}");

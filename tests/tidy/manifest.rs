@@ -1,8 +1,9 @@
 //! Manifests: who may depend on whom, and why each dependency is there.
 //!
 //! Reads `Cargo.toml` line by line, as people do.
-//! Invariant: format ← core ← guest, runtime ← cli, tests, and format ← server ← cli; never back. DataFusion, half of what
-//! there is to compile, is the server's alone, and never without being asked for.
+//! Invariant: format ← core, tunnel; core ← guest; core, tunnel ← runtime; runtime, server ← cli,
+//! tests; never back. DataFusion, half of what there is to compile, is the server's alone, and never
+//! without being asked for.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +34,7 @@ struct Direction {
     only: Option<&'static [&'static str]>,
 }
 
-const DIRECTIONS: [Direction; 8] = [
+const DIRECTIONS: [Direction; 9] = [
     Direction { crate_dir: "guest/format", never: &[], only: Some(&["serde"]) },
     Direction {
         crate_dir: "guest/core",
@@ -45,6 +46,7 @@ const DIRECTIONS: [Direction; 8] = [
         never: &[],
         only: Some(&["upsert-sink-format", "upsert-sink-core", "wit-bindgen"]),
     },
+    Direction { crate_dir: "host/tunnel", never: &[], only: Some(&TUNNEL) },
     Direction {
         crate_dir: "host/runtime",
         never: &[
@@ -82,6 +84,35 @@ const DIRECTIONS: [Direction; 8] = [
     },
 ];
 
+/// All that the client of the Tunnel may depend on: no machine, no sandbox, no server.
+const TUNNEL: [&str; 25] = [
+    "base64",
+    "bytes",
+    "csv",
+    "flate2",
+    "hmac",
+    "http",
+    "http-body-util",
+    "httpdate",
+    "hyper",
+    "hyper-rustls",
+    "hyper-util",
+    "lz4_flex",
+    "percent-encoding",
+    "quick-xml",
+    "rustls",
+    "serde",
+    "serde_json",
+    "sha1",
+    "sha2",
+    "snap",
+    "thiserror",
+    "tokio",
+    "tracing",
+    "upsert-sink-format",
+    "zstd",
+];
+
 /// Families that must be one version each: two would not be the same types, or the same contract.
 const ONE_VERSION: [&str; 8] = [
     "arrow-",
@@ -95,7 +126,7 @@ const ONE_VERSION: [&str; 8] = [
 ];
 
 /// Who a newcomer's first command is built of, and what may not be in it unless it is asked for.
-const FIRST_COMMAND: [&str; 3] = ["host/runtime", "host/server", "host/cli"];
+const FIRST_COMMAND: [&str; 4] = ["host/tunnel", "host/runtime", "host/server", "host/cli"];
 const ON_DEMAND: [&str; 2] = ["datafusion", "async-trait"];
 /// The feature that asks for it.
 const ASKS: &str = "\"query\"";

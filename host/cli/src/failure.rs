@@ -8,6 +8,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use upsert_sink::ErrorKind;
+use upsert_sink::TunnelError;
 
 /// What the user gave cannot be used: arguments, a job file, an input file or a row.
 #[derive(Debug)]
@@ -63,8 +64,10 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
         if cause.is::<BadInput>() {
             return 2;
         }
-        if let Some(error) = cause.downcast_ref::<upsert_sink::Error>() {
-            return match error.kind {
+        let of_the_sink = cause.downcast_ref::<upsert_sink::Error>().map(|error| error.kind);
+        let of_the_client = cause.downcast_ref::<TunnelError>().map(|error| error.kind);
+        if let Some(kind) = of_the_sink.or(of_the_client) {
+            return match kind {
                 ErrorKind::InvalidConfig | ErrorKind::InvalidRow => 2,
                 _ => 1,
             };

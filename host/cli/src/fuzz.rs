@@ -205,8 +205,9 @@ fn job(text: &str) -> Result<String> {
     match Job::parse("job", text, &|name| (name == "FEED").then(|| String::from("/feed"))) {
         Ok(job) => {
             let rows = RowForm::of(&job.options);
-            let statement = job.table.as_ref().map(|table| table.create_statement(rows));
-            Ok(format!("a job {}", shape(&statement.unwrap_or_default())))
+            let table = job.table.as_ref().map(|table| table.new_table(rows)).transpose();
+            let table = table.map_err(|error| anyhow::anyhow!("a checked table: {error}"))?;
+            Ok(format!("a job {}", shape(&format!("{table:?}"))))
         }
         Err(error) => {
             let message = error.to_string();

@@ -10,6 +10,8 @@ use arrow_schema::Field;
 use arrow_schema::Schema;
 use arrow_schema::SchemaRef;
 use serde::Deserialize;
+use upsert_sink::NewColumn;
+use upsert_sink::NewTable;
 
 use crate::failure::bad_input;
 use crate::source::csv::CsvLayout;
@@ -30,7 +32,7 @@ pub(crate) struct Job {
     /// Whether every update comes with its before-image.
     pub(crate) before_images: bool,
     /// The table, if the job describes it.
-    pub(crate) table: Option<TableDefinition>,
+    pub(crate) table: Option<JobTable>,
     /// Options of the sink by their documented names.
     pub(crate) options: BTreeMap<String, String>,
 }
@@ -68,10 +70,10 @@ pub(crate) enum Format {
     },
 }
 
-/// What the embedded server needs to create a table.
+/// The table as the job describes it, for the embedded server to create it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct TableDefinition {
+pub(crate) struct JobTable {
     /// The table's name.
     pub(crate) name: String,
     /// `name TYPE [NOT NULL]` of each column that is no partition column.
@@ -109,7 +111,7 @@ impl RowForm {
 #[serde(deny_unknown_fields)]
 struct JobFile {
     source: SourceTable,
-    table: Option<TableDefinition>,
+    table: Option<JobTable>,
     #[serde(default)]
     sink: toml::Table,
 }
@@ -314,8 +316,8 @@ impl SourceTable {
     }
 }
 
-impl TableDefinition {
-    /// The names of its columns and partition columns agree with its key.
+impl JobTable {
+    /// The columns are understood, and the key is among them.
     fn check(&self) -> anyhow::Result<()> {
         let names: Vec<&str> = self.columns.iter().map(|column| column_name(column)).collect();
         for key in &self.primary_key {
@@ -334,37 +336,17 @@ impl TableDefinition {
         if self.buckets == 0 {
             return Err(bad_input("[table] buckets = 0: a table has at least one bucket"));
         }
-        Ok(())
+        self.new_table(RowForm::Whole).map(drop)
     }
 
-    /// The statement that creates the table if it is not there.
-    pub(crate) fn create_statement(&self, rows: RowForm) -> String {
-        let mut columns: Vec<String> =
-            self.columns.iter().map(|column| self.column(column)).collect();
-        columns.push(format!("PRIMARY KEY ({})", self.primary_key.join(", ")));
-        let partitioned = match self.partitioned_by.as_slice() {
-            [] => String::new(),
-            columns => format!(" PARTITIONED BY ({})", columns.join(", ")),
-        };
-        format!(
-            "CREATE TABLE IF NOT EXISTS {} ({}){partitioned} TBLPROPERTIES \
-            ('transactional'='true', \
-             'write.bucket.num'='{}'{})",
-            self.name,
-            columns.join(", "),
-            self.buckets,
-            match rows {
-                RowForm::Whole => "",
-                RowForm::Partial => ", 'acid.partial.fields.update.enable'='true'",
-            }
-        )
-    }
-
-    /// A column of the key cannot be null, whether the job says so or not.
-    fn column(&self, text: &str) -> String {
-        let is_key = self.primary_key.iter().any(|key| key == column_name(text));
-        let says_so = text.to_ascii_uppercase().contains("NOT NULL");
-        if is_key && !says_so { format!("{text} NOT NULL") } else { String::from(text) }
+    /// The table that is to be created.
+    pub(crate) fn new_table(&self, rows: RowForm) -> anyhow::Result<NewTable> {
+        let columns = parsed("columns", &self.columns)?;
+        let key = self.primary_key.clone();
+        let mut table = NewTable::new(&self.name, columns, key, self.buckets);
+        table.partition_columns = parsed("partitioned-by", &self.partitioned_by)?;
+        table.partial_update = rows == RowForm::Partial;
+        Ok(table)
     }
 
     /// The names of the partition columns.
@@ -376,6 +358,13 @@ impl TableDefinition {
     pub(crate) fn column_names(&self) -> Vec<String> {
         self.columns.iter().map(|column| String::from(column_name(column))).collect()
     }
+}
+
+fn parsed(key: &str, columns: &[String]) -> anyhow::Result<Vec<NewColumn>> {
+    let parse = |text: &String| {
+        NewColumn::parse(text).map_err(|error| bad_input(format!("[table] {key}: {error}")))
+    };
+    columns.iter().map(parse).collect()
 }
 
 fn column_name(definition: &str) -> &str {
@@ -471,14 +460,13 @@ mod tests {
         assert_eq!(job.options["sink.parallelism"], "2");
         assert_eq!(job.options["upsert.writer.buffer-size"], "8mb");
         let table = job.table.expect("described");
-        assert_eq!(
-            table.create_statement(RowForm::Whole),
-            "CREATE TABLE IF NOT EXISTS t (id BIGINT NOT NULL, v STRING, PRIMARY KEY (id)) \
-             PARTITIONED BY (day STRING) TBLPROPERTIES ('transactional'='true', \
-             'write.bucket.num'='4')"
-        );
-        let partial = table.create_statement(RowForm::Partial);
-        assert!(partial.ends_with("'4', 'acid.partial.fields.update.enable'='true')"), "{partial}");
+        let whole = table.new_table(RowForm::Whole).expect("its columns are understood");
+        let names = whole.columns.iter().map(|column| column.name.as_str());
+        assert_eq!(names.collect::<Vec<_>>(), ["id", "v"]);
+        assert_eq!((whole.primary_key, whole.buckets), (vec![String::from("id")], 4));
+        assert_eq!(whole.partition_columns[0].name, "day");
+        let partial = table.new_table(RowForm::Partial).expect("its columns are understood");
+        assert!(partial.partial_update && !whole.partial_update);
         let Format::Json { schema, op } = job.format else { panic!("it is JSON") };
         assert!(schema.field(0).is_nullable() && op.is_some());
     }
@@ -536,6 +524,13 @@ mod tests {
                     INT\"]\nprimary-key=[\"b\"]\nbuckets=1\n"
                 ),
                 "primary-key",
+            ),
+            (
+                format!(
+                    "{source}[table]\nname=\"t\"\ncolumns=[\"a \
+                    INTY\"]\nprimary-key=[\"a\"]\nbuckets=1\n"
+                ),
+                "[table] columns: `a INTY`",
             ),
         ] {
             let error = parse(&text).expect_err(&text);

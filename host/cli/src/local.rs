@@ -21,7 +21,7 @@ use upsert_sink_server::TableRows;
 use crate::fold::Comparison;
 use crate::fold::Fold;
 use crate::fold::FoldColumns;
-use crate::job::TableDefinition;
+use crate::job::JobTable;
 use crate::sink;
 use crate::sink::Options;
 
@@ -46,7 +46,7 @@ pub(crate) fn point_at(server: &Server, options: &mut Options) {
 /// The rows of these columns of a table, as they are read.
 pub(crate) async fn rows(
     dir: &Path,
-    table: &TableDefinition,
+    table: &JobTable,
     columns: &[String],
 ) -> anyhow::Result<TableRows> {
     let rows = upsert_sink_server::table_rows(dir, &table.name, Some(columns)).await;
@@ -54,7 +54,7 @@ pub(crate) async fn rows(
 }
 
 /// How many rows a table has, in how many partitions that are not empty.
-pub(crate) async fn size(dir: &Path, table: &TableDefinition) -> anyhow::Result<(u64, u64)> {
+pub(crate) async fn size(dir: &Path, table: &JobTable) -> anyhow::Result<(u64, u64)> {
     let names = table.partition_names();
     let mut batches = rows(dir, table, &names).await?;
     let (mut rows, mut partitions) = (0, BTreeSet::new());
@@ -79,7 +79,7 @@ fn partition_of(batch: &RecordBatch) -> anyhow::Result<Option<Vec<String>>> {
 /// Compares a table with a fold of its feed, batch by batch.
 pub(crate) async fn compare(
     dir: &Path,
-    table: &TableDefinition,
+    table: &JobTable,
     mut fold: Fold,
     columns: &FoldColumns,
 ) -> anyhow::Result<Comparison> {

@@ -10,6 +10,7 @@ use upsert_sink_core::io::WriterInput;
 use upsert_sink_format::id::Ticket;
 use upsert_sink_format::tunnel::Answer;
 use upsert_sink_format::tunnel::Outcome;
+use upsert_sink_tunnel::Compression;
 
 use crate::batch;
 use crate::batch::RowKind;
@@ -20,7 +21,6 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::plugin::Plugin;
 use crate::sandbox::Limits;
-use crate::tunnel::compression::Compression;
 
 /// An opened writer in its sandbox, with epochs and all limits.
 pub struct BareWriter {

@@ -9,11 +9,11 @@ use upsert_sink_format::error::Error;
 use upsert_sink_format::error::ErrorKind;
 use upsert_sink_format::id::SessionId;
 use upsert_sink_format::tunnel as format;
+use upsert_sink_tunnel::PackBody;
 
-use crate::tunnel::Operation;
-use crate::tunnel::pack::CachedPack;
-use crate::tunnel::pack::Pack;
-use crate::tunnel::pack::PackBody;
+use crate::operation::CachedPack;
+use crate::operation::Operation;
+use crate::operation::SubmittedPack;
 
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; documented in wit/")]
 mod generated {
@@ -154,7 +154,7 @@ impl From<tunnel::Pack> for Operation {
         match body {
             tunnel::PackBody::Bytes(bytes) => {
                 let body = PackBody::new(Bytes::from(bytes));
-                Self::PutPack(Pack { session, bucket, records, body })
+                Self::PutPack(SubmittedPack { session, bucket, records, body })
             }
             tunnel::PackBody::Cached(cached) => {
                 let ranges = cached.ranges.len();

@@ -55,13 +55,13 @@ impl Committer {
     ) -> Result<Self> {
         let progress = instance.committer_open(now_ms, task, journal)?;
         let mut committer = Self { coordinator, committed };
-        committer.carry_out(progress).await?;
+        committer.announce(progress).await?;
         Ok(committer)
     }
 
     /// The coordinator never waits for the committer, so waiting for a place in its queue cannot
     /// lock.
-    async fn carry_out(&mut self, progress: Progress) -> Result<()> {
+    async fn announce(&mut self, progress: Progress) -> Result<()> {
         for known in progress.known {
             let sent = self.coordinator.send(ToCoordinator::Known(known)).await;
             sent.map_err(|_| Error::bug("coordinator", "it ended before the committer"))?;
@@ -106,6 +106,6 @@ impl Role for Committer {
             Event::TimerFired => instance.committer(now_ms, CommitterInput::TimerFired)?,
             Event::Data(never) => match never {},
         };
-        self.carry_out(progress).await
+        self.announce(progress).await
     }
 }

@@ -49,7 +49,7 @@ impl Coordinator {
     ) -> Result<Self> {
         let mut coordinator = Self { writers, asked_by: BTreeMap::new(), requests: 0 };
         let progress = instance.coordinator_open(now_ms, task, journal)?;
-        coordinator.carry_out(progress);
+        coordinator.send_replies(progress);
         Ok(coordinator)
     }
 
@@ -68,7 +68,7 @@ impl Coordinator {
         instance.coordinator(now_ms, CoordinatorInput::Requested(self.requests, body))
     }
 
-    fn carry_out(&mut self, progress: Progress) {
+    fn send_replies(&mut self, progress: Progress) {
         for reply in progress.replies {
             let writer = self.asked_by.remove(&reply.request);
             let queue = writer.and_then(|writer| self.writers.get(writer as usize));
@@ -107,7 +107,7 @@ impl Role for Coordinator {
             Event::TimerFired => instance.coordinator(now_ms, CoordinatorInput::TimerFired)?,
             Event::Data(never) => match never {},
         };
-        self.carry_out(progress);
+        self.send_replies(progress);
         Ok(())
     }
 }

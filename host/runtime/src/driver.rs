@@ -14,6 +14,7 @@ use upsert_sink_format::id::Ticket;
 use upsert_sink_format::tunnel::Answer;
 use upsert_sink_format::tunnel::Outcome;
 use upsert_sink_format::tunnel::SessionStatus;
+use upsert_sink_tunnel::Table;
 
 use crate::capability::tickets::Answered;
 use crate::capability::tickets::Asked;
@@ -27,14 +28,13 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::journal::Journal;
 use crate::metrics::Meter;
+use crate::operation::Operation;
 use crate::recording::Recorder;
-use crate::tunnel::Operation;
-use crate::tunnel::upsert::Tunnel;
 
 /// What all parts of one sink share.
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) tunnel: Tunnel,
+    pub(crate) table: Table,
     pub(crate) journal: Arc<Journal>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) ending: Ending,
@@ -128,7 +128,7 @@ impl<R: Role> Driver<R> {
                 Asked::Tunnel(operation) => {
                     let shared = Arc::clone(&self.shared);
                     self.attempts.spawn(async move {
-                        Ok((ticket, number, shared.tunnel.attempt(&operation).await))
+                        Ok((ticket, number, operation.attempt(&shared.table).await))
                     });
                 }
                 Asked::Journal(key, bytes) => {

@@ -6,6 +6,8 @@
 pub use upsert_sink_format::error::Error;
 pub use upsert_sink_format::error::ErrorKind;
 
+pub(crate) use upsert_sink_tunnel::escape;
+
 use wasmtime::Trap;
 
 use crate::sandbox::GrowthRefused;
@@ -41,37 +43,4 @@ pub(crate) fn disk(path: &std::path::Path, error: &std::io::Error) -> Error {
     let full = error.kind() == std::io::ErrorKind::StorageFull;
     let remedy = if full { "free some space" } else { "make the path readable and writable" };
     Error::new(ErrorKind::Retry, at, format!("{error}; {remedy}, then start again"))
-}
-
-/// Text of foreign origin, cut and made safe to print: no control characters, no escapes of
-/// terminals.
-pub(crate) fn escape(text: &str, characters_max: usize) -> String {
-    let mut escaped = String::with_capacity(text.len().min(characters_max));
-    for (index, character) in text.chars().enumerate() {
-        if index == characters_max {
-            escaped.push('…');
-            break;
-        }
-        if character.is_control() {
-            escaped.extend(character.escape_default());
-        } else {
-            escaped.push(character);
-        }
-    }
-    escaped
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn foreign_text_cannot_move_the_cursor() {
-        assert_eq!(escape("a\u{1b}[2Jb\r\n", 100), "a\\u{1b}[2Jb\\r\\n");
-    }
-
-    #[test]
-    fn long_foreign_text_is_cut() {
-        assert_eq!(escape("abcdef", 3), "abc…");
-    }
 }

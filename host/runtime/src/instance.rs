@@ -22,6 +22,8 @@ use crate::bindings::types;
 use crate::bindings::writer;
 use crate::capability::Capabilities;
 use crate::capability::grant::Grant;
+use crate::capability::watch::Called;
+use crate::capability::watch::Watch;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::trapped;
@@ -33,9 +35,7 @@ use crate::recording::Outputs;
 use crate::sandbox;
 use crate::sandbox::Limits;
 use crate::twin;
-use crate::twin::Called;
 use crate::twin::Twin;
-use crate::twin::Watch;
 
 /// A guest that is alive, or has ended with an error.
 pub(crate) struct Instance {

@@ -10,8 +10,7 @@
 //! | 4 | `writer.rs`, `driver.rs` | a bounded queue, then one guest call for each batch |
 //! | 5 | `instance.rs`, `bindings.rs` | the call; the guest decides, in its `sandbox.rs` |
 //! | 6 | `capability/` | what it submits: checked against its grant, kept until released |
-//! | 7 | `tunnel/` | one attempt at it on the wire, signed |
-//! | 8 | `transport.rs` | bytes leave |
+//! | 7 | `operation.rs` | one attempt at it: a call of the client in `host/tunnel` |
 //!
 //! There is one way back: the outcome of an attempt, through `driver.rs`, as a call of the guest. A
 //! checkpoint goes the same way as rows, behind them, and comes back as snapshots; `committer.rs`
@@ -55,7 +54,6 @@ pub mod bare;
 mod batch;
 mod bindings;
 mod capability;
-mod catalog;
 mod checkpoint;
 mod committer;
 pub mod components;
@@ -70,17 +68,14 @@ pub mod journal;
 pub mod manual;
 mod metrics;
 mod open;
+mod operation;
 mod plugin;
-#[doc(hidden)]
-pub mod readers;
 pub mod recording;
 mod sandbox;
 pub mod sessions;
 mod settings;
 mod shuffle;
 mod sink;
-mod transport;
-mod tunnel;
 #[doc(hidden)]
 pub mod twin;
 mod writer;
@@ -92,11 +87,19 @@ pub use upsert_sink_format::schema::RowColumn;
 pub use upsert_sink_format::schema::RowType;
 pub use upsert_sink_format::tunnel::ColumnDescription;
 pub use upsert_sink_format::tunnel::TableDescription;
+pub use upsert_sink_tunnel::Catalog;
+pub use upsert_sink_tunnel::Compression;
+pub use upsert_sink_tunnel::CredentialSource;
+pub use upsert_sink_tunnel::Credentials;
+pub use upsert_sink_tunnel::NewColumn;
+pub use upsert_sink_tunnel::NewTable;
+pub use upsert_sink_tunnel::Secret;
+pub use upsert_sink_tunnel::TunnelError;
+pub use upsert_sink_tunnel::WorkerAllowList;
 
 pub use batch::RowKind;
 pub use batch::row_type::of as row_type;
 pub use batch::row_type::to_arrow as arrow_type;
-pub use catalog::Catalog;
 pub use checkpoint::Checkpoint;
 pub use components::Components;
 pub use error::Error;
@@ -108,11 +111,6 @@ pub use open::SinkBuilder;
 pub use plugin::Inspection;
 pub use plugin::Plugin;
 pub use sandbox::Limits;
-pub use settings::CredentialSource;
-pub use settings::Credentials;
-pub use settings::Secret;
 pub use settings::Settings;
-pub use settings::WorkerAllowList;
 pub use settings::parse_span;
 pub use sink::Sink;
-pub use tunnel::compression::Compression;

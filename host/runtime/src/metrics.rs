@@ -1,12 +1,15 @@
 //! What a sink has done so far: counters and histograms, by OpenTelemetry's messaging names.
 //!
-//! Fed by the drivers and the Tunnel's client, read through `Sink::metrics`. Invariant: counters
+//! Fed by the drivers, joined with the counters of the Tunnel's client, read through
+//! `Sink::metrics`. Invariant: counters
 //! only rise; nothing here changes what the sink does.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+
+use upsert_sink_tunnel::Client;
 
 /// A reading of all counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,36 +102,34 @@ impl Metrics {
 }
 
 /// Where the parts of one sink count.
-#[derive(Debug, Default)]
 pub(crate) struct Meter {
     metrics: Mutex<Metrics>,
     held: Mutex<BTreeMap<u32, u64>>,
+    /// Counts what concerns the network.
+    client: Client,
 }
 
 impl Meter {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { metrics: Mutex::default(), held: Mutex::default(), client }
+    }
+
     pub(crate) fn read(&self) -> Metrics {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).values().sum();
-        Metrics { held_bytes: held, ..self.lock().clone() }
+        let client = self.client.metrics();
+        Metrics {
+            records: client.records,
+            packs: client.packs,
+            sessions_created: client.sessions_created,
+            bytes_sent: client.bytes_sent,
+            http_requests: client.http_requests,
+            held_bytes: held,
+            ..self.lock().clone()
+        }
     }
 
     pub(crate) fn rows_written(&self, rows: usize) {
         self.lock().rows += u64::try_from(rows).unwrap_or(u64::MAX);
-    }
-
-    pub(crate) fn request_sent(&self, body_bytes: usize) {
-        let mut metrics = self.lock();
-        metrics.http_requests += 1;
-        metrics.bytes_sent += u64::try_from(body_bytes).unwrap_or(u64::MAX);
-    }
-
-    pub(crate) fn session_created(&self) {
-        self.lock().sessions_created += 1;
-    }
-
-    pub(crate) fn pack_acknowledged(&self, records: u32) {
-        let mut metrics = self.lock();
-        metrics.packs += 1;
-        metrics.records += u64::from(records);
     }
 
     pub(crate) fn batch_taken(&self, waited_ms: u64) {

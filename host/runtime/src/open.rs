@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use arrow_schema::SchemaRef;
 use tokio::sync::mpsc;
@@ -17,10 +18,10 @@ use upsert_sink_core::io::CheckpointOutcome;
 use upsert_sink_core::io::Task;
 use upsert_sink_format::id::Millis;
 use upsert_sink_format::id::WriterIndex;
+use upsert_sink_tunnel::Client;
 
 use crate::batch;
 use crate::capability::grant::Grant;
-use crate::catalog::Catalog;
 use crate::checkpoint::Checkpoint;
 use crate::committer::Committer;
 use crate::committer::ToCommitter;
@@ -44,8 +45,6 @@ use crate::recording::RoleName;
 use crate::settings::Settings;
 use crate::sink::Sink;
 use crate::sink::WriterQueues;
-use crate::tunnel::endpoint::Endpoint;
-use crate::tunnel::upsert::Tunnel;
 use crate::writer::Writer;
 
 /// What a sink is opened with.
@@ -113,10 +112,10 @@ impl SinkBuilder {
             })?;
             settings.check()?;
             let components = components.unwrap_or_else(Components::system);
-            let meter = Arc::new(Meter::default());
-            let endpoint = Arc::new(Endpoint::new(&settings, &components, Arc::clone(&meter)));
+            let client = Client::connect(&settings, &components).await?;
             let columns = batch::row_columns(&schema)?;
-            let table = Catalog::of(Arc::clone(&endpoint)).table().await?;
+            let target = client.table(&settings.table)?;
+            let table = target.describe().await?;
             let name = settings.table_name();
             let (journal, records) =
                 Journal::open(&settings.journal_dir, &name, &components).await?;
@@ -139,9 +138,9 @@ impl SinkBuilder {
             let head = Head::of(&plugin, &settings, &task, components.clock.now_ms());
             let shared = Arc::new(Shared {
                 clock: Arc::clone(&components.clock),
-                tunnel: Tunnel::new(endpoint),
+                table: target,
                 journal,
-                meter,
+                meter: Arc::new(Meter::new(client)),
                 ending: Ending::new(),
                 recorder: Recorder::start(&settings, &components, head).await,
             });
@@ -197,7 +196,7 @@ impl Opening {
             tasks.spawn(Driver::new(writer, instance, shared, inbox, batches).run());
             writers.push(WriterQueues { data, control });
         }
-        tasks.spawn(keep_alive(Arc::clone(&self.shared), self.settings.keep_alive.as_millis()));
+        tasks.spawn(keep_alive(Arc::clone(&self.shared), self.settings.keep_alive));
         let sink = Sink {
             schema,
             identity: self.task.identity.clone(),
@@ -301,8 +300,8 @@ fn check_identity(
 }
 
 /// Asks for sessions that nobody has talked to: the service drops a session only for its age.
-async fn keep_alive(shared: Arc<Shared>, idle_ms: u128) {
-    let idle_ms = u64::try_from(idle_ms).unwrap_or(u64::MAX);
+async fn keep_alive(shared: Arc<Shared>, idle: Duration) {
+    let idle_ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
     let period_ms = (idle_ms / 2).max(1);
     loop {
         let next = shared.clock.sleep_until(shared.clock.now_ms().saturating_add(period_ms));
@@ -314,7 +313,7 @@ async fn keep_alive(shared: Arc<Shared>, idle_ms: u128) {
         tokio::select! {
             biased;
             () = shared.ending.ended() => return,
-            () = shared.tunnel.keep_alive(idle_ms) => {}
+            () = shared.table.keep_alive(idle) => {}
         }
     }
 }

@@ -15,20 +15,20 @@ use wasmtime::component::Component;
 use wasmtime::component::HasSelf;
 use wasmtime::component::Linker;
 
+use upsert_sink_format::option::OptionDoc;
+
 use crate::bindings::Sink;
 use crate::bindings::SinkPre;
 use crate::capability::Capabilities;
 use crate::capability::grant::Grant;
-use upsert_sink_format::option::OptionDoc;
-
+use crate::capability::watch::Probe;
+use crate::capability::watch::Watch;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::sandbox;
 use crate::sandbox::Limits;
 use crate::twin::MakeTwin;
-use crate::twin::Probe;
-use crate::twin::Watch;
 
 /// A sink plugin. Cheap to clone; all clones share the compiled code.
 #[derive(Clone)]

@@ -80,7 +80,7 @@ impl Writer {
             restored: Vec::new(),
         };
         let progress = instance.writer_open(now_ms, task, states)?;
-        writer.carry_out(progress).await?;
+        writer.apply(progress).await?;
         Ok(writer)
     }
 
@@ -89,7 +89,7 @@ impl Writer {
         std::mem::take(&mut self.restored)
     }
 
-    async fn carry_out(&mut self, progress: Progress) -> Result<()> {
+    async fn apply(&mut self, progress: Progress) -> Result<()> {
         self.accepting = progress.accepting;
         self.meter.held(self.index, progress.held_bytes);
         for output in progress.outputs {
@@ -182,6 +182,6 @@ impl Role for Writer {
             Event::Data(data) if self.is_skipped(&data) => return Ok(()),
             Event::Data(data) => self.data(instance, now_ms, data)?,
         };
-        self.carry_out(progress).await
+        self.apply(progress).await
     }
 }

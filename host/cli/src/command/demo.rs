@@ -27,8 +27,8 @@ use crate::failure::Differs;
 use crate::fold::Comparison;
 use crate::fold::Fold;
 use crate::fold::FoldColumns;
+use crate::job::JobTable;
 use crate::job::RowForm;
-use crate::job::TableDefinition;
 use crate::local;
 use crate::progress::Progress;
 use crate::report;
@@ -117,7 +117,7 @@ async fn ingest(server: &Server, dir: &Path, interval: Duration) -> anyhow::Resu
     local::point_at(server, &mut options);
     let settings = sink::settings(options, &states.journal_dir(), interval)?;
     let catalog = sink::catalog(&settings, &components).await?;
-    catalog.execute(&table.create_statement(RowForm::Whole)).await?;
+    catalog.create_table(&table.new_table(RowForm::Whole)?).await?;
     let plugin = Plugin::embedded()?;
     let opened = sink::open(&plugin, settings, (source.schema(), false), &components, None).await?;
     let state = JobState {
@@ -150,12 +150,12 @@ fn source() -> anyhow::Result<ParquetSource> {
 }
 
 /// All columns of the feed but `op`, in its order; `day` is the partition.
-fn table(schema: &arrow_schema::Schema) -> anyhow::Result<TableDefinition> {
+fn table(schema: &arrow_schema::Schema) -> anyhow::Result<JobTable> {
     let mut columns = Vec::new();
     for field in schema.fields().iter().filter(|field| field.name() != "day") {
         columns.push(format!("{} {}", field.name(), sink::table_type(field.data_type())?));
     }
-    Ok(TableDefinition {
+    Ok(JobTable {
         name: String::from("flights"),
         columns,
         primary_key: ["carrier", "flight", "origin"].map(String::from).to_vec(),

@@ -203,7 +203,7 @@ async fn open(
     let components = Components::system();
     let catalog = sink::catalog(&settings, &components).await?;
     if let (Some(_), Some(table)) = (&server, &job.table) {
-        catalog.execute(&table.create_statement(rows)).await?;
+        catalog.create_table(&table.new_table(rows)?).await?;
     }
     let table = settings.table_name();
     if stored.is_some() && state.table != table {
@@ -337,7 +337,7 @@ impl Opened {
 
     /// Where rows live, as the table itself says.
     async fn place(&self, rows: &SchemaRef) -> anyhow::Result<Place> {
-        let table = self.catalog.table().await?;
+        let table = self.catalog.table(&self.settings.table).await?;
         let partition = table.partition_columns.iter().map(|column| column.name.clone());
         let partition = partition.filter(|name| rows.index_of(name).is_ok()).collect();
         let (key, before_images) = (table.primary_key.clone(), self.job.before_images);

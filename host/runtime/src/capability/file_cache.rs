@@ -7,7 +7,7 @@ use crate::bindings::file_cache;
 use crate::bindings::file_cache::CacheQuota;
 use crate::bindings::file_cache::CachedRange;
 use crate::capability::Capabilities;
-use crate::capability::tickets::not_granted;
+use crate::operation::not_granted;
 
 impl file_cache::Host for Capabilities {
     fn quota(&mut self) -> wasmtime::Result<CacheQuota> {

@@ -4,7 +4,7 @@
 //! Asked by `capability/tickets.rs`. Invariant: deny by default; a grant is made once, when its
 //! instance is. No role is granted a file cache or a compaction yet.
 
-use crate::tunnel::Operation;
+use crate::operation::Operation;
 
 /// The powers of one instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,7 @@ mod tests {
     use upsert_sink_format::id::SessionId;
     use upsert_sink_format::tunnel::SessionRef;
 
-    use crate::tunnel::pack::CachedPack;
+    use crate::operation::CachedPack;
 
     fn session() -> SessionRef {
         SessionRef { id: SessionId(String::from("s1")), partition: String::new() }

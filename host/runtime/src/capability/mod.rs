@@ -11,16 +11,17 @@ pub(crate) mod telemetry;
 pub(crate) mod tickets;
 pub(crate) mod timers;
 pub(crate) mod tunnel;
+pub(crate) mod watch;
 
 use crate::capability::grant::Grant;
 use crate::capability::telemetry::Telemetry;
 use crate::capability::tickets::Tickets;
 use crate::capability::timers::Timer;
+use crate::capability::watch::Watch;
 use crate::recording::Outputs;
 use crate::sandbox::Growth;
 use crate::sandbox::Limited;
 use crate::sandbox::Limits;
-use crate::twin::Watch;
 
 /// Everything that the host keeps for one instance.
 pub(crate) struct Capabilities {

@@ -8,13 +8,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use upsert_sink_format::id::Millis;
 use upsert_sink_format::tunnel::Outcome;
-use upsert_sink_format::tunnel::Refusal;
 use upsert_sink_format::tunnel::RefusalKind;
 
 use crate::capability::grant::Grant;
-use crate::tunnel::Operation;
+use crate::operation::Operation;
+use crate::operation::not_granted;
+use crate::operation::refused;
 
 /// One attempt.
 #[derive(Debug)]
@@ -275,16 +275,6 @@ impl Tickets {
     }
 }
 
-/// What the guest is told of something that it may not use.
-pub(crate) fn not_granted(name: &str) -> Outcome {
-    refused(RefusalKind::Denied, format!("the host grants no {name} to this role"))
-}
-
-fn refused(kind: RefusalKind, message: String) -> Outcome {
-    let (code, request_id) = (String::new(), String::new());
-    Outcome::Refused(Refusal { kind, code, message, request_id, retry_after: Millis(0) })
-}
-
 /// The longest key, and the largest record, that the journal takes (`wit/journal.wit`).
 const KEY_BYTES_MAX: usize = 256;
 const RECORD_BYTES_MAX: usize = 64 << 10;
@@ -296,14 +286,14 @@ mod tests {
     use bytes::Bytes;
     use upsert_sink_format::id::SessionId;
     use upsert_sink_format::tunnel::SessionRef;
+    use upsert_sink_tunnel::PackBody;
 
-    use crate::tunnel::pack::Pack;
-    use crate::tunnel::pack::PackBody;
+    use crate::operation::SubmittedPack;
 
     fn pack(bytes: usize) -> Operation {
         let session = SessionRef { id: SessionId(String::from("s")), partition: String::new() };
         let body = PackBody::new(Bytes::from(vec![0; bytes]));
-        Operation::PutPack(Pack { session, bucket: 0, records: 1, body })
+        Operation::PutPack(SubmittedPack { session, bucket: 0, records: 1, body })
     }
 
     fn tickets() -> Tickets {

@@ -4,7 +4,7 @@
 
 use crate::bindings::tunnel;
 use crate::capability::Capabilities;
-use crate::tunnel::Operation;
+use crate::operation::Operation;
 
 impl tunnel::Host for Capabilities {
     fn submit(&mut self, ticket: u64, operation: tunnel::Operation) -> wasmtime::Result<()> {

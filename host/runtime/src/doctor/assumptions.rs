@@ -12,6 +12,7 @@ use std::pin::pin;
 
 use upsert_sink_format::tunnel::SessionInfo;
 use upsert_sink_format::tunnel::SessionStatus;
+use upsert_sink_tunnel::Session;
 
 use super::Chart;
 use super::Finding;
@@ -20,7 +21,6 @@ use super::Scope;
 use super::scratch::Obstacle;
 use super::scratch::Row;
 use super::scratch::Scratch;
-use super::scratch::ScratchSession;
 use super::scratch::Tried;
 use crate::components::Components;
 use crate::settings::Settings;
@@ -94,7 +94,7 @@ fn or_untested(name: &'static str, expected: &'static str, tried: Tried<Finding>
 }
 
 /// The table, and the session that is held open all the time.
-async fn begin(scratch: &Scratch) -> Tried<ScratchSession> {
+async fn begin(scratch: &Scratch) -> Tried<Session> {
     scratch.create().await?;
     scratch.add_partition("held").await?;
     let held = scratch.open("held").await?;
@@ -102,8 +102,8 @@ async fn begin(scratch: &Scratch) -> Tried<ScratchSession> {
     Ok(held)
 }
 
-fn opened(name: &str, held: &ScratchSession, settings: &Settings) -> String {
-    let SessionInfo { buckets, hasher, .. } = &held.info;
+fn opened(name: &str, held: &Session, settings: &Settings) -> String {
+    let SessionInfo { buckets, hasher, .. } = held.info();
     let quota = match &settings.quota_name {
         Some(quota) => format!("quota {quota} was taken"),
         None => String::from("the default quota"),
@@ -268,13 +268,13 @@ async fn atomic(scratch: &Scratch) -> Tried<Finding> {
     let seen = format!(
         "{} reads that overlapped the commit of {ATOMIC_ROWS} rows in {} buckets saw all or none",
         counts.len() - 1,
-        session.info.buckets
+        session.info().buckets
     );
     Ok(Finding::holds("c", C, seen))
 }
 
 /// Commits while one read follows another, and tells how many rows each has seen.
-async fn commit_under_eyes(scratch: &Scratch, session: &ScratchSession) -> (Tried<()>, Vec<usize>) {
+async fn commit_under_eyes(scratch: &Scratch, session: &Session) -> (Tried<()>, Vec<usize>) {
     let mut commit = pin!(committed(scratch, session));
     let (mut ended, mut seen) = (None, Vec::new());
     while ended.is_none() && seen.len() < READS_MAX {
@@ -296,7 +296,7 @@ async fn commit_under_eyes(scratch: &Scratch, session: &ScratchSession) -> (Trie
 }
 
 /// (d): the session that was opened first is still there, and can be written and committed.
-async fn contact(scratch: &Scratch, held: &ScratchSession, scope: Scope) -> Tried<Finding> {
+async fn contact(scratch: &Scratch, held: &Session, scope: Scope) -> Tried<Finding> {
     let span = format!("{:?} and the time of the other experiments", scope.hold);
     let lost = |why: String| Ok(Finding::broken("d", D, format!("after {span} {why}")));
     match scratch.hold(held, scope.hold).await {
@@ -347,7 +347,7 @@ async fn repeats(scratch: &Scratch) -> Tried<Finding> {
 }
 
 /// Commits; any other end than `committed` is an obstacle.
-async fn committed(scratch: &Scratch, session: &ScratchSession) -> Tried<()> {
+async fn committed(scratch: &Scratch, session: &Session) -> Tried<()> {
     match scratch.commit(session).await? {
         SessionStatus::Committed => Ok(()),
         status => Err(Obstacle::Unclear(format!("the commit ended as {status:?}"))),

@@ -4,34 +4,29 @@
 //! The first part of a diagnosis. Invariant: reads only; the options are judged by the guest, as at
 //! a real start, and not here.
 
-use std::sync::Arc;
-
 use http::HeaderMap;
-use http::Method;
 use upsert_sink_core::io::Task;
 use upsert_sink_format::id::Millis;
 use upsert_sink_format::id::WriterIndex;
 use upsert_sink_format::schema::ColumnType;
 use upsert_sink_format::tunnel::RefusalKind;
 use upsert_sink_format::tunnel::TableDescription;
+use upsert_sink_tunnel::Client;
+use upsert_sink_tunnel::Fault;
+use upsert_sink_tunnel::ProjectAnswer;
+use upsert_sink_tunnel::TunnelError;
 
 use super::Chart;
 use super::Finding;
 use super::Scope;
 use super::row_types::row_type;
 use crate::capability::grant::Grant;
-use crate::catalog::Catalog;
 use crate::components::Components;
 use crate::error::Error;
 use crate::error::escape;
 use crate::instance::Instance;
-use crate::metrics::Meter;
 use crate::plugin::Plugin;
 use crate::settings::Settings;
-use crate::tunnel::endpoint::Endpoint;
-use crate::tunnel::endpoint::Request;
-use crate::tunnel::response::Verdict;
-use crate::tunnel::response::judge;
 
 const ENDPOINT: &str = "the service answers";
 const CREDENTIALS: &str = "it takes the key";
@@ -53,19 +48,23 @@ pub(super) async fn look(
         chart.add(Finding::broken("options", OPTIONS, error.to_string()));
         return Err(String::from("the options are wrong"));
     }
-    let endpoint = Endpoint::new(settings, components, Arc::new(Meter::default()));
-    let request = Request::new(Method::GET, endpoint.project_path(""));
+    let client = match Client::connect(settings, components).await {
+        Ok(client) => client,
+        Err(error) => {
+            chart.add(Finding::broken("options", OPTIONS, error.to_string()));
+            return Err(String::from("the options are wrong"));
+        }
+    };
     let asked_ms = components.clock.now_ms();
-    let answer = endpoint.ask_catalog(request).await;
+    let ProjectAnswer { headers, known, .. } = client.project().await;
     let answered_ms = components.clock.now_ms();
-    let headers = answer.as_ref().map(|answer| answer.headers().clone()).unwrap_or_default();
-    project(judge(answer), settings, chart)?;
+    project(known, settings, chart)?;
     clock(&headers, asked_ms, answered_ms, chart);
     way(&headers, chart);
     if !scope.table {
         return Ok(());
     }
-    match Catalog::of(Arc::new(endpoint)).table().await {
+    match client.catalog().table(&settings.table).await {
         Ok(table) => {
             chart.add(Finding::holds("table", TABLE, described(&table, settings)));
             options(plugin, settings, components, &table, chart);
@@ -78,11 +77,15 @@ pub(super) async fn look(
     Ok(())
 }
 
-/// What the first answer says of network, key and project.
-fn project(verdict: Verdict, settings: &Settings, chart: &mut Chart<'_>) -> Result<(), String> {
+/// Network, key and project, by the first answer.
+fn project(
+    known: Result<(), TunnelError>,
+    settings: &Settings,
+    chart: &mut Chart<'_>,
+) -> Result<(), String> {
     let endpoint = &settings.endpoint;
-    let refusal = match verdict {
-        Verdict::Done(_) => {
+    let error = match known {
+        Ok(()) => {
             chart.add(Finding::holds("endpoint", ENDPOINT, endpoint));
             let seen = match settings.is_local() {
                 true => "taken, as a local server may take any",
@@ -92,12 +95,19 @@ fn project(verdict: Verdict, settings: &Settings, chart: &mut Chart<'_>) -> Resu
             chart.add(Finding::holds("project", PROJECT, &settings.project));
             return Ok(());
         }
-        Verdict::InDoubt(why) => {
+        Err(error) => error,
+    };
+    let refusal = match error.fault() {
+        Fault::Refused(refusal) => refusal,
+        Fault::InDoubt(why) => {
             let seen = format!("{endpoint} gave no clear answer: {why}; is it the service's?");
             chart.add(Finding::broken("endpoint", ENDPOINT, seen));
             return Err(String::from("the service gave no clear answer"));
         }
-        Verdict::Refused(refusal) => refusal,
+        _ => {
+            chart.add(Finding::broken("endpoint", ENDPOINT, error.to_string()));
+            return Err(String::from("the service cannot be asked"));
+        }
     };
     let words = match refusal.code.as_str() {
         "" => refusal.message.clone(),

@@ -9,8 +9,7 @@ use std::io::Read;
 use upsert_sink_format::frame;
 use upsert_sink_format::frame::HEADER_BYTES;
 use upsert_sink_format::frame::Header;
-
-use crate::tunnel::compression::Compression;
+use upsert_sink_tunnel::Compression;
 
 /// One frame around these bytes.
 pub(super) fn encode(plain: &[u8]) -> Vec<u8> {

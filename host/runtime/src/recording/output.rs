@@ -19,7 +19,7 @@ use crate::bindings::telemetry;
 use crate::bindings::writer;
 use crate::error::Error;
 use crate::error::escape;
-use crate::tunnel::Operation;
+use crate::operation::Operation;
 
 /// What one call has done so far.
 #[derive(Debug, Default)]

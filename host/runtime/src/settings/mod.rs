@@ -1,12 +1,11 @@
 //! The host's options, parsed once into valid types: where the service is, who asks, where files
 //! go, what the sandbox may use. Everything else is the guest's, and goes to it unread.
 //!
-//! Read by `sink.rs` and `tunnel/endpoint.rs`. Invariant: an option has one owner; a secret is
+//! Read by `open.rs`, and by the Tunnel's client as its own settings. Invariant: an option has one owner; a secret is
 //! never printed.
 
 mod credentials;
 mod options;
-mod workers;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,18 +15,16 @@ use upsert_sink_format::id::Millis;
 use upsert_sink_format::option::OptionDoc;
 use upsert_sink_format::option::text;
 use upsert_sink_format::option::text::Bare;
+use upsert_sink_tunnel::ClientSettings;
+use upsert_sink_tunnel::Compression;
+use upsert_sink_tunnel::CredentialSource;
+use upsert_sink_tunnel::WorkerAllowList;
 
 use crate::error::Error;
 use crate::error::Result;
 use crate::sandbox::Limits;
 use crate::settings::options::OPTIONS;
 use crate::settings::options::Options;
-use crate::tunnel::compression::Compression;
-
-pub use crate::settings::credentials::CredentialSource;
-pub use crate::settings::credentials::Credentials;
-pub use crate::settings::credentials::Secret;
-pub use crate::settings::workers::WorkerAllowList;
 
 /// What a sink is opened with.
 #[derive(Clone, Debug)]
@@ -43,7 +40,7 @@ pub struct Settings {
     pub schema: Option<String>,
     /// The table.
     pub table: String,
-    /// Where it is learned who asks.
+    /// The source of the credentials that sign requests.
     pub credentials: CredentialSource,
     /// The service's region; with it, signatures are of version 4.
     pub region: Option<String>,
@@ -102,7 +99,7 @@ impl Settings {
             project: options.name("project")?,
             schema: options.optional_name("schemaName")?,
             table: options.name("tableName")?,
-            credentials: CredentialSource::read(&mut options)?,
+            credentials: credentials::read(&mut options)?,
             region: options.optional_name("region")?,
             quota_name: options.optional_name("quotaName")?,
             tunnel_tags: options.tags("tunnelTags")?,
@@ -173,6 +170,23 @@ impl Settings {
 pub fn parse_span(text: &str) -> std::result::Result<Duration, String> {
     let Millis(span) = text::span(text, Bare::Refused)?;
     Ok(Duration::from_millis(span))
+}
+
+impl From<&Settings> for ClientSettings {
+    fn from(settings: &Settings) -> Self {
+        let mut client = Self::new(&settings.endpoint, &settings.project);
+        client.tunnel_endpoint.clone_from(&settings.tunnel_endpoint);
+        client.schema.clone_from(&settings.schema);
+        client.credentials = settings.credentials.clone();
+        client.region.clone_from(&settings.region);
+        client.quota_name.clone_from(&settings.quota_name);
+        client.tunnel_tags.clone_from(&settings.tunnel_tags);
+        client.worker_allow_list = settings.worker_allow_list.clone();
+        client.compression = settings.compression;
+        client.connect_timeout = settings.connect_timeout;
+        client.request_timeout = settings.request_timeout;
+        client
+    }
 }
 
 fn is_local(endpoint: &str) -> bool {

@@ -12,11 +12,11 @@ use upsert_sink_format::id::Millis;
 use upsert_sink_format::option::OptionDoc;
 use upsert_sink_format::option::text;
 use upsert_sink_format::option::text::Bare;
+use upsert_sink_tunnel::Compression;
+use upsert_sink_tunnel::WorkerAllowList;
 
 use crate::error::Error;
 use crate::error::Result;
-use crate::settings::workers::WorkerAllowList;
-use crate::tunnel::compression::Compression;
 
 /// One option of the host.
 pub(crate) struct HostOption {

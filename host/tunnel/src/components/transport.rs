@@ -1,7 +1,7 @@
 //! The machine's network: one HTTP/1.1 client over keep-alive connections, with or without TLS.
 //!
-//! Used by `tunnel/endpoint.rs` through `components.rs`. Invariant: one call is one attempt, and
-//! `sent: false` is told only when it is certain that no byte of the request has left.
+//! Used by `endpoint.rs`. Invariant: one call is one attempt, and `sent: false` is told only when it
+//! is certain that no byte of the request has left.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -19,9 +19,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioTimer;
 
-use crate::components::BoxFuture;
-use crate::components::Transport;
-use crate::components::TransportError;
+use crate::components::parts::BoxFuture;
+use crate::components::parts::Transport;
+use crate::components::parts::TransportError;
 
 /// An extension of a request: how long connecting may take. Ten seconds without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,11 @@
-//! The two spellings of a partition on the wire, from the one that the guest uses:
+//! The two spellings of a partition on the wire, from the canonical one:
 //! `day='2013-01-01',hour='7'`.
 //!
-//! Used by `tunnel/upsert.rs`. Invariant: what does not follow the grammar exactly goes into no
+//! Used by `table.rs` and `catalog.rs`. Invariant: what does not follow the grammar exactly goes into no
 //! request and no SQL.
+
+use crate::error::TunnelError;
+use crate::error::escape;
 
 /// As the Tunnel's query wants it: without quotes.
 pub(crate) fn for_query(spec: &str) -> Option<String> {
@@ -16,6 +19,12 @@ pub(crate) fn for_sql(spec: &str) -> Option<String> {
     let levels = levels(spec)?;
     let levels: Vec<_> = levels.iter().map(|(name, value)| format!("`{name}`='{value}'")).collect();
     Some(levels.join(","))
+}
+
+/// The error of one that is spelled otherwise.
+pub(crate) fn malformed(spec: &str) -> TunnelError {
+    let spec = escape(spec, 200);
+    TunnelError::unusable(format!("`{spec}` is not of the form name='value',…"))
 }
 
 fn levels(spec: &str) -> Option<Vec<(&str, &str)>> {

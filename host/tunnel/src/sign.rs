@@ -1,7 +1,7 @@
 //! Signatures of requests, as the service checks them: HMAC-SHA1 over a canonical text, by the key
 //! itself (version 2) or by one derived for a day and a region (version 4).
 //!
-//! Used by `tunnel/endpoint.rs` for every request. Invariant: the secret is read here and goes
+//! Used by `endpoint.rs` for every request. Invariant: the secret is read here and goes
 //! nowhere else.
 
 use base64::Engine;
@@ -11,9 +11,9 @@ use hmac::Mac;
 use sha1::Sha1;
 use sha2::Sha256;
 
-use crate::settings::Credentials;
+use crate::credentials::Credentials;
 
-/// What is signed of one request.
+/// The part of one request that is signed.
 pub(crate) struct Signed<'a> {
     /// `GET`, `PUT`, …
     pub(crate) method: &'a str,
@@ -116,7 +116,7 @@ mod tests {
     use percent_encoding::percent_decode_str;
     use serde_json::Value;
 
-    use crate::settings::Secret;
+    use crate::credentials::Secret;
 
     /// A blank in a query is a plus for one of the two SDKs.
     fn decoded(text: &str) -> String {
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn every_recorded_request_of_both_sdks_is_signed_alike() {
-        let fixtures = include_str!("../../../../tests/fixtures/signature_vectors.json");
+        let fixtures = include_str!("../../../tests/fixtures/signature_vectors.json");
         let fixtures: Value = serde_json::from_str(fixtures).expect("the vectors");
         let credentials = Credentials {
             access_id: text(&fixtures, "access_id").to_owned(),

@@ -1,6 +1,6 @@
 //! The machine's own environment variables and programs.
 //!
-//! Beside the row's way: `tunnel/keyring.rs` gets credentials here, through `components.rs`.
+//! Beside the row's way: `keyring.rs` gets credentials here.
 //! Invariant: what a program prints goes to who asked and nowhere else, and a program that is not
 //! waited for any more is killed.
 
@@ -16,9 +16,9 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use crate::components::BoxFuture;
-use crate::components::Surroundings;
-use crate::components::blocking;
+use crate::components::parts::BoxFuture;
+use crate::components::parts::Surroundings;
+use crate::components::system::blocking;
 
 /// The process's own surroundings.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,8 @@
 //! Rows of one bucket on their way out, and the one form that they have on the wire.
 //!
-//! Made by `bindings.rs` of what the guest submitted, sent by `tunnel/upsert.rs`. Invariant: every
-//! attempt sends the very same bytes, and a pack never holds more of them than the guest handed
-//! over: once it is compressed the plain form is gone, and what would become larger stays plain.
+//! Made by the caller or by `rows.rs`, sent by `table.rs`. Invariant: every attempt sends the very
+//! same bytes, and a pack never holds more of them than the caller handed over: once it is
+//! compressed the plain form is gone, and what would become larger stays plain.
 
 use std::fmt;
 use std::io;
@@ -11,39 +11,38 @@ use std::sync::PoisonError;
 
 use bytes::Bytes;
 use tokio::sync::OnceCell;
-use upsert_sink_format::tunnel::SessionRef;
+use upsert_sink_format::id::BucketId;
 
 use crate::components::Processors;
-use crate::tunnel::compression::Compression;
+use crate::compression::Compression;
 
 /// Rows of one bucket.
 #[derive(Debug)]
-pub(crate) struct Pack {
-    pub(crate) session: SessionRef,
-    pub(crate) bucket: u32,
-    pub(crate) records: u32,
-    pub(crate) body: PackBody,
+pub struct Pack {
+    /// The bucket that all of them hash to.
+    pub bucket: BucketId,
+    /// The number of records.
+    pub records: u32,
+    /// The records and their trailer.
+    pub body: PackBody,
 }
 
-/// Rows of one bucket that lie in the file cache. Nothing is kept of where: it is refused.
-#[derive(Debug)]
-pub(crate) struct CachedPack {
-    pub(crate) session: SessionRef,
-    pub(crate) bucket: u32,
-    pub(crate) records: u32,
-    /// How many ranges.
-    pub(crate) ranges: usize,
+impl Pack {
+    /// A pack of `records` records, encoded in `body` with the trailer behind them.
+    pub fn new(bucket: BucketId, records: u32, body: impl Into<Bytes>) -> Self {
+        Self { bucket, records, body: PackBody::new(body.into()) }
+    }
 }
 
 /// The bytes of a pack, compressed at the first attempt.
-pub(crate) struct PackBody {
+pub struct PackBody {
     plain_bytes: usize,
     /// None once the wire's form is known.
     plain: Mutex<Option<Bytes>>,
     wire: OnceCell<WireBody>,
 }
 
-/// What a request has for a body.
+/// The body of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WireBody {
     pub(crate) bytes: Bytes,
@@ -52,18 +51,19 @@ pub(crate) struct WireBody {
 }
 
 impl PackBody {
-    pub(crate) fn new(plain: Bytes) -> Self {
+    /// A body that is not compressed yet.
+    pub fn new(plain: Bytes) -> Self {
         let wire = OnceCell::new();
         Self { plain_bytes: plain.len(), plain: Mutex::new(Some(plain)), wire }
     }
 
     /// The bytes that are accounted for it: at least as many as it holds.
-    pub(crate) fn plain_bytes(&self) -> usize {
+    pub fn plain_bytes(&self) -> usize {
         self.plain_bytes
     }
 
-    /// The bytes as the guest handed them over, shared; none once they are compressed.
-    pub(crate) fn plain_form(&self) -> Option<Bytes> {
+    /// The bytes as the caller handed them over, shared; none once they are compressed.
+    pub fn plain_form(&self) -> Option<Bytes> {
         self.plain().clone()
     }
 
@@ -124,8 +124,8 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use crate::components::BoxFuture;
-    use crate::components::InlineProcessors;
     use crate::components::Work;
+    use crate::components::simulated::InlineProcessors;
 
     /// Counts what it is given; fails the first time.
     #[derive(Default)]

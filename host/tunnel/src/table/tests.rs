@@ -11,19 +11,22 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use upsert_sink_format::id::SessionId;
+use upsert_sink_format::tunnel::Answer;
+use upsert_sink_format::tunnel::Outcome;
 
 use crate::components::BoxFuture;
 use crate::components::Clock;
 use crate::components::Components;
-use crate::components::InlineProcessors;
 use crate::components::Surroundings;
 use crate::components::Transport;
 use crate::components::TransportError;
-use crate::metrics::Meter;
-use crate::settings::Settings;
-use crate::tunnel::pack::CachedPack;
-use crate::tunnel::pack::PackBody;
+use crate::components::simulated::InlineProcessors;
+use crate::compression::Compression;
+use crate::credentials::CredentialSource;
+use crate::credentials::Credentials;
+use crate::credentials::Secret;
+use crate::settings::ClientSettings;
+use crate::workers::WorkerAllowList;
 
 const NOW_MS: u64 = 1_780_000_000_000;
 const NOW: &str = "Thu, 28 May 2026 20:26:40 GMT";
@@ -45,7 +48,7 @@ impl Transport for Service {
     fn send(
         &self,
         request: http::Request<Bytes>,
-    ) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
+    ) -> BoxFuture<'_, std::result::Result<http::Response<Bytes>, TransportError>> {
         self.requests.lock().expect("no panic").push(request);
         let answer = self.answers.lock().expect("no panic").pop_front();
         let (status, headers, body) = answer.expect("every answer is in the script");
@@ -84,20 +87,18 @@ impl Surroundings for Service {
 
 struct Scene {
     service: Arc<Service>,
-    tunnel: Tunnel,
+    table: Table,
 }
 
 impl Scene {
-    async fn new(options: &[(&str, &str)], answers: Vec<Scripted>) -> Self {
+    /// Its settings are changed by `set`, from those of a key that stays and packs that are not
+    /// compressed.
+    fn new(set: impl FnOnce(&mut ClientSettings), answers: Vec<Scripted>) -> Self {
         let service = Arc::new(Service::default());
-        let base = [
-            ("endpoint", "http://10.0.0.9/api"),
-            ("project", "p"),
-            ("tableName", "t"),
-            ("sink.journal-dir", "unused"),
-        ];
-        let options = base.iter().chain(options).map(|(n, v)| (String::from(*n), (*v).into()));
-        let settings = Settings::from_options(options).expect("valid");
+        let mut settings = ClientSettings::new("http://10.0.0.9/api", "p");
+        settings.credentials = key(None);
+        settings.compression = Compression::Raw;
+        set(&mut settings);
         let components = Components {
             clock: Arc::clone(&service) as _,
             transport: Arc::clone(&service) as _,
@@ -105,23 +106,36 @@ impl Scene {
             processors: Arc::new(InlineProcessors),
             ..Components::system()
         };
-        let endpoint = Endpoint::new(&settings, &components, Arc::new(Meter::default()));
-        let tunnel = Tunnel::new(Arc::new(endpoint));
+        let endpoint = Endpoint::new(settings, &components).expect("valid settings");
         service.answers.lock().expect("no panic").extend(answers);
-        Self { service, tunnel }
-    }
-
-    async fn attempt(&self, operation: Operation) -> Outcome {
-        self.tunnel.attempt(&operation).await
+        Self { service, table: Table::new(Arc::new(endpoint), "t") }
     }
 
     async fn create(&self, partition: &str) -> Outcome {
-        let partition = String::from(partition);
-        self.attempt(Operation::CreateSession { partition, lifecycle_hours: 24, slots: 2 }).await
+        let created = self.table.create_session(partition, Hours(24), 2).await;
+        created.map_or_else(Outcome::from, |session| described_as(session.into_info()))
     }
 
     async fn put(&self, bucket: u32) -> Outcome {
-        self.attempt(Operation::PutPack(pack(bucket))).await
+        self.send(bucket, &body()).await
+    }
+
+    async fn send(&self, bucket: u32, body: &PackBody) -> Outcome {
+        let put = self.table.put_pack(&session(), BucketId(bucket), 3, body).await;
+        put.map_or_else(Outcome::from, |()| Outcome::Done(Answer::None))
+    }
+
+    async fn commit(&self) -> Outcome {
+        self.table.commit(&session()).await.map_or_else(Outcome::from, described_as)
+    }
+
+    async fn status(&self) -> Outcome {
+        self.table.status(&session()).await.map_or_else(Outcome::from, described_as)
+    }
+
+    async fn abort(&self) -> Outcome {
+        let aborted = self.table.abort(&session()).await;
+        aborted.map_or_else(Outcome::from, |()| Outcome::Done(Answer::None))
     }
 
     /// The requests since the last time, `METHOD path?query` each.
@@ -145,9 +159,27 @@ fn session() -> SessionRef {
     SessionRef { id: SessionId(String::from("s1")), partition: String::new() }
 }
 
-fn pack(bucket: u32) -> Pack {
-    let body = PackBody::new(Bytes::from(vec![b'r'; 5000]));
-    Pack { session: session(), bucket, records: 3, body }
+fn body() -> PackBody {
+    PackBody::new(Bytes::from(vec![b'r'; 5000]))
+}
+
+fn described_as(info: SessionInfo) -> Outcome {
+    Outcome::Done(Answer::Session(info))
+}
+
+/// A key that stays, perhaps a temporary one.
+fn key(token: Option<&str>) -> CredentialSource {
+    CredentialSource::Given(Credentials {
+        access_id: String::from("id"),
+        access_key: Secret::new("key"),
+        sts_token: token.map(Secret::new),
+    })
+}
+
+fn plain(_: &mut ClientSettings) {}
+
+fn at_the_tunnel(settings: &mut ClientSettings) {
+    settings.tunnel_endpoint = Some(String::from("http://10.0.0.7/"));
 }
 
 fn ok(body: impl Into<String>) -> Scripted {
@@ -198,13 +230,13 @@ fn refused_as(outcome: &Outcome) -> (RefusalKind, &str) {
 
 #[tokio::test]
 async fn a_session_is_created_as_the_vendors_clients_do() {
-    let options = [
-        ("schemaName", "sch"),
-        ("quotaName", "q1"),
-        ("tunnelTags", "nightly, team-a"),
-        ("stsToken", "tok"),
-    ];
-    let scene = Scene::new(&options, vec![discovered(), described("normal", WORKERS)]).await;
+    let set = |settings: &mut ClientSettings| {
+        settings.schema = Some(String::from("sch"));
+        settings.quota_name = Some(String::from("q1"));
+        settings.tunnel_tags = vec![String::from("nightly"), String::from("team-a")];
+        settings.credentials = key(Some("tok"));
+    };
+    let scene = Scene::new(set, vec![discovered(), described("normal", WORKERS)]);
     let created = scene.create("day='2026-01-01',h='a b'").await;
     assert!(matches!(created, Outcome::Done(Answer::Session(_))), "{created:?}");
     let requests = scene.requests();
@@ -234,7 +266,7 @@ async fn a_session_is_created_as_the_vendors_clients_do() {
 
 #[tokio::test]
 async fn a_garbled_address_of_the_tunnel_is_told_and_asked_again() {
-    let scene = Scene::new(&[], vec![ok("http://evil/#"), discovered(), ok("")]).await;
+    let scene = Scene::new(plain, vec![ok("http://evil/#"), discovered(), ok("")]);
     let created = scene.create("").await;
     let (kind, message) = refused_as(&created);
     assert_eq!(kind, RefusalKind::NotSent);
@@ -245,17 +277,23 @@ async fn a_garbled_address_of_the_tunnel_is_told_and_asked_again() {
 
 #[tokio::test]
 async fn a_pack_names_its_slot_and_every_repetition_is_the_very_same_bytes() {
-    for (name, encoding) in
-        [("raw", ""), ("zlib", "deflate"), ("snappy", "x-snappy-framed"), ("zstd", "zstd")]
-    {
+    for (compression, encoding) in [
+        (Compression::Raw, ""),
+        (Compression::Zlib, "deflate"),
+        (Compression::Snappy, "x-snappy-framed"),
+        (Compression::Zstd, "zstd"),
+    ] {
         let answers = vec![described("normal", WORKERS), refuses(500, "Internal"), ok("")];
-        let options = [("tunnelEndpoint", "http://10.0.0.7/"), ("compressAlgorithm", name)];
-        let scene = Scene::new(&options, answers).await;
+        let set = |settings: &mut ClientSettings| {
+            at_the_tunnel(settings);
+            settings.compression = compression;
+        };
+        let scene = Scene::new(set, answers);
         scene.create("").await;
-        let operation = Operation::PutPack(pack(3));
-        let doubt = scene.tunnel.attempt(&operation).await;
+        let pack = body();
+        let doubt = scene.send(3, &pack).await;
         assert!(matches!(doubt, Outcome::InDoubt(_)), "{doubt:?}");
-        let done = scene.tunnel.attempt(&operation).await;
+        let done = scene.send(3, &pack).await;
         assert_eq!(done, Outcome::Done(Answer::None));
         let requests = scene.requests();
         let uri = "http://10.0.0.7/projects/p/tables/t/upserts?upsertid=s1&bucketid=3&slotid=1\
@@ -266,8 +304,8 @@ async fn a_pack_names_its_slot_and_every_repetition_is_the_very_same_bytes() {
             assert_eq!(header(request, "content-encoding"), encoding);
             assert_eq!(header(request, "content-length"), request.body().len().to_string());
         }
-        assert_eq!(requests[1].body().as_ptr(), requests[2].body().as_ptr(), "{name}");
-        assert_eq!(requests[1].body().len() == 5000, encoding.is_empty(), "{name}");
+        assert_eq!(requests[1].body().as_ptr(), requests[2].body().as_ptr());
+        assert_eq!(requests[1].body().len() == 5000, encoding.is_empty());
     }
 }
 
@@ -281,7 +319,7 @@ async fn a_move_with_an_address_takes_the_whole_slot_along() {
         ok(""),
         ok(""),
     ];
-    let scene = Scene::new(&[], answers).await;
+    let scene = Scene::new(plain, answers);
     scene.create("").await;
     assert_eq!(refused_as(&scene.put(1).await).0, RefusalKind::Moved);
     for bucket in [1, 3, 0] {
@@ -302,7 +340,7 @@ async fn a_move_without_an_address_or_to_one_that_is_not_allowed_asks_the_sessio
             described("normal", ["11.0.0.3:80", "11.0.0.4:80"]),
             ok(""),
         ];
-        let scene = Scene::new(&[], answers).await;
+        let scene = Scene::new(plain, answers);
         scene.create("").await;
         assert_eq!(refused_as(&scene.put(1).await).0, RefusalKind::Moved);
         assert_eq!(scene.put(1).await, Outcome::Done(Answer::None));
@@ -322,7 +360,7 @@ async fn a_front_that_does_not_reach_the_worker_makes_the_session_be_asked_again
             described("normal", ["11.0.0.3:80", "11.0.0.4:80"]),
             ok(""),
         ];
-        let scene = Scene::new(&[], answers).await;
+        let scene = Scene::new(plain, answers);
         scene.create("").await;
         assert!(matches!(scene.put(0).await, Outcome::InDoubt(_)));
         assert_eq!(scene.put(0).await, Outcome::Done(Answer::None));
@@ -334,8 +372,10 @@ async fn a_front_that_does_not_reach_the_worker_makes_the_session_be_asked_again
 /// The guest learns of its session all the same, so that it can be recorded, and aborted.
 #[tokio::test]
 async fn a_worker_that_is_not_in_the_list_takes_no_row_and_its_session_is_not_forgotten() {
-    let options = [("tunnel.worker-allow-list", "11.0.0.1")];
-    let scene = Scene::new(&options, vec![discovered(), described("normal", WORKERS)]).await;
+    let set = |settings: &mut ClientSettings| {
+        settings.worker_allow_list = WorkerAllowList::parse("11.0.0.1").expect("a list");
+    };
+    let scene = Scene::new(set, vec![discovered(), described("normal", WORKERS)]);
     let created = scene.create("").await;
     assert!(matches!(created, Outcome::Done(Answer::Session(_))), "{created:?}");
     for bucket in [0, 1] {
@@ -353,26 +393,12 @@ async fn a_worker_that_is_not_in_the_list_takes_no_row_and_its_session_is_not_fo
     assert_eq!(asked.collect::<Vec<_>>(), [Method::GET, Method::GET], "no row was sent");
     // A commit counts all the same, and an abort goes without a worker's name.
     scene.then(described("committed", WORKERS));
-    let committed = scene.attempt(Operation::CommitSession(session())).await;
+    let committed = scene.commit().await;
     assert!(matches!(committed, Outcome::Done(Answer::Session(_))), "{committed:?}");
     scene.then(ok(""));
-    let aborted = scene.attempt(Operation::AbortSession(session())).await;
+    let aborted = scene.abort().await;
     assert_eq!(aborted, Outcome::Done(Answer::None));
     assert_eq!(scene.requests().iter().map(routed).collect::<Vec<_>>(), ["", ""]);
-}
-
-#[tokio::test]
-async fn what_no_role_is_granted_is_refused_and_never_sent() {
-    let scene = Scene::new(&[], Vec::new()).await;
-    let (bucket, records, ranges) = (0, 1, 2);
-    let cached = CachedPack { session: session(), bucket, records, ranges };
-    for operation in
-        [Operation::PutCachedPack(cached), Operation::CompactPartition(String::from("day='1'"))]
-    {
-        let outcome = scene.attempt(operation).await;
-        assert_eq!(refused_as(&outcome).0, RefusalKind::Denied);
-    }
-    assert!(scene.lines().is_empty());
 }
 
 #[tokio::test]
@@ -384,17 +410,17 @@ async fn commit_status_and_abort_are_routed_to_the_worker_of_bucket_0() {
         described("committing", WORKERS),
         ok(""),
     ];
-    let scene = Scene::new(&[], answers).await;
+    let scene = Scene::new(plain, answers);
     scene.create("").await;
-    for operation in [Operation::CommitSession, Operation::SessionStatus] {
-        match scene.attempt(operation(session())).await {
+    for outcome in [scene.commit().await, scene.status().await] {
+        match outcome {
             Outcome::Done(Answer::Session(info)) => {
                 assert_eq!(info.status, SessionStatus::Committing);
             }
             other => panic!("{other:?}"),
         }
     }
-    let aborted = scene.attempt(Operation::AbortSession(session())).await;
+    let aborted = scene.abort().await;
     assert_eq!(aborted, Outcome::Done(Answer::None));
     let requests = scene.requests();
     for (request, method) in requests[2..].iter().zip([Method::POST, Method::GET, Method::DELETE]) {
@@ -408,17 +434,17 @@ async fn commit_status_and_abort_are_routed_to_the_worker_of_bucket_0() {
 #[tokio::test]
 async fn a_session_without_contact_is_asked_for_its_status() {
     let answers = vec![discovered(), described("normal", WORKERS), ok("")];
-    let scene = Scene::new(&[], answers).await;
+    let scene = Scene::new(plain, answers);
     scene.create("").await;
     scene.service.now_ms.store(29_999, Ordering::Relaxed);
-    scene.tunnel.keep_alive(30_000).await;
+    scene.table.keep_alive(Duration::from_secs(30)).await;
     assert_eq!(scene.put(0).await, Outcome::Done(Answer::None), "which is contact, too");
     scene.service.now_ms.store(59_998, Ordering::Relaxed);
-    scene.tunnel.keep_alive(30_000).await;
+    scene.table.keep_alive(Duration::from_secs(30)).await;
     assert_eq!(scene.lines().len(), 3, "nothing was asked");
     scene.then(described("normal", WORKERS));
     scene.service.now_ms.store(59_999, Ordering::Relaxed);
-    scene.tunnel.keep_alive(30_000).await;
+    scene.table.keep_alive(Duration::from_secs(30)).await;
     assert!(scene.lines()[0].starts_with("GET http://10.0.0.7:8080/projects/p/tables/t/upserts?"));
 }
 
@@ -430,7 +456,8 @@ async fn a_wrong_clock_is_corrected_once_for_each_refusal() {
     };
     let twenty = "Thu, 28 May 2026 20:46:40 GMT";
     let answers = vec![late(twenty), discovered(), described("normal", WORKERS)];
-    let scene = Scene::new(&[("region", "cn-hangzhou")], answers).await;
+    let set = |settings: &mut ClientSettings| settings.region = Some(String::from("cn-hangzhou"));
+    let scene = Scene::new(set, answers);
     assert!(matches!(scene.create("").await, Outcome::Done(_)));
     let requests = scene.requests();
     let dates: Vec<_> = requests.iter().map(|request| header(request, "date")).collect();
@@ -451,9 +478,8 @@ async fn requests_that_are_refused_together_are_all_made_again() {
         let (status, _, body) = refuses(401, "RequestTimeTooSkewed");
         (status, vec![("date", String::from("Thu, 28 May 2026 20:46:40 GMT"))], body)
     };
-    let options = [("tunnelEndpoint", "http://10.0.0.7/")];
     let answers = vec![late(), late(), described("normal", WORKERS), described("normal", WORKERS)];
-    let scene = Scene::new(&options, answers).await;
+    let scene = Scene::new(at_the_tunnel, answers);
     let (one, other) = tokio::join!(scene.create(""), scene.create(""));
     assert!(matches!((one, other), (Outcome::Done(_), Outcome::Done(_))));
     assert_eq!(scene.lines().len(), 4);
@@ -464,14 +490,16 @@ async fn refused_credentials_are_replaced_once_and_the_request_is_made_again() {
     let print = |id: &str| {
         format!(r#"{{"AccessKeyId":"{id}","AccessKeySecret":"k","SecurityToken":"of-{id}"}}"#)
     };
-    let options = [("credentials.provider", "command"), ("credentials.command", "get")];
+    let set = |settings: &mut ClientSettings| {
+        settings.credentials = CredentialSource::Command(vec![String::from("get")]);
+    };
     let answers = vec![
         discovered(),
         refuses(403, "SecurityTokenExpired"),
         described("normal", WORKERS),
         refuses(403, "NoPermission"),
     ];
-    let scene = Scene::new(&options, answers).await;
+    let scene = Scene::new(set, answers);
     scene.service.printed.lock().expect("no panic").extend([print("a"), print("b"), print("b")]);
     assert!(matches!(scene.create("").await, Outcome::Done(_)));
     assert_eq!(refused_as(&scene.put(0).await).0, RefusalKind::Denied, "the same key again");
@@ -484,8 +512,10 @@ async fn refused_credentials_are_replaced_once_and_the_request_is_made_again() {
 
 #[tokio::test]
 async fn without_credentials_nothing_is_sent_and_the_reason_is_told() {
-    let options = [("credentials.provider", "environment")];
-    let scene = Scene::new(&options, Vec::new()).await;
+    let set = |settings: &mut ClientSettings| {
+        settings.credentials = CredentialSource::Environment;
+    };
+    let scene = Scene::new(set, Vec::new());
     let created = scene.create("").await;
     let (kind, message) = refused_as(&created);
     assert_eq!(kind, RefusalKind::Denied);

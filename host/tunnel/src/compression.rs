@@ -1,6 +1,6 @@
 //! How packs are compressed on the wire: the algorithms and their names, in options and in headers.
 //!
-//! Used by `tunnel/pack.rs`, on the processors of `components.rs`. Invariant: the same algorithm
+//! Used by `pack.rs`, on the processors of `components`. Invariant: the same algorithm
 //! makes the same bytes of the same pack, in every process and at every time.
 
 use std::io::Write;
@@ -10,6 +10,7 @@ use snap::write::FrameEncoder as SnappyEncoder;
 
 /// How packs are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Compression {
     /// They are not.
     Raw,
@@ -55,7 +56,7 @@ impl Compression {
     }
 
     /// The compressed bytes, if they are fewer.
-    pub(crate) fn compress(self, plain: &[u8]) -> Option<Vec<u8>> {
+    pub fn compress(self, plain: &[u8]) -> Option<Vec<u8>> {
         const IN_MEMORY: &str = "writing to memory does not fail";
         // What does not become smaller is dropped, so the room for it is enough.
         let room = Vec::with_capacity(plain.len() / 2);

@@ -1,15 +1,16 @@
-//! The target table as the catalog describes it: XML around JSON, with JSON inside.
+//! A table as the catalog describes it: XML around JSON, with JSON inside.
 //!
 //! Used by `catalog.rs`. Invariant: a table that cannot take upserts is refused here, before
 //! anything is written.
 
 use serde::Deserialize;
 use serde_json::Value;
-use upsert_sink_format::error::Error;
 use upsert_sink_format::tunnel::ColumnDescription;
 use upsert_sink_format::tunnel::TableDescription;
 
-use crate::tunnel::xml;
+use crate::error::Result;
+use crate::error::TunnelError;
+use crate::xml;
 
 #[derive(Deserialize)]
 struct TableJson {
@@ -34,9 +35,10 @@ fn yes() -> bool {
 }
 
 /// Reads the answer to `GET …/tables/t?extended`.
-pub(crate) fn parse(body: &[u8], name: &str) -> Result<TableDescription, Error> {
+pub(crate) fn parse(body: &[u8], name: &str) -> Result<TableDescription> {
     let garbled = |error: &dyn std::fmt::Display| {
-        Error::corrupt(name, format!("the catalog's description of the table is garbled: {error}"))
+        let message = format!("the catalog's description of the table is garbled: {error}");
+        TunnelError::garbled(message).at(name)
     };
     let text = std::str::from_utf8(body).map_err(|error| garbled(&error))?;
     let root = xml::parse(text).map_err(|error| garbled(&error))?;
@@ -50,7 +52,7 @@ pub(crate) fn parse(body: &[u8], name: &str) -> Result<TableDescription, Error> 
     if !is_true(&reserved["Transactional"]) || primary_key.is_empty() {
         let message = "the table is no Delta table with a primary key; create it with PRIMARY KEY \
                        and TBLPROPERTIES('transactional'='true')";
-        return Err(Error::config(name, message));
+        return Err(TunnelError::unusable(message).at(name));
     }
     let buckets = number(&reserved["BucketNum"]).ok_or_else(|| garbled(&"it has no BucketNum"))?;
     Ok(TableDescription {
@@ -86,7 +88,7 @@ fn number(value: &Value) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn table(reserved: &str) -> Result<TableDescription, Error> {
+    fn table(reserved: &str) -> Result<TableDescription> {
         let json = serde_json::json!({
             "columns": [
                 {"name": "id", "type": "bigint", "isNullable": false},

@@ -1,6 +1,6 @@
 //! Which workers of the Tunnel requests may be routed to: the allow-list, and the rule without one.
 //!
-//! Used by `tunnel/upsert.rs` when a session is described and when a slot moves. Requests always go
+//! Used by `table.rs` when a session is described and when a slot moves. Requests always go
 //! to the Tunnel's own address; a worker is only named in their header. Invariant: a name that an
 //! answer brought in goes into a request only if it is allowed here.
 

@@ -1,6 +1,6 @@
 //! The credentials in force: learned from their source, and learned again before they expire.
 //!
-//! Asked by `tunnel/endpoint.rs` for every request. Invariant: at most one refresh is under way;
+//! Asked by `endpoint.rs` for every request. Invariant: at most one refresh is under way;
 //! one that fails costs nothing while the old credentials live, and is told, without any secret,
 //! when they do not.
 
@@ -10,9 +10,10 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use crate::components::Components;
-use crate::settings::CredentialSource;
-use crate::settings::Credentials;
-use crate::settings::Secret;
+use crate::credentials::CredentialSource;
+use crate::credentials::Credentials;
+use crate::credentials::Secret;
+use crate::date::http_date;
 
 /// Who asks, at any time.
 pub(crate) struct Keyring {
@@ -116,7 +117,7 @@ impl Keyring {
             }
             (Err(why), Some(old)) => {
                 let expired_ms = old.expires_ms.unwrap_or_default();
-                Err(format!("they expired at {}, and {why}", date(expired_ms)))
+                Err(format!("they expired at {}, and {why}", http_date(expired_ms)))
             }
             (Err(why), None) => Err(why),
         }
@@ -147,7 +148,7 @@ impl Keyring {
         }
         let (credentials, expires_ms) = Credentials::from_json(&text).map_err(|why| told(&why))?;
         if expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms) {
-            let expired = date(expires_ms.unwrap_or_default());
+            let expired = http_date(expires_ms.unwrap_or_default());
             return Err(told(&format!("what it holds expired at {expired}; renew it")));
         }
         let refresh_ms = self.refresh_at(expires_ms, now_ms);
@@ -206,10 +207,6 @@ impl Keyring {
     fn held(&self) -> MutexGuard<'_, Option<Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn date(at_ms: u64) -> String {
-    httpdate::fmt_http_date(std::time::UNIX_EPOCH + std::time::Duration::from_millis(at_ms))
 }
 
 /// Those of the vendor's newer tools, then those of its older ones.

@@ -1,8 +1,8 @@
-//! What an answer of the service means: done, refused, or in doubt. Rule 4, in one place.
+//! The meaning of an answer: done, refused, or in doubt, in one place.
 //!
-//! Between `tunnel/endpoint.rs` and `tunnel/upsert.rs`. Invariant: only a 200 with the service's
-//! request id is done, only a refusal that the service has coded, or that never left, is refused;
-//! everything else is in doubt. The only file that looks at the texts of the service.
+//! Between `endpoint.rs` and the calls. Invariant: only a 2xx with the service's request id is
+//! done, only a refusal that the service has coded, or that never left, is refused; everything else
+//! is in doubt. The only file that looks at the texts of the service.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -13,26 +13,21 @@ use upsert_sink_format::tunnel::Refusal;
 use upsert_sink_format::tunnel::RefusalKind;
 
 use crate::components::TransportError;
+use crate::error::Result;
+use crate::error::TunnelError;
 use crate::error::escape;
-use crate::tunnel::xml;
+use crate::error::refusal;
+use crate::xml;
 
-/// What became of one request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It was carried out, and the service said so.
-    Done(Bytes),
-    /// It certainly had no effect.
-    Refused(Refusal),
-    /// It may have been carried out, or may yet be.
-    InDoubt(String),
-}
+/// An answer, whatever its status, or why there is none.
+pub(crate) type Answered = std::result::Result<http::Response<Bytes>, NoAnswer>;
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
     /// None came back.
     Transport(TransportError),
-    /// The request was not made, because nobody is known who may ask.
+    /// The request was not made, because there are no credentials to sign it with.
     NoCredentials(String),
 }
 
@@ -42,7 +37,7 @@ impl From<TransportError> for NoAnswer {
     }
 }
 
-/// What a refusal may say against who asked.
+/// An objection of a refusal to the one who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Objection {
     /// The request is signed for a time that is too far from the service's.
@@ -51,36 +46,31 @@ pub(crate) enum Objection {
     Credentials,
 }
 
-/// The one table from answers to verdicts.
-pub(crate) fn judge(answer: Result<http::Response<Bytes>, NoAnswer>) -> Verdict {
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(NoAnswer::NoCredentials(why)) => return Verdict::Refused(no_credentials(&why)),
-        Err(NoAnswer::Transport(error)) if error.sent => {
-            return Verdict::InDoubt(escape(&error.message, TEXT_MAX));
-        }
-        Err(NoAnswer::Transport(error)) => return Verdict::Refused(not_sent(&error.message)),
-    };
+/// The one table from answers to results: the body of a request that was carried out, and said to
+/// be so by the service.
+pub(crate) fn judge(answer: Answered) -> Result<Bytes> {
+    let answer = answer.map_err(no_answer)?;
     let (head, body) = answer.into_parts();
     let request_id = escape(&header(&head.headers, REQUEST_ID), CODE_MAX);
     if head.status.is_success() {
         if request_id.is_empty() {
-            return doubt(head.status, "without the service's request id", &body);
+            return Err(doubt(head.status, "without the service's request id", &body));
         }
-        return Verdict::Done(body);
+        return Ok(body);
     }
-    match complaint(&head.headers, &body) {
+    Err(match complaint(&head.headers, &body) {
         Some(complaint) if is_definite(head.status, &complaint) => {
             let kind = complaint.kind(head.status);
-            Verdict::Refused(complaint.refusal(kind, request_id, &head.headers))
+            TunnelError::refused(complaint.refusal(kind, request_id, &head.headers))
         }
         None if is_move(head.status, &head.headers) => {
             let complaint = Complaint::default();
-            Verdict::Refused(complaint.refusal(RefusalKind::Moved, request_id, &head.headers))
+            let moved = complaint.refusal(RefusalKind::Moved, request_id, &head.headers);
+            TunnelError::refused(moved)
         }
         Some(complaint) => doubt(head.status, &complaint.code, complaint.message.as_bytes()),
         None => doubt(head.status, "without a code of the service", &body),
-    }
+    })
 }
 
 /// Whether the service has refused the request, which then had no effect, for who asked or when.
@@ -114,23 +104,24 @@ pub(crate) fn is_worker(text: &str) -> bool {
     !text.is_empty() && text.len() <= 255 && text.bytes().all(allowed)
 }
 
-/// A refusal because nothing was sent.
-pub(crate) fn not_sent(message: &str) -> Refusal {
-    Refusal {
-        kind: RefusalKind::NotSent,
-        code: String::new(),
-        message: escape(message, TEXT_MAX),
-        request_id: String::new(),
-        retry_after: Millis(0),
+fn no_answer(why: NoAnswer) -> TunnelError {
+    match why {
+        NoAnswer::NoCredentials(why) => {
+            let why = format!("there are no credentials to sign the request with: {why}");
+            TunnelError::refused(refusal(RefusalKind::Denied, escape(&why, TEXT_MAX)))
+        }
+        NoAnswer::Transport(error) => {
+            let why = escape(&error.message, TEXT_MAX);
+            let told = match error.sent {
+                true => TunnelError::in_doubt(why),
+                false => TunnelError::refused(refusal(RefusalKind::NotSent, why)),
+            };
+            told.caused_by(error)
+        }
     }
 }
 
-fn no_credentials(why: &str) -> Refusal {
-    let message = format!("there are no credentials to sign the request with: {why}");
-    Refusal { kind: RefusalKind::Denied, ..not_sent(&message) }
-}
-
-/// What the service says is wrong: JSON on the Tunnel, XML elsewhere.
+/// A complaint of the service: JSON on the Tunnel, XML elsewhere.
 #[derive(Debug, Default)]
 struct Complaint {
     code: String,
@@ -247,9 +238,10 @@ fn kind(status: StatusCode, code: &str) -> RefusalKind {
     }
 }
 
-fn doubt(status: StatusCode, why: &str, body: &[u8]) -> Verdict {
+fn doubt(status: StatusCode, why: &str, body: &[u8]) -> TunnelError {
     let text = String::from_utf8_lossy(body.get(..TEXT_MAX).unwrap_or(body));
-    Verdict::InDoubt(format!("status {} {why}: {}", status.as_u16(), escape(&text, TEXT_MAX)))
+    let text = escape(&text, TEXT_MAX);
+    TunnelError::in_doubt(format!("status {} {why}: {text}", status.as_u16()))
 }
 
 fn header(headers: &HeaderMap, name: &str) -> String {
@@ -273,7 +265,9 @@ mod tests {
 
     const HTML: &str = "<html><head><title>Sorry</title></head><body>Tengine</body></html>";
 
-    fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Verdict {
+    use crate::error::Fault;
+
+    fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Result<Bytes> {
         let mut response = http::Response::builder().status(status);
         for (name, value) in headers {
             response = response.header(*name, *value);
@@ -281,21 +275,22 @@ mod tests {
         judge(Ok(response.body(Bytes::from(body.to_owned())).expect("a response")))
     }
 
-    fn coded(status: u16, code: &str) -> Verdict {
+    fn coded(status: u16, code: &str) -> Result<Bytes> {
         let body = format!(r#"{{"Code":"{code}","Message":"m","RequestId":"r1"}}"#);
         answer(status, &[], &body)
     }
 
-    fn word(verdict: &Verdict) -> String {
-        match verdict {
-            Verdict::Done(_) => String::from("done"),
-            Verdict::Refused(refusal) => format!("refused {:?}", refusal.kind),
-            Verdict::InDoubt(_) => String::from("in doubt"),
+    fn word(judged: &Result<Bytes>) -> String {
+        match judged.as_ref().map_err(TunnelError::fault) {
+            Ok(_) => String::from("done"),
+            Err(Fault::Refused(refusal)) => format!("refused {:?}", refusal.kind),
+            Err(Fault::InDoubt(_)) => String::from("in doubt"),
+            Err(other) => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn every_answer_has_its_verdict() {
+    fn every_answer_is_done_refused_or_in_doubt() {
         let id = [(REQUEST_ID, "r1")];
         let worker = [(ROUTED_SERVER, "10.0.0.1:80")];
         let xml =
@@ -340,8 +335,8 @@ mod tests {
             (answer(504, &id, ""), "in doubt"),
             (answer(302, &id, ""), "in doubt"),
         ];
-        for (index, (verdict, expected)) in table.iter().enumerate() {
-            assert_eq!(word(verdict), *expected, "row {index}: {verdict:?}");
+        for (index, (judged, expected)) in table.iter().enumerate() {
+            assert_eq!(word(judged), *expected, "row {index}: {judged:?}");
         }
     }
 
@@ -375,9 +370,9 @@ mod tests {
     #[test]
     fn the_service_may_ask_to_wait_but_not_for_ever() {
         let body = r#"{"Code":"FlowExceeded","Message":"m","HoldClientMillis":1500}"#;
-        let waits = |headers: &[(&str, &str)]| match answer(429, headers, body) {
-            Verdict::Refused(refusal) => refusal.retry_after.0,
-            other => panic!("{other:?}"),
+        let waits = |headers: &[(&str, &str)]| {
+            let error = answer(429, headers, body).expect_err("it is refused");
+            error.refusal().expect("by a code").retry_after.0
         };
         assert_eq!(waits(&[]), 1500);
         assert_eq!(waits(&[("retry-after", "7")]), 7000);

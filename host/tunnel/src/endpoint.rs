@@ -1,12 +1,11 @@
 //! Where the service is, and how a request reaches it: addresses, common headers, signature, time
 //! limit.
 //!
-//! Between `tunnel/upsert.rs`, `tunnel/sql.rs`, `tunnel/table.rs` and the transport. Invariant: one
+//! Between the calls of `table.rs`, `catalog.rs`, `sql.rs` and the transport. Invariant: one
 //! exchange is one attempt; only a request that the service has refused for its signature, and so
 //! not carried out, is signed anew and sent again, once for its time and once for its key. A
 //! redirect is never followed.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
 
@@ -20,30 +19,31 @@ use tokio::sync::OnceCell;
 use crate::components::Components;
 use crate::components::ConnectTimeout;
 use crate::components::TransportError;
+use crate::credentials::Credentials;
+use crate::date;
+use crate::error::Fault;
+use crate::error::Result;
+use crate::keyring::Keyring;
 use crate::metrics::Meter;
-use crate::settings::Credentials;
-use crate::settings::Settings;
-use crate::tunnel::keyring::Keyring;
-use crate::tunnel::response::NoAnswer;
-use crate::tunnel::response::Objection;
-use crate::tunnel::response::Verdict;
-use crate::tunnel::response::judge;
-use crate::tunnel::response::not_sent;
-use crate::tunnel::response::objection;
-use crate::tunnel::sign;
+use crate::response::Answered;
+use crate::response::NoAnswer;
+use crate::response::Objection;
+use crate::response::is_worker;
+use crate::response::judge;
+use crate::response::objection;
+use crate::settings::ClientSettings;
+use crate::sign;
 
-/// The service, as one sink sees it.
+/// The service, as one client sees it.
 pub(crate) struct Endpoint {
-    pub(crate) settings: Settings,
+    pub(crate) settings: ClientSettings,
     pub(crate) components: Components,
-    pub(crate) meter: Arc<Meter>,
+    pub(crate) meter: Meter,
     keyring: Keyring,
-    /// What the service's clock is ahead of ours, as far as it has complained.
+    /// The milliseconds that the service's clock is ahead of ours, as far as it has complained.
     ahead_ms: AtomicI64,
     tunnel: OnceCell<String>,
 }
-
-type Answered = Result<http::Response<Bytes>, NoAnswer>;
 
 /// One request, before it is addressed.
 #[derive(Clone, Debug)]
@@ -79,11 +79,19 @@ impl Request {
 }
 
 impl Endpoint {
-    pub(crate) fn new(settings: &Settings, components: &Components, meter: Arc<Meter>) -> Self {
-        let (settings, components) = (settings.clone(), components.clone());
-        let tunnel = OnceCell::new_with(settings.tunnel_endpoint.clone().map(trimmed));
-        let keyring = Keyring::new(&settings.credentials, &components);
-        Self { settings, components, meter, keyring, ahead_ms: AtomicI64::new(0), tunnel }
+    /// # Errors
+    /// A setting that breaks its rule.
+    pub(crate) fn new(settings: ClientSettings, components: &Components) -> Result<Self> {
+        settings.check()?;
+        let tunnel = settings.tunnel_endpoint.as_deref().map(trimmed).map(String::from);
+        Ok(Self {
+            keyring: Keyring::new(&settings.credentials, components),
+            tunnel: OnceCell::new_with(tunnel),
+            settings,
+            components: components.clone(),
+            meter: Meter::default(),
+            ahead_ms: AtomicI64::new(0),
+        })
     }
 
     /// The Tunnel's address, if it is known by now.
@@ -96,9 +104,8 @@ impl Endpoint {
         format!("/projects/{}{rest}", self.settings.project)
     }
 
-    /// The target table, on either plane.
-    pub(crate) fn table_path(&self, rest: &str) -> String {
-        let table = &self.settings.table;
+    /// Below a table, on either plane.
+    pub(crate) fn table_path(&self, table: &str, rest: &str) -> String {
         match &self.settings.schema {
             Some(schema) => self.project_path(&format!("/schemas/{schema}/tables/{table}{rest}")),
             None => self.project_path(&format!("/tables/{table}{rest}")),
@@ -107,7 +114,7 @@ impl Endpoint {
 
     /// A request of the catalog or of SQL.
     pub(crate) async fn ask_catalog(&self, request: Request) -> Answered {
-        self.exchange(&trimmed(self.settings.endpoint.clone()), request).await
+        self.exchange(trimmed(&self.settings.endpoint), request).await
     }
 
     /// A request of the Tunnel.
@@ -129,13 +136,13 @@ impl Endpoint {
 
     /// Asks the catalog, once, where the Tunnel is. Until that is known nothing of the request
     /// itself was sent.
-    async fn discover(&self) -> Result<String, NoAnswer> {
+    async fn discover(&self) -> std::result::Result<String, NoAnswer> {
         let request = Request::new(Method::GET, self.project_path("/tunnel")).query("service", "");
         let request = match &self.settings.quota_name {
             Some(quota) => request.query("quotaName", quota),
             None => request,
         };
-        let unknown = |why: String| {
+        let unknown = |why: &str| {
             let message = format!("the Tunnel's address is not known: {why}; set `tunnelEndpoint`");
             NoAnswer::Transport(TransportError { sent: false, message })
         };
@@ -143,14 +150,13 @@ impl Endpoint {
         if let Err(NoAnswer::NoCredentials(why)) = answer {
             return Err(NoAnswer::NoCredentials(why));
         }
-        let body = match judge(answer) {
-            Verdict::Done(body) => body,
-            Verdict::Refused(refusal) => return Err(unknown(refusal.message)),
-            Verdict::InDoubt(why) => return Err(unknown(why)),
-        };
+        let body = judge(answer).map_err(|error| match error.fault() {
+            Fault::Refused(refusal) => unknown(&refusal.message),
+            Fault::InDoubt(why) | Fault::Unusable(why) | Fault::Garbled(why) => unknown(why),
+        })?;
         let address = String::from_utf8_lossy(&body).trim().to_owned();
-        if !crate::tunnel::response::is_worker(&address) {
-            return Err(unknown(String::from("the answer is not `host:port`")));
+        if !is_worker(&address) {
+            return Err(unknown("the answer is not `host:port`"));
         }
         // Never from https to http: the scheme is the catalog's.
         let https = self.settings.endpoint.starts_with("https://");
@@ -161,7 +167,8 @@ impl Endpoint {
     async fn exchange(&self, base: &str, request: Request) -> Answered {
         let credentials = self.keyring.current(self.service_ms()).await;
         let mut credentials = credentials.map_err(NoAnswer::NoCredentials)?;
-        let (mut in_time, mut others) = (true, true);
+        let mut may_correct_time = true;
+        let mut may_change_credentials = true;
         loop {
             let ahead_ms = self.ahead_ms.load(Ordering::Relaxed);
             let signed_ms = self.components.clock.now_ms().saturating_add_signed(ahead_ms);
@@ -169,14 +176,15 @@ impl Endpoint {
             let date_ms = date_of(&answer);
             let skew_ms = date_ms.map(|date_ms| date_ms.saturating_sub_unsigned(signed_ms));
             match objection(&answer, skew_ms) {
-                Some(Objection::Time) if in_time && self.learn_time(date_ms, ahead_ms) => {
-                    in_time = false;
+                Some(Objection::Time) if may_correct_time && self.learn_time(date_ms, ahead_ms) => {
+                    may_correct_time = false;
                 }
-                Some(Objection::Credentials) if others => {
+                Some(Objection::Credentials) if may_change_credentials => {
                     let instead = self.keyring.instead_of(&credentials, self.service_ms()).await;
                     let Some(instead) = instead else { return Ok(answer) };
                     tracing::info!("credentials refused; going on with newer ones");
-                    (credentials, others) = (instead, false);
+                    credentials = instead;
+                    may_change_credentials = false;
                 }
                 _ => return Ok(answer),
             }
@@ -242,13 +250,13 @@ impl Endpoint {
         request: Request,
         credentials: &Credentials,
         signed_ms: u64,
-    ) -> Result<http::Request<Bytes>, http::Error> {
+    ) -> std::result::Result<http::Request<Bytes>, http::Error> {
         let Request { method, path, mut query, mut headers, body } = request;
         query.push(("curr_project", self.settings.project.clone()));
         if let Some(schema) = &self.settings.schema {
             query.push(("curr_schema", schema.clone()));
         }
-        headers.push(("date", http_date(signed_ms)));
+        headers.push(("date", date::http_date(signed_ms)));
         headers.push(("x-odps-user-agent", String::from(USER_AGENT)));
         let signed =
             sign::Signed { method: method.as_str(), headers: &headers, path: &path, query: &query };
@@ -269,11 +277,6 @@ impl Endpoint {
     }
 }
 
-/// A verdict for an operation that failed before its own request could be made.
-pub(crate) fn before_sending(message: &str) -> Verdict {
-    Verdict::Refused(not_sent(message))
-}
-
 fn uri(base: &str, path: &str, query: &[(&'static str, String)]) -> String {
     let mut uri = String::from(base);
     uri.extend(utf8_percent_encode(path, PATH));
@@ -288,27 +291,18 @@ fn uri(base: &str, path: &str, query: &[(&'static str, String)]) -> String {
     uri
 }
 
-fn http_date(now_ms: u64) -> String {
-    let now = std::time::UNIX_EPOCH + std::time::Duration::from_millis(now_ms);
-    httpdate::fmt_http_date(now)
-}
-
 /// The time of an answer, in milliseconds since the Unix epoch.
 fn date_of(answer: &http::Response<Bytes>) -> Option<i64> {
     let date = answer.headers().get("date")?.to_str().ok()?;
-    let since = httpdate::parse_http_date(date).ok()?.duration_since(std::time::UNIX_EPOCH);
-    i64::try_from(since.ok()?.as_millis()).ok()
+    i64::try_from(date::parse_http_date(date)?).ok()
 }
 
-fn trimmed(mut endpoint: String) -> String {
-    while endpoint.ends_with('/') {
-        endpoint.pop();
-    }
-    endpoint
+fn trimmed(endpoint: &str) -> &str {
+    endpoint.trim_end_matches('/')
 }
 
-/// What a clock may be wrong by. A day: beyond that an answer is rather forged than right, and a
-/// signature for another day is worth more to who would forge it.
+/// The most that a clock may be wrong by: a day. Beyond that an answer is rather forged than right,
+/// and a signature for another day is worth more to whoever would forge it.
 const AHEAD_MS_MAX: u64 = 86_400_000;
 const USER_AGENT: &str = concat!("upsert-sink/", env!("CARGO_PKG_VERSION"));
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');

@@ -1,6 +1,6 @@
 //! XML as the catalog writes it, as a tree of names and texts.
 //!
-//! Used by `tunnel/response.rs`, `tunnel/sql.rs` and `tunnel/table.rs`. Invariant: depth and nodes
+//! Used by `response.rs`, `sql.rs` and `description.rs`. Invariant: depth and nodes
 //! are bounded; no external entity is ever resolved.
 
 use quick_xml::Reader;

@@ -1,48 +1,43 @@
 //! SQL through an instance: post it, ask until it has ended, learn how, read what it has found.
 //!
-//! Used by `tunnel/upsert.rs` for partitions, by `catalog.rs` and by `doctor/`. Invariant: only a
-//! statement that the service reports as successful is done.
+//! Used by `catalog.rs`. Invariant: only a statement that the service reports as successful is
+//! done.
 
-use bytes::Bytes;
 use http::Method;
-use upsert_sink_format::id::Millis;
 use upsert_sink_format::tunnel::Refusal;
 use upsert_sink_format::tunnel::RefusalKind;
 
+use crate::endpoint::Endpoint;
+use crate::endpoint::Request;
+use crate::error::Fault;
+use crate::error::Result;
+use crate::error::TunnelError;
 use crate::error::escape;
-use crate::settings::Settings;
-use crate::tunnel::endpoint::Endpoint;
-use crate::tunnel::endpoint::Request;
-use crate::tunnel::response::Verdict;
-use crate::tunnel::response::judge;
-use crate::tunnel::session::is_id;
-use crate::tunnel::xml;
+use crate::error::refusal;
+use crate::response::judge;
+use crate::slots::is_id;
+use crate::xml;
 
 /// Runs one statement to its end.
-pub(crate) async fn run(endpoint: &Endpoint, text: &str) -> Verdict {
-    match instance_of(endpoint, text).await {
-        Ok(id) => settle(endpoint, &id).await,
-        Err(verdict) => verdict,
-    }
+pub(crate) async fn run(endpoint: &Endpoint, text: &str) -> Result<()> {
+    let id = instance_of(endpoint, text).await?;
+    settle(endpoint, &id).await
 }
 
-/// A row of a query's result, as text; none is null.
-pub(crate) type TextRow = Vec<Option<String>>;
+/// A row of a query's result, as text; a null is none.
+pub type TextRow = Vec<Option<String>>;
 
 /// Runs one query to its end, and reads the few rows that it finds.
-pub(crate) async fn rows(endpoint: &Endpoint, text: &str) -> Result<Vec<TextRow>, Verdict> {
+pub(crate) async fn rows(endpoint: &Endpoint, text: &str) -> Result<Vec<TextRow>> {
     let id = instance_of(endpoint, text).await?;
-    match settle(endpoint, &id).await {
-        Verdict::Done(_) => {}
-        verdict => return Err(verdict),
-    }
-    let root = instance(endpoint, &id, "result").await.map_err(Verdict::InDoubt)?;
+    settle(endpoint, &id).await?;
+    let root = instance(endpoint, &id, "result").await.map_err(TunnelError::in_doubt)?;
     let result = root.find("Result").map(|result| result.text.as_str()).unwrap_or_default();
-    parse_rows(result).map_err(Verdict::InDoubt)
+    parse_rows(result).map_err(TunnelError::in_doubt)
 }
 
 /// The rows after the header.
-fn parse_rows(text: &str) -> Result<Vec<TextRow>, String> {
+fn parse_rows(text: &str) -> std::result::Result<Vec<TextRow>, String> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let mut rows = Vec::new();
     for record in reader.records() {
@@ -54,7 +49,7 @@ fn parse_rows(text: &str) -> Result<Vec<TextRow>, String> {
 }
 
 /// Posts one statement; answers the id of what runs it.
-async fn instance_of(endpoint: &Endpoint, text: &str) -> Result<String, Verdict> {
+async fn instance_of(endpoint: &Endpoint, text: &str) -> Result<String> {
     let request = Request::new(Method::POST, endpoint.project_path("/instances"))
         .header("content-type", "application/xml")
         .body(job(text));
@@ -63,53 +58,47 @@ async fn instance_of(endpoint: &Endpoint, text: &str) -> Result<String, Verdict>
         let location = answer.headers().get("location")?.to_str().ok()?;
         location.rsplit('/').next().filter(|id| is_id(id)).map(String::from)
     });
-    match (judge(answer), location) {
-        (Verdict::Done(_), Some(id)) => Ok(id),
-        (Verdict::Done(_), None) => {
-            Err(Verdict::InDoubt(String::from("the service gave the SQL instance no id")))
-        }
-        (verdict, _) => Err(verdict),
-    }
+    judge(answer)?;
+    location.ok_or_else(|| TunnelError::in_doubt("the service gave the SQL instance no id"))
 }
 
-/// The target table in SQL.
-pub(crate) fn table_name(settings: &Settings) -> String {
-    let parts = [Some(&settings.project), settings.schema.as_ref(), Some(&settings.table)];
-    let quoted: Vec<_> = parts.into_iter().flatten().map(|part| format!("`{part}`")).collect();
-    quoted.join(".")
-}
-
-async fn settle(endpoint: &Endpoint, id: &str) -> Verdict {
+async fn settle(endpoint: &Endpoint, id: &str) -> Result<()> {
     let clock = &endpoint.components.clock;
     let deadline = clock.now_ms().saturating_add(STATEMENT_MS_MAX);
     let mut wait_ms = FIRST_WAIT_MS;
     loop {
         match instance(endpoint, id, "taskstatus").await {
             Ok(root) => match status(&root) {
-                Some("Success") => return Verdict::Done(Bytes::new()),
-                Some("Failed" | "Cancelled") => return failure(endpoint, id).await,
+                Some("Success") => return Ok(()),
+                Some("Failed" | "Cancelled") => return Err(failure(endpoint, id).await),
                 _ => {}
             },
             // Asking again is harmless.
-            Err(why) if clock.now_ms() >= deadline => return Verdict::InDoubt(why),
+            Err(why) if clock.now_ms() >= deadline => return Err(TunnelError::in_doubt(why)),
             Err(_) => {}
         }
         if clock.now_ms() >= deadline {
-            return Verdict::InDoubt(format!("SQL instance {id} has not ended"));
+            return Err(TunnelError::in_doubt(format!("SQL instance {id} has not ended")));
         }
         clock.sleep_until(clock.now_ms().saturating_add(wait_ms)).await;
         wait_ms = (wait_ms * 2).min(LAST_WAIT_MS);
     }
 }
 
-async fn instance(endpoint: &Endpoint, id: &str, what: &'static str) -> Result<xml::Node, String> {
+/// The service's description of an instance; the error is why there is none.
+async fn instance(
+    endpoint: &Endpoint,
+    id: &str,
+    what: &'static str,
+) -> std::result::Result<xml::Node, String> {
     let path = endpoint.project_path(&format!("/instances/{id}"));
     let request = Request::new(Method::GET, path).query(what, "");
-    match judge(endpoint.ask_catalog(request).await) {
-        Verdict::Done(body) => xml::parse(&String::from_utf8_lossy(&body)),
-        Verdict::Refused(refusal) => Err(refusal.message),
-        Verdict::InDoubt(why) => Err(why),
-    }
+    let body = judge(endpoint.ask_catalog(request).await);
+    let body = body.map_err(|error| match error.fault() {
+        Fault::Refused(refusal) => refusal.message.clone(),
+        Fault::InDoubt(why) | Fault::Unusable(why) | Fault::Garbled(why) => why.clone(),
+    })?;
+    xml::parse(&String::from_utf8_lossy(&body))
 }
 
 /// The status of the only task.
@@ -117,17 +106,15 @@ fn status(root: &xml::Node) -> Option<&str> {
     root.find("Task")?.child("Status").map(|status| status.text.as_str())
 }
 
-async fn failure(endpoint: &Endpoint, id: &str) -> Verdict {
+async fn failure(endpoint: &Endpoint, id: &str) -> TunnelError {
     let message = match instance(endpoint, id, "result").await {
         Ok(root) => root.find("Result").map(|result| result.text.clone()).unwrap_or_default(),
         Err(why) => why,
     };
-    Verdict::Refused(Refusal {
-        kind: RefusalKind::Invalid,
+    TunnelError::refused(Refusal {
         code: String::from("SqlFailed"),
-        message: escape(&message, 500),
         request_id: String::from(id),
-        retry_after: Millis(0),
+        ..refusal(RefusalKind::Invalid, escape(&message, 500))
     })
 }
 

@@ -1,8 +1,8 @@
 //! Upsert sessions as the service describes them: JSON in, a checked description and the map of
 //! slots out.
 //!
-//! Between `tunnel/response.rs` and `tunnel/upsert.rs`. Invariant: what is kept of the service's
-//! answer is safe to put into a request again, and the slots cover every bucket exactly once.
+//! Between `response.rs` and `table.rs`. Invariant: what is kept of the service's answer is safe to
+//! put into a request again, and the slots cover every bucket exactly once.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -17,11 +17,12 @@ use upsert_sink_format::tunnel::ColumnDescription;
 use upsert_sink_format::tunnel::SessionInfo;
 use upsert_sink_format::tunnel::SessionStatus;
 
-use crate::tunnel::response::is_worker;
+use crate::error::TunnelError;
+use crate::response::is_worker;
 
 /// Which worker takes which bucket of one session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SlotMap {
+pub struct SlotMap {
     /// By bucket.
     routes: Vec<Route>,
 }
@@ -40,8 +41,7 @@ pub(crate) struct Route {
     pub(crate) worker: String,
 }
 
-/// The sessions in use: their slots, and when the service last heard of them. Shared by all
-/// instances of a sink.
+/// The sessions in use: their slots, and when the service last heard of them.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     known: Mutex<BTreeMap<String, Known>>,
@@ -155,6 +155,12 @@ struct SlotJson {
     worker_addr: String,
 }
 
+/// Reads the body of a create, a commit or a status. One that cannot be read leaves the request in
+/// doubt.
+pub(crate) fn described(body: &[u8]) -> Result<(SessionInfo, SlotMap), TunnelError> {
+    parse(body).map_err(TunnelError::in_doubt)
+}
+
 /// Reads the body of a create, a commit or a status.
 pub(crate) fn parse(body: &[u8]) -> Result<(SessionInfo, SlotMap), String> {
     let json: SessionJson = serde_json::from_slice(body)
@@ -183,7 +189,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<(SessionInfo, SlotMap), String> {
     Ok((info, slots))
 }
 
-/// Whether the text can be the id of a session: what goes into queries, journals and log lines.
+/// Whether the text can be the id of a session, which goes into queries, journals and log lines.
 pub(crate) fn is_id(text: &str) -> bool {
     let allowed =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');

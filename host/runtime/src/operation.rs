@@ -1,0 +1,142 @@
+//! Operations of the Tunnel as a guest has submitted them, and one attempt at each.
+//!
+//! Between `capability/`, which keeps them under their tickets, and the client of the Tunnel.
+//! Invariant: an attempt is one call of the client; nothing here retries what may have been carried
+//! out, and what no role is granted is never sent.
+
+use upsert_sink_format::id::BucketId;
+use upsert_sink_format::id::Hours;
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::tunnel::Answer;
+use upsert_sink_format::tunnel::Outcome;
+use upsert_sink_format::tunnel::Refusal;
+use upsert_sink_format::tunnel::RefusalKind;
+use upsert_sink_format::tunnel::SessionRef;
+use upsert_sink_tunnel::PackBody;
+use upsert_sink_tunnel::Table;
+
+/// One request to the Tunnel, as the guest submitted it.
+#[derive(Debug)]
+pub(crate) enum Operation {
+    CreatePartition(String),
+    CreateSession {
+        partition: String,
+        lifecycle_hours: u32,
+        slots: u32,
+    },
+    PutPack(SubmittedPack),
+    /// A pack in the file cache, which no role is granted.
+    PutCachedPack(CachedPack),
+    CommitSession(SessionRef),
+    AbortSession(SessionRef),
+    SessionStatus(SessionRef),
+    /// A major compaction, which no role is granted yet.
+    CompactPartition(String),
+}
+
+/// Rows of one bucket.
+#[derive(Debug)]
+pub(crate) struct SubmittedPack {
+    pub(crate) session: SessionRef,
+    pub(crate) bucket: u32,
+    pub(crate) records: u32,
+    pub(crate) body: PackBody,
+}
+
+/// Rows of one bucket that lie in the file cache. Nothing is kept of where: it is refused.
+#[derive(Debug)]
+pub(crate) struct CachedPack {
+    pub(crate) session: SessionRef,
+    pub(crate) bucket: u32,
+    pub(crate) records: u32,
+    /// How many ranges.
+    pub(crate) ranges: usize,
+}
+
+impl Operation {
+    /// Its name in `wit/tunnel.wit`.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::CreatePartition(_) => "create-partition",
+            Self::CreateSession { .. } => "create-session",
+            Self::PutPack(_) | Self::PutCachedPack(_) => "put-pack",
+            Self::CommitSession(_) => "commit-session",
+            Self::AbortSession(_) => "abort-session",
+            Self::SessionStatus(_) => "session-status",
+            Self::CompactPartition(_) => "compact-partition",
+        }
+    }
+
+    /// The bytes that the host keeps for it.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self {
+            Self::PutPack(pack) => pack.body.plain_bytes(),
+            _ => 0,
+        }
+    }
+
+    /// Makes one attempt.
+    pub(crate) async fn attempt(&self, table: &Table) -> Outcome {
+        let answered = match self {
+            Self::CreatePartition(partition) => {
+                table.create_partition(partition).await.map(|()| Answer::None)
+            }
+            Self::CreateSession { partition, lifecycle_hours, slots } => {
+                let created = table.create_session(partition, Hours(*lifecycle_hours), *slots);
+                created.await.map(|session| Answer::Session(session.into_info()))
+            }
+            Self::PutPack(pack) => {
+                let SubmittedPack { session, bucket, records, body } = pack;
+                let put = table.put_pack(session, BucketId(*bucket), *records, body);
+                put.await.map(|()| Answer::None)
+            }
+            Self::CommitSession(session) => table.commit(session).await.map(Answer::Session),
+            Self::AbortSession(session) => table.abort(session).await.map(|()| Answer::None),
+            Self::SessionStatus(session) => table.status(session).await.map(Answer::Session),
+            Self::CompactPartition(_) | Self::PutCachedPack(_) => return not_granted(self.name()),
+        };
+        answered.map_or_else(Outcome::from, Outcome::Done)
+    }
+}
+
+/// The outcome of something that the guest may not use.
+pub(crate) fn not_granted(name: &str) -> Outcome {
+    refused(RefusalKind::Denied, format!("the host grants no {name} to this role"))
+}
+
+/// A refusal of the host's own.
+pub(crate) fn refused(kind: RefusalKind, message: String) -> Outcome {
+    Outcome::Refused(Refusal {
+        kind,
+        code: String::new(),
+        message,
+        request_id: String::new(),
+        retry_after: Millis(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use upsert_sink_format::id::SessionId;
+    use upsert_sink_tunnel::Client;
+    use upsert_sink_tunnel::ClientSettings;
+    use upsert_sink_tunnel::components::Components;
+
+    #[tokio::test]
+    async fn what_no_role_is_granted_is_refused_and_never_sent() {
+        // Nobody listens there: what is sent is refused in other words.
+        let settings = ClientSettings::new("http://127.0.0.1:1/api", "p");
+        let client = Client::connect(settings, &Components::system()).await.expect("valid");
+        let table = client.table("t").expect("a name");
+        let session = SessionRef { id: SessionId(String::from("s1")), partition: String::new() };
+        let cached = CachedPack { session, bucket: 0, records: 1, ranges: 2 };
+        for operation in
+            [Operation::PutCachedPack(cached), Operation::CompactPartition(String::from("d='1'"))]
+        {
+            assert_eq!(operation.attempt(&table).await, not_granted(operation.name()));
+        }
+        assert_eq!(client.metrics().http_requests, 0);
+    }
+}

@@ -1,0 +1,117 @@
+//! The catalog: tables as they are described, and SQL that creates and changes them.
+//!
+//! Beside the way of rows. Invariant: reads, queries and DDL only; no row is written this way.
+
+use std::sync::Arc;
+
+use http::Method;
+use upsert_sink_format::tunnel::TableDescription;
+
+use crate::components::Components;
+use crate::definition::NewTable;
+use crate::description;
+use crate::endpoint::Endpoint;
+use crate::endpoint::Request;
+use crate::error::Result;
+use crate::partition;
+use crate::response::judge;
+use crate::settings::ClientSettings;
+use crate::settings::check_name;
+use crate::sql;
+use crate::sql::TextRow;
+
+/// The catalog of a project. Cheap to clone.
+#[derive(Clone)]
+pub struct Catalog {
+    endpoint: Arc<Endpoint>,
+}
+
+impl Catalog {
+    /// Prepares requests to the settings' endpoint; the first one connects.
+    ///
+    /// # Errors
+    /// `InvalidConfig` if a setting is wrong.
+    pub async fn connect(
+        settings: impl Into<ClientSettings>,
+        components: &Components,
+    ) -> Result<Self> {
+        Endpoint::new(settings.into(), components).map(|endpoint| Self::of(Arc::new(endpoint)))
+    }
+
+    pub(crate) fn of(endpoint: Arc<Endpoint>) -> Self {
+        Self { endpoint }
+    }
+
+    /// Runs one statement to its end.
+    ///
+    /// # Errors
+    /// `InvalidConfig` with the service's message if it fails; `Retry` if its outcome is not known.
+    pub async fn execute(&self, sql: &str) -> Result<()> {
+        sql::run(&self.endpoint, sql).await.map_err(|error| error.at("sql"))
+    }
+
+    /// Runs one query to its end, and reads the few rows that it finds, as text; a null is none.
+    ///
+    /// # Errors
+    /// As [`Catalog::execute`].
+    pub async fn rows(&self, sql: &str) -> Result<Vec<TextRow>> {
+        sql::rows(&self.endpoint, sql).await.map_err(|error| error.at("sql"))
+    }
+
+    /// A table.
+    ///
+    /// # Errors
+    /// `InvalidConfig` if there is no such table or it takes no upserts; `Corrupt` if its
+    /// description cannot be read; `Denied`, `Retry`.
+    pub async fn table(&self, table: &str) -> Result<TableDescription> {
+        check_name("tableName", table)?;
+        let name = self.endpoint.settings.full_name(table);
+        let path = self.endpoint.table_path(table, "");
+        let request = Request::new(Method::GET, path).query("extended", "");
+        let body = judge(self.endpoint.ask_catalog(request).await);
+        description::parse(&body.map_err(|error| error.at(name.as_str()))?, &name)
+    }
+
+    /// Creates a table, if there is none of that name.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a definition that breaks a rule, or with the service's message if it
+    /// refuses it; `Retry` if the outcome is not known.
+    pub async fn create_table(&self, table: &NewTable) -> Result<()> {
+        let name = self.endpoint.settings.quoted_name(&table.name);
+        self.execute(&table.statement(&name)?).await
+    }
+
+    /// Drops a table, if it is there.
+    ///
+    /// # Errors
+    /// As [`Catalog::execute`].
+    pub async fn drop_table(&self, table: &str) -> Result<()> {
+        let name = self.quoted(table)?;
+        self.execute(&format!("DROP TABLE IF EXISTS {name}")).await
+    }
+
+    /// Creates a partition, such as `day='2013-01-01',hour='7'`, if there is none.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a partition that is spelled otherwise, and as [`Catalog::execute`].
+    pub async fn create_partition(&self, table: &str, partition: &str) -> Result<()> {
+        let name = self.quoted(table)?;
+        let spec = partition::for_sql(partition).ok_or_else(|| partition::malformed(partition))?;
+        self.execute(&format!("ALTER TABLE {name} ADD IF NOT EXISTS PARTITION ({spec})")).await
+    }
+
+    /// The requests sent so far, by all that share this catalog's client.
+    pub fn http_requests(&self) -> u64 {
+        self.endpoint.meter.read().http_requests
+    }
+
+    /// A table's full name in SQL, quoted.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a name that no table has.
+    pub fn quoted(&self, table: &str) -> Result<String> {
+        check_name("tableName", table)?;
+        Ok(self.endpoint.settings.quoted_name(table))
+    }
+}

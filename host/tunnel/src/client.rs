@@ -1,0 +1,79 @@
+//! The client of one project: its catalog and its tables.
+//!
+//! The entry of this crate. Invariant: all that one client hands out shares its connections, its
+//! credentials, what it has learned of the service's clock, and its counters.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::Method;
+
+use crate::catalog::Catalog;
+use crate::components::Components;
+use crate::endpoint::Endpoint;
+use crate::endpoint::Request;
+use crate::error::Result;
+use crate::metrics::ClientMetrics;
+use crate::response::judge;
+use crate::settings::ClientSettings;
+use crate::settings::check_name;
+use crate::table::Table;
+
+/// A client of one project. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    endpoint: Arc<Endpoint>,
+}
+
+/// The service's answer to the simplest question: see [`Client::project`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProjectAnswer {
+    /// The headers of the answer; empty if there is none.
+    pub headers: HeaderMap,
+    /// Whether the service knows the project and takes the credentials.
+    pub known: Result<()>,
+}
+
+impl Client {
+    /// Prepares requests to the settings' endpoint; the first one connects.
+    ///
+    /// # Errors
+    /// `InvalidConfig` if a setting is wrong.
+    pub async fn connect(
+        settings: impl Into<ClientSettings>,
+        components: &Components,
+    ) -> Result<Self> {
+        let endpoint = Endpoint::new(settings.into(), components)?;
+        Ok(Self { endpoint: Arc::new(endpoint) })
+    }
+
+    /// The catalog of the project.
+    pub fn catalog(&self) -> Catalog {
+        Catalog::of(Arc::clone(&self.endpoint))
+    }
+
+    /// A table of the project; whether it is there is found out by the first request.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a name that no table has.
+    pub fn table(&self, name: &str) -> Result<Table> {
+        check_name("tableName", name)?;
+        Ok(Table::new(Arc::clone(&self.endpoint), name))
+    }
+
+    /// Asks for the project: the least that the service can be asked, with a signature.
+    pub async fn project(&self) -> ProjectAnswer {
+        let request = Request::new(Method::GET, self.endpoint.project_path(""));
+        let answer = self.endpoint.ask_catalog(request).await;
+        let headers = answer.as_ref().map(|answer| answer.headers().clone()).unwrap_or_default();
+        let name = self.endpoint.settings.project.as_str();
+        let known = judge(answer).map(drop).map_err(|error| error.at(name));
+        ProjectAnswer { headers, known }
+    }
+
+    /// The counters of everything that this client has handed out.
+    pub fn metrics(&self) -> ClientMetrics {
+        self.endpoint.meter.read()
+    }
+}
