@@ -83,6 +83,7 @@ mod writer;
 pub use arrow_array;
 pub use arrow_schema;
 pub use upsert_sink_format::option::OptionDoc;
+pub use upsert_sink_format::schema::ColumnType;
 pub use upsert_sink_format::schema::RowColumn;
 pub use upsert_sink_format::schema::RowType;
 pub use upsert_sink_format::tunnel::ColumnDescription;

@@ -101,7 +101,12 @@ impl SinkBuilder {
     /// # Errors
     /// `InvalidConfig` for a wrong option, schema, table or journal; `Corrupt` for damaged state;
     /// `Denied`, `Retry`.
-    pub fn open(self) -> BoxFuture<'static, Result<Sink>> {
+    pub async fn open(self) -> Result<Sink> {
+        self.open_boxed().await
+    }
+
+    // Boxed, so that it is compiled here and not in each user's crate.
+    fn open_boxed(self) -> BoxFuture<'static, Result<Sink>> {
         Box::pin(async move {
             let Self { plugin, settings, schema, components, restore, before_images } = self;
             let schema = schema.ok_or_else(|| {

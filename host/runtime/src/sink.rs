@@ -71,29 +71,23 @@ impl Sink {
     /// `InvalidConfig` if the rows have another schema than the sink; otherwise the error that
     /// ended the sink. If the call is cancelled or fails, a part of the rows may have been queued:
     /// restart from a checkpoint.
-    pub fn write<'a>(
-        &'a self,
-        rows: &'a RecordBatch,
-        kinds: &'a [RowKind],
-    ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            self.shared.ending.check()?;
-            self.check_schema(rows)?;
-            if !kinds.is_empty() && kinds.len() != rows.num_rows() {
-                let message = format!("{} row kinds for {} rows", kinds.len(), rows.num_rows());
-                return Err(Error::bug("write", message));
-            }
-            let step = rows_per_batch(rows);
-            let mut first = 0;
-            while first < rows.num_rows() {
-                let count = step.min(rows.num_rows() - first);
-                let kinds = kinds.get(first..first + count).unwrap_or_default();
-                self.write_batch(&rows.slice(first, count), kinds).await?;
-                first += count;
-            }
-            self.shared.meter.rows_written(rows.num_rows());
-            Ok(())
-        })
+    pub async fn write(&self, rows: &RecordBatch, kinds: &[RowKind]) -> Result<()> {
+        self.shared.ending.check()?;
+        self.check_schema(rows)?;
+        if !kinds.is_empty() && kinds.len() != rows.num_rows() {
+            let message = format!("{} row kinds for {} rows", kinds.len(), rows.num_rows());
+            return Err(Error::bug("write", message));
+        }
+        let step = rows_per_batch(rows);
+        let mut first = 0;
+        while first < rows.num_rows() {
+            let count = step.min(rows.num_rows() - first);
+            let kinds = kinds.get(first..first + count).unwrap_or_default();
+            self.write_batch(rows.slice(first, count), kinds).await?;
+            first += count;
+        }
+        self.shared.meter.rows_written(rows.num_rows());
+        Ok(())
     }
 
     /// Passes a barrier: every row written before it is acknowledged by the service when this
@@ -102,8 +96,8 @@ impl Sink {
     ///
     /// # Errors
     /// The error that ended the sink; `Retry` if the checkpoint was aborted meanwhile.
-    pub fn checkpoint<'a>(&'a self, id: u64) -> BoxFuture<'a, Result<Checkpoint>> {
-        self.pass_barrier(id, BarrierKind::Checkpoint)
+    pub async fn checkpoint(&self, id: u64) -> Result<Checkpoint> {
+        self.pass_barrier(id, BarrierKind::Checkpoint).await
     }
 
     /// Passes a barrier for an intermediate savepoint, after which the job goes on. It is never
@@ -114,10 +108,11 @@ impl Sink {
     /// # Errors
     /// As of `checkpoint`; `Retry` under exactly-once with `sink.session.overlap = false`, where
     /// rows behind it would wait for ever.
-    pub fn savepoint<'a>(&'a self, id: u64) -> BoxFuture<'a, Result<Checkpoint>> {
-        self.pass_barrier(id, BarrierKind::Savepoint)
+    pub async fn savepoint(&self, id: u64) -> Result<Checkpoint> {
+        self.pass_barrier(id, BarrierKind::Savepoint).await
     }
 
+    // Boxed, so that it is compiled here and not in each user's crate.
     fn pass_barrier(&self, id: u64, kind: BarrierKind) -> BoxFuture<'_, Result<Checkpoint>> {
         Box::pin(async move {
             self.shared.ending.check()?;
@@ -144,16 +139,16 @@ impl Sink {
     ///
     /// # Errors
     /// The error that ended the sink.
-    pub fn checkpoint_completed<'a>(&'a self, id: u64) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.checkpoint_ended(id, CheckpointOutcome::Completed).await })
+    pub async fn checkpoint_completed(&self, id: u64) -> Result<()> {
+        self.checkpoint_ended(id, CheckpointOutcome::Completed).await
     }
 
     /// Checkpoint `id` will never complete: what it held waits for the next one.
     ///
     /// # Errors
     /// The error that ended the sink.
-    pub fn checkpoint_aborted<'a>(&'a self, id: u64) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.checkpoint_ended(id, CheckpointOutcome::Aborted).await })
+    pub async fn checkpoint_aborted(&self, id: u64) -> Result<()> {
+        self.checkpoint_ended(id, CheckpointOutcome::Aborted).await
     }
 
     /// Waits until every session of the completed checkpoint `id`, or of a later one, is known to
@@ -161,17 +156,15 @@ impl Sink {
     ///
     /// # Errors
     /// The error that ended the sink.
-    pub fn committed<'a>(&'a self, id: u64) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            let mut committed = self.committed.clone();
-            tokio::select! {
-                biased;
-                () = self.shared.ending.ended() => Err(self.shared.ending.error()),
-                reached = committed.wait_for(|newest| *newest >= id) => {
-                    reached.map(drop).map_err(|_| self.shared.ending.error())
-                }
+    pub async fn committed(&self, id: u64) -> Result<()> {
+        let mut committed = self.committed.clone();
+        tokio::select! {
+            biased;
+            () = self.shared.ending.ended() => Err(self.shared.ending.error()),
+            reached = committed.wait_for(|newest| *newest >= id) => {
+                reached.map(drop).map_err(|_| self.shared.ending.error())
             }
-        })
+        }
     }
 
     /// What it has done so far.
@@ -194,14 +187,12 @@ impl Sink {
     ///
     /// # Errors
     /// The error that had ended the sink before.
-    pub fn close(mut self) -> BoxFuture<'static, Result<()>> {
-        Box::pin(async move {
-            let failed = self.shared.ending.check();
-            self.shared.ending.close();
-            while self.tasks.join_next().await.is_some() {}
-            self.shared.recorder.finish().await;
-            failed
-        })
+    pub async fn close(mut self) -> Result<()> {
+        let failed = self.shared.ending.check();
+        self.shared.ending.close();
+        while self.tasks.join_next().await.is_some() {}
+        self.shared.recorder.finish().await;
+        failed
     }
 
     pub(crate) async fn prepared(&self, checkpoint: u64, committables: Vec<Vec<u8>>) -> Result<()> {
@@ -224,23 +215,29 @@ impl Sink {
         Ok(())
     }
 
-    async fn write_batch(&self, rows: &RecordBatch, kinds: &[RowKind]) -> Result<()> {
-        let encoded = batch::encode(rows, kinds)?;
-        let batches = match &self.router {
-            None => vec![(0, Bytes::from(encoded))],
-            Some(router) => {
-                let keys = self.keys(router, &encoded)?;
-                let writers = u32::try_from(self.writers.len()).unwrap_or(u32::MAX);
-                shuffle::split(rows, kinds, encoded, &keys, writers)?
+    fn write_batch<'a>(
+        &'a self,
+        rows: RecordBatch,
+        kinds: &'a [RowKind],
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let encoded = batch::encode(&rows, kinds)?;
+            let batches = match &self.router {
+                None => vec![(0, Bytes::from(encoded))],
+                Some(router) => {
+                    let keys = self.keys(router, &encoded)?;
+                    let writers = u32::try_from(self.writers.len()).unwrap_or(u32::MAX);
+                    shuffle::split(&rows, kinds, encoded, &keys, writers)?
+                }
+            };
+            let now_ms = self.shared.clock.now_ms();
+            for (writer, bytes) in batches {
+                let queue = &self.writers[writer as usize].data;
+                let sent = queue.send(WriterData::Batch(bytes, now_ms)).await;
+                sent.map_err(|_| self.shared.ending.error())?;
             }
-        };
-        let now_ms = self.shared.clock.now_ms();
-        for (writer, bytes) in batches {
-            let queue = &self.writers[writer as usize].data;
-            let sent = queue.send(WriterData::Batch(bytes, now_ms)).await;
-            sent.map_err(|_| self.shared.ending.error())?;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Routing is pure and short: it is called where it is needed, one batch at a time.

@@ -1,0 +1,66 @@
+//! Embeds the sink: rows, one checkpoint, and the proof that they are committed.
+//!
+//! ```sh
+//! cargo run --release -- serve                                             # prints its endpoint
+//! cargo run --release -p upsert-sink --example embed -- ENDPOINT DIRECTORY
+//! ```
+//!
+//! The directory keeps the sink's journal and the engine's checkpoint.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+
+use upsert_sink::Catalog;
+use upsert_sink::Components;
+use upsert_sink::NewColumn;
+use upsert_sink::NewTable;
+use upsert_sink::Plugin;
+use upsert_sink::Settings;
+use upsert_sink::Sink;
+use upsert_sink::arrow_array::ArrayRef;
+use upsert_sink::arrow_array::Int64Array;
+use upsert_sink::arrow_array::RecordBatch;
+use upsert_sink::arrow_array::StringArray;
+use upsert_sink::ColumnType;
+
+/// The table.
+pub(crate) const TABLE: &str = "embedded";
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(endpoint), Some(directory)) = (arguments.next(), arguments.next()) else {
+        return Err("write an endpoint and a directory: embed http://… /tmp/sink".into());
+    };
+    let rows = embed(&endpoint, Path::new(&directory)).await?;
+    println!("{rows} rows of {TABLE} are committed");
+    Ok(())
+}
+
+/// Creates the table if it is not there, and upserts three rows exactly-once.
+pub(crate) async fn embed(endpoint: &str, directory: &Path) -> Result<usize, Box<dyn Error>> {
+    let settings = Settings::local(endpoint, TABLE, directory.join("journal"));
+    create_table(&settings).await?;
+
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    let names: ArrayRef = Arc::new(StringArray::from(vec!["ant", "bee", "cat"]));
+    let rows = RecordBatch::try_from_iter([("id", ids), ("name", names)])?;
+
+    let sink = Sink::builder(Plugin::embedded()?, settings).schema(rows.schema()).open().await?;
+    sink.write(&rows, &[]).await?; // no row kinds: all are inserts
+    let checkpoint = sink.checkpoint(1).await?; // the rows are at the service, and not visible
+    std::fs::write(directory.join("checkpoint"), checkpoint.to_bytes())?; // the engine's state
+    sink.checkpoint_completed(1).await?; // now they may become visible
+    sink.committed(1).await?; // and now they are
+    sink.close().await?;
+    Ok(rows.num_rows())
+}
+
+async fn create_table(settings: &Settings) -> Result<(), Box<dyn Error>> {
+    let catalog = Catalog::connect(settings, &Components::system()).await?;
+    let columns =
+        vec![NewColumn::new("id", ColumnType::BigInt), NewColumn::new("name", ColumnType::String)];
+    catalog.create_table(&NewTable::new(TABLE, columns, vec![String::from("id")], 4)).await?;
+    Ok(())
+}
