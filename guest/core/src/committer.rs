@@ -17,7 +17,7 @@
 //! | `Committing` | lost | fails, or is skipped |
 //! | any | prepared again | ignored |
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -28,15 +28,14 @@ use crate::config::{DeliveryGuarantee, LostSession, SinkConfig};
 use crate::evidence::{Evidence, judge_not_found};
 use crate::exchange::Known;
 use crate::ignored::Ignored;
-use crate::io::{
-    CheckpointOutcome, CommitterInput, CommitterOutput, Completion, Level, Task, Telemetry,
-    TunnelCommand,
-};
+use crate::io::{CheckpointOutcome, CommitterInput, CommitterOutput, Completion, Level, Task};
 use crate::journal::{self, JournalState, SessionRecord};
-use crate::operation::Operations;
+use crate::operation::{Operations, Purpose, Submitted};
+use crate::outputs::Outputs;
+use crate::retry::Pause;
 use crate::session::{Committable, SessionName};
 use upsert_sink_format::error::{Error, ErrorKind};
-use upsert_sink_format::id::{CheckpointId, Millis, SessionId, Ticket};
+use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
 use upsert_sink_format::tunnel::{Answer, Operation, Outcome, Refusal, RefusalKind, SessionStatus};
 
 /// One sink's committer.
@@ -48,7 +47,6 @@ pub struct Committer {
     overlap: bool,
     lost_session: LostSession,
     idle_limit: Millis,
-    patience: Millis,
     attempts_most: u32,
     commits_most: usize,
     journal: BTreeMap<SessionId, JournalState>,
@@ -58,19 +56,19 @@ pub struct Committer {
     /// The newest checkpoint that all writers have passed.
     prepared: CheckpointId,
     completed: CheckpointId,
-    operations: Operations<Purpose>,
-    outputs: VecDeque<CommitterOutput>,
+    operations: Operations<CommitOperation>,
+    outputs: Outputs<CommitterOutput>,
 }
 
 /// What an operation is for.
 #[derive(Clone, Debug)]
-enum Purpose {
+enum CommitOperation {
     Commit(SessionName),
     /// The record of a commit, on this evidence.
     Journal(SessionName, Evidence),
 }
 
-impl Purpose {
+impl CommitOperation {
     fn name(&self) -> &SessionName {
         match self {
             Self::Commit(name) | Self::Journal(name, _) => name,
@@ -100,7 +98,6 @@ impl Committer {
             overlap: config.session_overlap,
             lost_session: config.lost_session,
             idle_limit: config.session_idle_limit,
-            patience: config.commit_timeout,
             attempts_most: config.commit_retries.saturating_add(1),
             commits_most: config.commit_threads.get() as usize,
             journal: records.map(|(id, record)| (id, record.state)).collect(),
@@ -108,8 +105,8 @@ impl Committer {
             known: BTreeSet::new(),
             prepared: CheckpointId(0),
             completed: CheckpointId(0),
-            operations: Operations::new(task.nonce),
-            outputs: VecDeque::new(),
+            operations: Operations::new(task.nonce, config.commit_timeout),
+            outputs: Outputs::new(),
         })
     }
 
@@ -133,7 +130,7 @@ impl Committer {
     /// checkpoint leaves rows waiting for ever; `Corrupt` or `Bug` for a committable that is
     /// damaged or foreign.
     pub fn handle_input(&mut self, now: Millis, input: CommitterInput) -> Result<(), Error> {
-        assert!(self.outputs.is_empty(), "an output that is left is carried out too late");
+        self.outputs.assert_drained();
         match input {
             CommitterInput::CheckpointEnded(checkpoint, outcome) => {
                 self.end(checkpoint, outcome)?;
@@ -142,7 +139,11 @@ impl Committer {
             CommitterInput::Prepared(checkpoint, committables) => {
                 self.prepare(checkpoint, &committables)?;
             }
-            CommitterInput::TimerFired => self.wake(now),
+            CommitterInput::TimerFired => {
+                if !self.operations.wake(now, &mut self.outputs) {
+                    self.outputs.ignore(Ignored::TimerWithoutCause);
+                }
+            }
         }
         self.commit_next(now);
         Ok(())
@@ -150,7 +151,7 @@ impl Committer {
 
     /// The next thing to carry out.
     pub fn poll_output(&mut self) -> Option<CommitterOutput> {
-        self.outputs.pop_front()
+        self.outputs.pop()
     }
 
     /// When to call with `TimerFired`.
@@ -172,7 +173,7 @@ impl Committer {
             if self.known.contains(&committable.session) {
                 known_again.push(committable.session.clone());
             } else if self.pending.contains_key(&committable.name) {
-                self.ignore(Ignored::PreparedBefore);
+                self.outputs.ignore(Ignored::PreparedBefore);
             } else {
                 fresh
                     .entry(committable.name.clone())
@@ -253,7 +254,7 @@ impl Committer {
             CheckpointOutcome::Aborted if self.overlap => {}
             CheckpointOutcome::Aborted => return self.check_progress(checkpoint),
             CheckpointOutcome::Completed if checkpoint <= self.completed => {
-                self.ignore(Ignored::EndedBefore);
+                self.outputs.ignore(Ignored::EndedBefore);
             }
             CheckpointOutcome::Completed => {
                 self.completed = checkpoint;
@@ -273,7 +274,7 @@ impl Committer {
         let held = self.pending.values().any(|pending| pending.state == State::Held);
         match aborted.cmp(&self.prepared) {
             // A later checkpoint holds the same, and may complete yet.
-            Ordering::Less => self.ignore(Ignored::EndedBefore),
+            Ordering::Less => self.outputs.ignore(Ignored::EndedBefore),
             Ordering::Equal if !held => {}
             // If it was not prepared, some writers may have passed it, and hold sessions.
             Ordering::Equal | Ordering::Greater => {
@@ -302,87 +303,79 @@ impl Committer {
             let pending = self.pending.get_mut(&name).expect("it was just found there");
             pending.state = State::Committing;
             let operation = Operation::CommitSession(pending.committable.session_ref());
-            let ticket = self.operations.begin(now, Purpose::Commit(name));
-            self.tunnel(TunnelCommand::Submit(ticket, operation));
-        }
-    }
-
-    fn wake(&mut self, now: Millis) {
-        let due = self.operations.wake(now);
-        if due.is_empty() {
-            self.ignore(Ignored::TimerWithoutCause);
-        }
-        for ticket in due {
-            self.tunnel(TunnelCommand::Repeat(ticket));
+            let commit = CommitOperation::Commit(name);
+            self.operations.submit(now, commit, operation, &mut self.outputs);
         }
     }
 
     fn complete(&mut self, now: Millis, completion: Completion) -> Result<(), Error> {
-        let Completion { ticket, outcome } = completion;
-        let Some(held) = self.operations.under_way(ticket) else {
-            self.ignore(Ignored::LateOutcome);
+        let Some((operation, outcome)) = self.operations.take(completion, &mut self.outputs) else {
             return Ok(());
         };
-        let (purpose, attempts) = (held.purpose.clone(), held.attempts);
-        let name = match purpose {
-            Purpose::Commit(name) => name,
-            Purpose::Journal(name, evidence) => {
-                return self.recorded(ticket, &name, evidence, &outcome);
-            }
-        };
-        let pending = self.pending.get_mut(&name).expect("a commit under way is pending");
+        match operation.purpose {
+            CommitOperation::Commit(_) => self.attempted(now, operation, outcome),
+            CommitOperation::Journal(name, evidence) => self.recorded(&name, evidence, &outcome),
+        }
+    }
+
+    /// An attempt at a commit has an outcome.
+    fn attempted(
+        &mut self,
+        now: Millis,
+        commit: Submitted<CommitOperation>,
+        outcome: Outcome,
+    ) -> Result<(), Error> {
         match outcome {
             Outcome::Done(Answer::Session(info)) => match info.status {
                 SessionStatus::Committed => {
-                    self.finish(now, ticket, &name, Evidence::Said);
+                    self.finish(now, commit, Evidence::Said);
                     Ok(())
                 }
                 SessionStatus::Committing | SessionStatus::Normal => {
+                    let pending = self.pending.get_mut(commit.purpose.name());
+                    let pending = pending.expect("a commit under way is pending");
                     pending.committable.contact_at = now;
-                    self.put_off(now, ticket, attempts.poll(), "it is still being committed")
+                    let cause = "it is still being committed";
+                    self.operations.put_off(now, commit, Pause::Poll, cause)
                 }
                 SessionStatus::Aborted | SessionStatus::Critical | SessionStatus::Expired => {
                     let why = format!("the service says it is {:?}", info.status);
-                    self.lose_under_way(ticket, &name, &why.to_ascii_lowercase())
+                    self.lose_under_way(commit, &why.to_ascii_lowercase())
                 }
             },
             Outcome::Done(Answer::Bytes(_) | Answer::None) => {
                 Err(Error::bug("tunnel", "the host answered a commit without a session"))
             }
-            Outcome::InDoubt(doubt) => self.put_off(now, ticket, attempts.after_doubt(), &doubt),
-            Outcome::Refused(refusal) => self.refused(now, ticket, &name, &refusal),
+            Outcome::InDoubt(doubt) => self.operations.put_off(now, commit, Pause::Doubt, &doubt),
+            Outcome::Refused(refusal) => self.refused(now, commit, &refusal),
         }
     }
 
     fn refused(
         &mut self,
         now: Millis,
-        ticket: Ticket,
-        name: &SessionName,
+        commit: Submitted<CommitOperation>,
         refusal: &Refusal,
     ) -> Result<(), Error> {
-        let held = self.operations.under_way(ticket).expect("looked up by the caller");
-        let attempts = held.attempts;
+        let attempts = commit.attempts();
         let message = format!("{} {}", refusal.code, refusal.message);
         match refusal.kind {
             RefusalKind::Moved | RefusalKind::NotSent | RefusalKind::SlowDown => {
-                self.put_off(now, ticket, attempts.after_refusal(refusal), &message)
+                self.operations.put_off(now, commit, Pause::Refused(refusal), &message)
             }
             RefusalKind::NoSuchSession => {
-                let committable = &self.pending[name].committable;
+                let committable = &self.pending[commit.purpose.name()].committable;
                 let journal = self.journal.get(&committable.session).copied();
                 match judge_not_found(committable, journal, now, self.idle_limit) {
                     Ok(evidence) => {
-                        self.finish(now, ticket, name, evidence);
+                        self.finish(now, commit, evidence);
                         Ok(())
                     }
-                    Err(why) => {
-                        self.lose_under_way(ticket, name, &format!("it is gone, and {why}"))
-                    }
+                    Err(why) => self.lose_under_way(commit, &format!("it is gone, and {why}")),
                 }
             }
-            RefusalKind::Transient if attempts.made() < self.attempts_most => {
-                self.put_off(now, ticket, attempts.after_refusal(refusal), &message)
+            RefusalKind::Transient if attempts < self.attempts_most => {
+                self.operations.put_off(now, commit, Pause::Refused(refusal), &message)
             }
             RefusalKind::Denied
             | RefusalKind::Full
@@ -394,64 +387,40 @@ impl Committer {
                     _ => ErrorKind::Retry,
                 };
                 let message = format!(
-                    "the service refused the commit at attempt {} (upsert.commit.max-retries = {} \
-                     for reasons that may pass): {message} (request {}); its rows are kept, \
-                     correct the cause and start again",
-                    attempts.made(),
+                    "the service refused the commit at attempt {attempts} \
+                     (upsert.commit.max-retries = {} for reasons that may pass): {message} \
+                     (request {}); its rows are kept, correct the cause and start again",
                     self.attempts_most - 1,
                     refusal.request_id
                 );
-                Err(Error::new(kind, place(name), message))
+                Err(Error::new(kind, commit.purpose.place(), message))
             }
         }
     }
 
-    fn put_off(
-        &mut self,
-        now: Millis,
-        ticket: Ticket,
-        wait: Millis,
-        cause: &str,
-    ) -> Result<(), Error> {
-        let held = self.operations.under_way(ticket).expect("looked up by the caller");
-        if now.since(held.begun) > self.patience {
-            let message = format!(
-                "the outcome of the commit is not known after upsert.commit.timeout = {} s, the \
-                 last cause being: {cause}; start again, the commit is then taken up again",
-                self.patience.0 / 1000
-            );
-            return Err(Error::new(ErrorKind::Retry, place(held.purpose.name()), message));
-        }
-        self.operations.wait(ticket, now.plus(wait));
-        Ok(())
-    }
-
     /// A commit is over, and its record is appended: until that is durable it is not known.
-    fn finish(&mut self, now: Millis, ticket: Ticket, name: &SessionName, evidence: Evidence) {
-        self.operations.finish(ticket);
-        self.tunnel(TunnelCommand::Release(ticket));
-        let ticket = self.operations.begin(now, Purpose::Journal(name.clone(), evidence));
+    fn finish(&mut self, now: Millis, commit: Submitted<CommitOperation>, evidence: Evidence) {
+        let name = commit.release(&mut self.outputs).name().clone();
+        let ticket = self.operations.begin(now, CommitOperation::Journal(name.clone(), evidence));
         let record = SessionRecord {
-            id: self.pending[name].committable.session.clone(),
+            id: self.pending[&name].committable.session.clone(),
             partition: name.partition.clone(),
             start: name.start,
             state: JournalState::Committed,
             at: now,
         };
-        self.outputs.push_back(CommitterOutput::Journal(record.append(ticket)));
+        self.outputs.push(CommitterOutput::Journal(record.append(ticket)));
     }
 
     /// The record of a commit has an outcome.
     fn recorded(
         &mut self,
-        ticket: Ticket,
         name: &SessionName,
         evidence: Evidence,
         outcome: &Outcome,
     ) -> Result<(), Error> {
         let session = &self.pending[name].committable.session;
         journal::check_durable(format!("{}, session {session}", place(name)), outcome)?;
-        self.operations.finish(ticket);
         let pending = self.pending.remove(name).expect("a commit under way is pending");
         self.become_known(&pending.committable, evidence);
         Ok(())
@@ -462,26 +431,24 @@ impl Committer {
             "session {} of {} is committed ({evidence:?}): {} records",
             committable.session, committable.name.partition, committable.records
         );
-        self.outputs.push_back(CommitterOutput::Tell(Telemetry::Log(Level::Debug, line)));
+        self.outputs.log(Level::Debug, line);
         self.known.insert(committable.session.clone());
         self.tell_known(alloc::vec![committable.session.clone()]);
     }
 
     fn tell_known(&mut self, sessions: Vec<SessionId>) {
         if !sessions.is_empty() {
-            self.outputs.push_back(CommitterOutput::Known(Known { sessions }.to_bytes()));
+            self.outputs.push(CommitterOutput::Known(Known { sessions }.to_bytes()));
         }
     }
 
     fn lose_under_way(
         &mut self,
-        ticket: Ticket,
-        name: &SessionName,
+        commit: Submitted<CommitOperation>,
         why: &str,
     ) -> Result<(), Error> {
-        self.operations.finish(ticket);
-        self.tunnel(TunnelCommand::Release(ticket));
-        let pending = self.pending.remove(name).expect("a commit under way is pending");
+        let commit = commit.release(&mut self.outputs);
+        let pending = self.pending.remove(commit.name()).expect("a commit under way is pending");
         self.lose(&pending.committable, why)
     }
 
@@ -504,21 +471,30 @@ impl Committer {
                      lost: {why}",
                     committable.session, committable.name.partition
                 );
-                self.outputs.push_back(CommitterOutput::Tell(Telemetry::Log(Level::Warn, line)));
+                self.outputs.log(Level::Warn, line);
                 self.known.insert(committable.session.clone());
                 self.tell_known(alloc::vec![committable.session.clone()]);
                 Ok(())
             }
         }
     }
+}
 
-    fn tunnel(&mut self, command: TunnelCommand) {
-        self.outputs.push_back(CommitterOutput::Tunnel(command));
+impl Purpose for CommitOperation {
+    type Patience = Millis;
+
+    fn place(&self) -> String {
+        place(self.name())
     }
 
-    fn ignore(&mut self, reason: Ignored) {
-        let count = Telemetry::Count(reason.counter(), 1);
-        self.outputs.push_back(CommitterOutput::Tell(count));
+    fn overdue(limit: Millis, _attempts: u32, time: Millis, cause: &str) -> Option<String> {
+        let seconds = limit.0 / 1000;
+        (time > limit).then(|| {
+            format!(
+                "the outcome of the commit is not known after upsert.commit.timeout = {seconds} s, \
+                 the last cause being: {cause}; start again, the commit is then taken up again"
+            )
+        })
     }
 }
 

@@ -23,7 +23,7 @@
 
 mod outcome;
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -32,11 +32,10 @@ use alloc::vec::Vec;
 use crate::config::SinkConfig;
 use crate::exchange::{Known, Reply, Request};
 use crate::ignored::Ignored;
-use crate::io::{
-    CoordinatorInput, CoordinatorOutput, JournalAppend, Level, Task, Telemetry, TunnelCommand,
-};
+use crate::io::{CoordinatorInput, CoordinatorOutput, JournalAppend, Level, Task};
 use crate::journal::{self, JournalState, SessionRecord};
 use crate::operation::Operations;
+use crate::outputs::Outputs;
 use crate::session::{Grant, SessionName};
 use upsert_sink_format::error::Error;
 use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
@@ -55,7 +54,6 @@ pub struct Coordinator {
     lifecycle_hours: u32,
     slots: u32,
     overlap: bool,
-    patience: Millis,
     phase: Phase,
     /// What the starts before have left, until every writer has reported.
     journal: Vec<SessionRecord>,
@@ -66,8 +64,8 @@ pub struct Coordinator {
     writers: Vec<WriterView>,
     sessions: BTreeMap<SessionName, Standing>,
     known: BTreeSet<SessionId>,
-    operations: Operations<Purpose>,
-    outputs: VecDeque<CoordinatorOutput>,
+    operations: Operations<SessionOperation>,
+    outputs: Outputs<CoordinatorOutput>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +106,7 @@ struct Retired {
 
 /// What an operation is for.
 #[derive(Clone, Debug)]
-enum Purpose {
+enum SessionOperation {
     AbortSession(Retired),
     CreatePartition(SessionName),
     CreateSession(SessionName, Millis),
@@ -149,7 +147,6 @@ impl Coordinator {
             lifecycle_hours: config.session_lifecycle.0,
             slots: config.slots.get(),
             overlap: config.session_overlap,
-            patience: config.commit_timeout,
             phase: Phase::Gathering,
             known: known.map(|record| record.id.clone()).collect(),
             past: past.map(|record| journal::key(&record.id)).collect(),
@@ -157,8 +154,8 @@ impl Coordinator {
             journal: records,
             writers,
             sessions: BTreeMap::new(),
-            operations: Operations::new(task.nonce),
-            outputs: VecDeque::new(),
+            operations: Operations::new(task.nonce, config.commit_timeout),
+            outputs: Outputs::new(),
         };
         coordinator.forget_past(now);
         Ok(coordinator)
@@ -173,14 +170,18 @@ impl Coordinator {
     ///
     /// Errors end the attempt; their kind says what to do.
     pub fn handle_input(&mut self, now: Millis, input: CoordinatorInput<'_>) -> Result<(), Error> {
-        assert!(self.outputs.is_empty(), "an output that is left is carried out too late");
+        self.outputs.assert_drained();
         match input {
             CoordinatorInput::Completed(completion) => self.complete(now, completion)?,
             CoordinatorInput::KnownCommits(bytes) => self.learn(&Known::from_bytes(bytes)?),
             CoordinatorInput::Requested(host_number, bytes) => {
                 self.take_request(host_number, Request::from_bytes(bytes)?)?;
             }
-            CoordinatorInput::TimerFired => self.wake(now),
+            CoordinatorInput::TimerFired => {
+                if !self.operations.wake(now, &mut self.outputs) {
+                    self.outputs.ignore(Ignored::TimerWithoutCause);
+                }
+            }
         }
         self.advance(now);
         Ok(())
@@ -188,7 +189,7 @@ impl Coordinator {
 
     /// The next thing to carry out.
     pub fn poll_output(&mut self) -> Option<CoordinatorOutput> {
-        self.outputs.pop_front()
+        self.outputs.pop()
     }
 
     /// When to call with `TimerFired`.
@@ -198,10 +199,10 @@ impl Coordinator {
 
     fn take_request(&mut self, host_number: u64, request: Request) -> Result<(), Error> {
         if (request.start, request.nonce) != (self.start, self.nonce) {
-            self.ignore(Ignored::ForeignStart);
+            self.outputs.ignore(Ignored::ForeignStart);
             let (start, nonce, number) = (request.start, request.nonce, request.number);
             let nothing = Reply { start, nonce, number, granted: vec![], known: vec![] };
-            self.outputs.push_back(CoordinatorOutput::Reply(host_number, nothing.to_bytes()));
+            self.outputs.push(CoordinatorOutput::Reply(host_number, nothing.to_bytes()));
             return Ok(());
         }
         let index = request.writer.0 as usize;
@@ -211,7 +212,7 @@ impl Coordinator {
             Error::bug("coordinator", message)
         })?;
         if request.number < view.number {
-            self.ignore(Ignored::LateRequest);
+            self.outputs.ignore(Ignored::LateRequest);
             let answer = self.answer(index);
             self.reply(host_number, &answer);
             return Ok(());
@@ -234,18 +235,8 @@ impl Coordinator {
                 unknown.remove(session);
             }
             if !self.known.insert(session.clone()) {
-                self.ignore(Ignored::KnownBefore);
+                self.outputs.ignore(Ignored::KnownBefore);
             }
-        }
-    }
-
-    fn wake(&mut self, now: Millis) {
-        let due = self.operations.wake(now);
-        if due.is_empty() {
-            self.ignore(Ignored::TimerWithoutCause);
-        }
-        for ticket in due {
-            self.tunnel(TunnelCommand::Repeat(ticket));
         }
     }
 
@@ -258,7 +249,7 @@ impl Coordinator {
             if retiring.is_empty() && unknown.is_empty())
         {
             self.phase = Phase::Serving;
-            self.log(Level::Info, String::from("the coordinator hands out sessions"));
+            self.outputs.log(Level::Info, String::from("the coordinator hands out sessions"));
         }
         if self.phase == Phase::Serving {
             self.create_wanted(now);
@@ -362,8 +353,9 @@ impl Coordinator {
             && let Some(key) = self.past.pop()
         {
             self.forgetting += 1;
-            let ticket =
-                self.operations.begin(now, Purpose::Journal(Recorded::Forgotten(key.clone())));
+            let ticket = self
+                .operations
+                .begin(now, SessionOperation::Journal(Recorded::Forgotten(key.clone())));
             self.journal(JournalAppend { ticket, key, record: Vec::new() });
         }
     }
@@ -398,7 +390,7 @@ impl Coordinator {
     }
 
     fn reply(&mut self, host_number: u64, answer: &Reply) {
-        self.outputs.push_back(CoordinatorOutput::Reply(host_number, answer.to_bytes()));
+        self.outputs.push(CoordinatorOutput::Reply(host_number, answer.to_bytes()));
     }
 
     fn create(&mut self, now: Millis, name: SessionName) {
@@ -407,7 +399,7 @@ impl Coordinator {
             lifecycle_hours: self.lifecycle_hours,
             slots: self.slots,
         };
-        self.submit(now, Purpose::CreateSession(name, now), operation);
+        self.submit(now, SessionOperation::CreateSession(name, now), operation);
     }
 
     /// Ends a session: first the intent is made durable.
@@ -418,7 +410,7 @@ impl Coordinator {
 
     fn send_abort(&mut self, now: Millis, retired: Retired) {
         let operation = Operation::AbortSession(retired.session.clone());
-        self.submit(now, Purpose::AbortSession(retired), operation);
+        self.submit(now, SessionOperation::AbortSession(retired), operation);
     }
 
     /// Appends what is known of a session, created by a start, to the journal.
@@ -430,29 +422,15 @@ impl Coordinator {
         follows: Recorded,
     ) {
         let SessionRef { id, partition } = session;
-        let ticket = self.operations.begin(now, Purpose::Journal(follows));
+        let ticket = self.operations.begin(now, SessionOperation::Journal(follows));
         self.journal(SessionRecord { id, partition, start, state, at: now }.append(ticket));
     }
 
     fn journal(&mut self, append: JournalAppend) {
-        self.outputs.push_back(CoordinatorOutput::Journal(append));
+        self.outputs.push(CoordinatorOutput::Journal(append));
     }
 
-    fn submit(&mut self, now: Millis, purpose: Purpose, operation: Operation) {
-        let ticket = self.operations.begin(now, purpose);
-        self.tunnel(TunnelCommand::Submit(ticket, operation));
-    }
-
-    fn tunnel(&mut self, command: TunnelCommand) {
-        self.outputs.push_back(CoordinatorOutput::Tunnel(command));
-    }
-
-    fn log(&mut self, level: Level, line: String) {
-        self.outputs.push_back(CoordinatorOutput::Tell(Telemetry::Log(level, line)));
-    }
-
-    fn ignore(&mut self, reason: Ignored) {
-        let count = Telemetry::Count(reason.counter(), 1);
-        self.outputs.push_back(CoordinatorOutput::Tell(count));
+    fn submit(&mut self, now: Millis, purpose: SessionOperation, operation: Operation) {
+        self.operations.submit(now, purpose, operation, &mut self.outputs);
     }
 }

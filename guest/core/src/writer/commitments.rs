@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use crate::io::{Snapshot, Task};
 use crate::session::{Committable, OpenSession, SessionName};
-use crate::writer::outbox::SubmittedPack;
+use crate::writer::outbox::SentPack;
 use upsert_sink_format::error::Error;
 use upsert_sink_format::id::Hours;
 use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
@@ -116,7 +116,7 @@ impl Commitments {
     pub(crate) fn acknowledge<'a>(
         &mut self,
         now: Millis,
-        pack: &SubmittedPack,
+        pack: &SentPack,
         moved_to: impl Iterator<Item = &'a str>,
     ) -> Result<(), Error> {
         let held = self.held.get_mut(&pack.session).ok_or_else(|| {

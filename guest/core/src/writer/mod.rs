@@ -16,18 +16,15 @@ mod held;
 mod outbox;
 mod path;
 
-use alloc::collections::VecDeque;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::checkpoint::{CheckpointEffect, CheckpointEvent, CheckpointState};
 use crate::config::{DeliveryGuarantee, SinkConfig};
 use crate::ignored::Ignored;
-use crate::io::{
-    BarrierKind, Completion, Level, Task, Telemetry, TunnelCommand, WriterInput, WriterOutput,
-};
+use crate::io::{BarrierKind, Completion, Level, Task, WriterInput, WriterOutput};
 use crate::open::Opened;
+use crate::outputs::Outputs;
 use asking::{Asking, Heard, RowLayout};
 use buffers::Buffers;
 use commitments::Commitments;
@@ -48,7 +45,7 @@ pub struct Writer {
     checkpoint: CheckpointState,
     /// Whether an intermediate savepoint can be passed.
     savepoints: bool,
-    outputs: VecDeque<WriterOutput>,
+    outputs: Outputs<WriterOutput>,
 }
 
 impl Writer {
@@ -69,14 +66,14 @@ impl Writer {
             asking: Asking::new(task, layout),
             checkpoint: CheckpointState::first(),
             savepoints: can_pass_savepoints(&config),
-            outputs: VecDeque::new(),
+            outputs: Outputs::new(),
         };
         if task.index == WriterIndex(0) {
-            warnings.into_iter().for_each(|line| writer.log(Level::Warn, line));
+            warnings.into_iter().for_each(|line| writer.outputs.log(Level::Warn, line));
         }
         let restored = writer.commitments.restore(states)?;
         if !states.is_empty() {
-            writer.outputs.push_back(WriterOutput::Restored(restored));
+            writer.outputs.push(WriterOutput::Restored(restored));
         }
         writer.ask_if_due(now);
         Ok(writer)
@@ -96,7 +93,7 @@ impl Writer {
     ///
     /// Errors end the attempt; their kind says what to do.
     pub fn handle_input(&mut self, now: Millis, input: WriterInput<'_>) -> Result<(), Error> {
-        assert!(self.outputs.is_empty(), "an output that is left is carried out too late");
+        self.outputs.assert_drained();
         match input {
             WriterInput::BarrierArrived(barrier, kind) => {
                 self.check_barrier(barrier, kind)?;
@@ -120,7 +117,7 @@ impl Writer {
 
     /// The next thing to carry out.
     pub fn poll_output(&mut self) -> Option<WriterOutput> {
-        self.outputs.pop_front()
+        self.outputs.pop()
     }
 
     /// When to call with `TimerFired`.
@@ -137,10 +134,10 @@ impl Writer {
         }
         let taken = self.path.take(batch, &mut self.buffers)?;
         for line in taken.dead_letters {
-            self.count("upsert_sink.rows.dead_letter", 1);
-            self.outputs.push_back(WriterOutput::DeadLetter(line));
+            self.outputs.count("upsert_sink.rows.dead_letter", 1);
+            self.outputs.push(WriterOutput::DeadLetter(line));
         }
-        self.count("messaging.client.consumed.messages", taken.rows as u64);
+        self.outputs.count("messaging.client.consumed.messages", taken.rows as u64);
         self.send_full();
         self.buffers.due().into_iter().for_each(|place| self.outbox.make_due(place));
         Ok(())
@@ -172,31 +169,30 @@ impl Writer {
         pack.body = self.buffers.pack_for(pack.body, &session.column_ids);
         let sent = pack.body.len();
         self.commitments.hold(now, session);
-        let (ticket, command) = self.outbox.submit(now, pack, session);
+        let ticket = self.outbox.submit(now, pack, session, &mut self.outputs);
         if self.is_draining() && self.buffers.has_rows(place) {
             self.outbox.make_due(place);
         }
         self.buffers.submit(place.partition, sealed, ticket, sent);
-        self.tunnel(command);
     }
 
     /// An attempt at a pack has an outcome.
     fn complete_pack(&mut self, now: Millis, completion: Completion) -> Result<(), Error> {
-        match self.outbox.complete(now, completion)? {
-            Settled::Acknowledged(ticket, pack) => {
-                self.tunnel(TunnelCommand::Release(ticket));
-                self.buffers.release(ticket);
+        match self.outbox.complete(now, completion, &mut self.outputs)? {
+            Settled::Acknowledged(pack) => {
+                self.buffers.release(pack.ticket);
+                let pack = pack.release(&mut self.outputs);
                 let moved_to = self.path.moved_to(pack.place.partition);
                 self.commitments.acknowledge(now, &pack, moved_to)?;
             }
             Settled::InDoubt(DoubtedPack { partition, session, at, waits }) => {
                 if self.asking.doubt(partition, &session) {
-                    self.log(Level::Info, format!("{at}: in doubt, a fresh session follows"));
+                    self.outputs
+                        .log(Level::Info, format!("{at}: in doubt, a fresh session follows"));
                 }
                 waits?;
             }
-            Settled::Late => self.ignore(Ignored::LateOutcome),
-            Settled::Waits => {}
+            Settled::Nothing => {}
         }
         Ok(())
     }
@@ -205,7 +201,7 @@ impl Writer {
     fn take_reply(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let reply = match self.asking.take_reply(bytes)? {
             Heard::Nothing(reason) => {
-                self.ignore(reason);
+                self.outputs.ignore(reason);
                 return Ok(());
             }
             Heard::Reply(reply) => reply,
@@ -226,17 +222,14 @@ impl Writer {
         if self.asking.is_due(now) {
             let pending = self.commitments.pending();
             let request = self.asking.request(now, self.checkpoint.passed(), pending);
-            self.outputs.push_back(WriterOutput::Request(request));
+            self.outputs.push(WriterOutput::Request(request));
         }
     }
 
     fn wake(&mut self, now: Millis) {
-        let due = self.outbox.wake(now);
-        if due.is_empty() && self.asking.deadline().is_none_or(|deadline| deadline > now) {
-            self.ignore(Ignored::TimerWithoutCause);
-        }
-        for ticket in due {
-            self.tunnel(TunnelCommand::Repeat(ticket));
+        let asking_due = self.asking.deadline().is_some_and(|deadline| deadline <= now);
+        if !self.outbox.wake(now, &mut self.outputs) && !asking_due {
+            self.outputs.ignore(Ignored::TimerWithoutCause);
         }
     }
 
@@ -259,14 +252,14 @@ impl Writer {
             CheckpointEffect::Flush => {
                 self.buffers.all().into_iter().for_each(|place| self.outbox.make_due(place));
             }
-            CheckpointEffect::Ignore(reason) => self.ignore(reason),
+            CheckpointEffect::Ignore(reason) => self.outputs.ignore(reason),
             CheckpointEffect::Note => {}
             CheckpointEffect::Skip => self.asking.pass_barrier(),
             CheckpointEffect::Snapshot(checkpoint) => {
                 self.asking.pass_barrier();
                 self.forget_partitions();
                 let snapshot = self.commitments.snapshot(checkpoint);
-                self.outputs.push_back(WriterOutput::Snapshot(snapshot));
+                self.outputs.push(WriterOutput::Snapshot(snapshot));
             }
         }
         Ok(())
@@ -291,22 +284,6 @@ impl Writer {
 
     fn is_draining(&self) -> bool {
         matches!(self.checkpoint, CheckpointState::Draining { .. })
-    }
-
-    fn tunnel(&mut self, command: TunnelCommand) {
-        self.outputs.push_back(WriterOutput::Tunnel(command));
-    }
-
-    fn log(&mut self, level: Level, line: String) {
-        self.outputs.push_back(WriterOutput::Tell(Telemetry::Log(level, line)));
-    }
-
-    fn count(&mut self, counter: &'static str, value: u64) {
-        self.outputs.push_back(WriterOutput::Tell(Telemetry::Count(counter, value)));
-    }
-
-    fn ignore(&mut self, reason: Ignored) {
-        self.count(reason.counter(), 1);
     }
 }
 
