@@ -33,7 +33,7 @@ use crate::journal::{self, JournalState, SessionRecord};
 use crate::operation::{Operations, Purpose, Submitted};
 use crate::outputs::Outputs;
 use crate::retry::Pause;
-use crate::session::{Committable, SessionName};
+use crate::session::{Committable, SessionName, check_identity};
 use upsert_sink_format::error::{Error, ErrorKind};
 use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
 use upsert_sink_format::tunnel::{Answer, Operation, Outcome, Refusal, RefusalKind, SessionStatus};
@@ -195,14 +195,7 @@ impl Committer {
     fn check(&self, checkpoint: CheckpointId, committable: &Committable) -> Result<(), Error> {
         let at =
             format!("session {}, partition {}", committable.session, committable.name.partition);
-        if committable.identity != self.identity {
-            let message = format!(
-                "the checkpoint is of sink {}, this is sink {}: restore it with the journal \
-                 directory it was written with",
-                committable.identity, self.identity
-            );
-            return Err(Error::config(at, message));
-        }
+        check_identity(&at, &committable.identity, &self.identity)?;
         if committable.name.start > self.start {
             let message = format!(
                 "the checkpoint is of start {}, but the journal only knows of {}: the journal \

@@ -34,7 +34,7 @@ pub(crate) struct Operations<P: Purpose> {
     nonce: u64,
     patience: P::Patience,
     used: u64,
-    held: BTreeMap<Ticket, (Submitted<P>, Phase)>,
+    held: BTreeMap<Ticket, (Submitted<P>, AttemptState)>,
 }
 
 /// An operation that was submitted, or an append to the journal.
@@ -49,7 +49,7 @@ pub(crate) struct Submitted<P> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum AttemptState {
     UnderWay,
     WaitingUntil(Millis),
 }
@@ -66,7 +66,7 @@ impl<P: Purpose> Operations<P> {
         let ticket = Ticket(self.used);
         let attempts = Attempts::first(self.nonce, ticket);
         let submitted = Submitted { ticket, purpose, attempts, begun: now };
-        self.held.insert(ticket, (submitted, Phase::UnderWay));
+        self.held.insert(ticket, (submitted, AttemptState::UnderWay));
         ticket
     }
 
@@ -91,7 +91,7 @@ impl<P: Purpose> Operations<P> {
         outputs: &mut Outputs<impl Output>,
     ) -> Option<(Submitted<P>, Outcome)> {
         match self.held.entry(completion.ticket) {
-            Entry::Occupied(held) if held.get().1 == Phase::UnderWay => {
+            Entry::Occupied(held) if held.get().1 == AttemptState::UnderWay => {
                 Some((held.remove().0, completion.outcome))
             }
             Entry::Occupied(_) | Entry::Vacant(_) => {
@@ -104,7 +104,7 @@ impl<P: Purpose> Operations<P> {
     /// Makes another attempt after a pause, however many there were.
     pub(crate) fn pause(&mut self, now: Millis, operation: Submitted<P>, pause: Pause<'_>) {
         let until = now.plus(operation.attempts.pause(pause));
-        self.held.insert(operation.ticket, (operation, Phase::WaitingUntil(until)));
+        self.held.insert(operation.ticket, (operation, AttemptState::WaitingUntil(until)));
     }
 
     /// Makes another attempt after a pause, as long as the machine's patience lasts.
@@ -128,9 +128,9 @@ impl<P: Purpose> Operations<P> {
     /// Makes the attempts that are due. False if none is.
     pub(crate) fn wake(&mut self, now: Millis, outputs: &mut Outputs<impl Output>) -> bool {
         let mut woken = false;
-        for (submitted, phase) in self.held.values_mut() {
-            if matches!(*phase, Phase::WaitingUntil(until) if until <= now) {
-                *phase = Phase::UnderWay;
+        for (submitted, state) in self.held.values_mut() {
+            if matches!(*state, AttemptState::WaitingUntil(until) if until <= now) {
+                *state = AttemptState::UnderWay;
                 submitted.attempts.again();
                 outputs.tunnel(TunnelCommand::Repeat(submitted.ticket));
                 woken = true;
@@ -141,9 +141,9 @@ impl<P: Purpose> Operations<P> {
 
     /// When the next attempt is due.
     pub(crate) fn deadline(&self) -> Option<Millis> {
-        let waits = self.held.values().filter_map(|(_, phase)| match *phase {
-            Phase::UnderWay => None,
-            Phase::WaitingUntil(until) => Some(until),
+        let waits = self.held.values().filter_map(|(_, state)| match *state {
+            AttemptState::UnderWay => None,
+            AttemptState::WaitingUntil(until) => Some(until),
         });
         waits.min()
     }

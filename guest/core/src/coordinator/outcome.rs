@@ -1,13 +1,13 @@
-//! What the coordinator makes of outcomes: of its operations at the Tunnel, and of its appends to
-//! the journal.
+//! The outcomes of the coordinator's operations at the Tunnel, and of its appends to the journal.
 //!
-//! The second half of `coordinator.rs`: operations begin there and end here. Invariant: an outcome
+//! Operations begin in the coordinator and in `recovery`, and end here. Invariant: an outcome
 //! in doubt is repeated, but for an append, after which nothing may be told: the attempt ends.
 
 use alloc::format;
 use alloc::string::String;
 
-use super::{Coordinator, Phase, Recorded, Retired, SessionOperation, Standing};
+use super::recovery::Retired;
+use super::{Coordinator, Recorded, SessionOperation, Standing};
 use crate::io::{Completion, Level};
 use crate::journal::{self, JournalState};
 use crate::operation::{Purpose, Submitted};
@@ -15,9 +15,7 @@ use crate::retry::Pause;
 use crate::session::{Grant, SessionName};
 use upsert_sink_format::error::{Error, ErrorKind};
 use upsert_sink_format::id::Millis;
-use upsert_sink_format::tunnel::{
-    Answer, Operation, Outcome, Refusal, RefusalKind, SessionInfo, SessionRef, SessionStatus,
-};
+use upsert_sink_format::tunnel::{Answer, Operation, Outcome, Refusal, RefusalKind, SessionRef};
 
 impl Coordinator {
     pub(super) fn complete(&mut self, now: Millis, completion: Completion) -> Result<(), Error> {
@@ -83,7 +81,7 @@ impl Coordinator {
                 self.gone(now, retired, JournalState::Aborted);
             }
             (SessionOperation::SessionStatus(retired), Answer::Session(info)) => {
-                self.status(now, retired, &info);
+                self.retire_by_status(now, retired, &info);
             }
             (
                 SessionOperation::CreateSession(..) | SessionOperation::SessionStatus(_),
@@ -97,27 +95,6 @@ impl Coordinator {
             }
         }
         Ok(())
-    }
-
-    /// What a session is that could not be aborted.
-    fn status(&mut self, now: Millis, retired: Retired, info: &SessionInfo) {
-        match info.status {
-            SessionStatus::Committed => {
-                let line = format!(
-                    "session {} of {} was to be retired, but it is committed",
-                    retired.session.id, retired.session.partition
-                );
-                self.outputs.log(Level::Warn, line);
-                self.gone(now, retired, JournalState::Committed);
-            }
-            SessionStatus::Aborted | SessionStatus::Expired => {
-                self.gone(now, retired, JournalState::Aborted);
-            }
-            // The intent is durable already.
-            SessionStatus::Committing | SessionStatus::Critical | SessionStatus::Normal => {
-                self.send_abort(now, retired);
-            }
-        }
     }
 
     fn refused(
@@ -203,20 +180,6 @@ impl Coordinator {
             );
         }
         error
-    }
-
-    /// A session has ended. Nothing waits for its record: without it the next start would abort it
-    /// once more.
-    fn gone(&mut self, now: Millis, retired: Retired, state: JournalState) {
-        let Retired { session, start, name } = retired;
-        if let Phase::Recovering { retiring, .. } = &mut self.phase {
-            retiring.remove(&session.id);
-        }
-        if let Some(name) = &name {
-            self.sessions.remove(name);
-        }
-        let ended = Recorded::Ended(session.id.clone());
-        self.record(now, (session, start), state, ended);
     }
 }
 

@@ -10,11 +10,10 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::io::{Snapshot, Task};
-use crate::session::{Committable, OpenSession, SessionName};
+use crate::session::{Committable, OpenSession, SessionName, check_identity};
 use crate::writer::outbox::SentPack;
 use upsert_sink_format::error::Error;
-use upsert_sink_format::id::Hours;
-use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
+use upsert_sink_format::id::{CheckpointId, Hours, Millis, SessionId};
 use upsert_sink_format::sealed::{Kind, Opener, Sealer};
 
 /// Committables of one writer; also the restored ones.
@@ -47,7 +46,7 @@ impl Commitments {
     pub(crate) fn restore(&mut self, states: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Error> {
         for state in states {
             let mut opener = Opener::open(Kind::Writer, state)?;
-            self.check_identity(&opener.text()?)?;
+            check_identity("state", &opener.text()?, &self.identity)?;
             for bytes in opener.list(Opener::bytes)? {
                 let committable = Committable::from_bytes(bytes)?;
                 self.check_start(committable.name.start)?;
@@ -61,18 +60,6 @@ impl Commitments {
             opener.finish()?;
         }
         Ok(self.to_bytes())
-    }
-
-    fn check_identity(&self, identity: &str) -> Result<(), Error> {
-        if identity == self.identity {
-            return Ok(());
-        }
-        let message = format!(
-            "the checkpoint is of sink {identity}, this is sink {}: restore it with the journal \
-             directory it was written with",
-            self.identity
-        );
-        Err(Error::config("state", message))
     }
 
     fn check_start(&self, start: u64) -> Result<(), Error> {

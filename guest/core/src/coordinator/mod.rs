@@ -22,6 +22,7 @@
 //! | gone | – | aborted; or committed, if that is what it was found to be |
 
 mod outcome;
+mod recovery;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -32,11 +33,12 @@ use alloc::vec::Vec;
 use crate::config::SinkConfig;
 use crate::exchange::{Known, Reply, Request};
 use crate::ignored::Ignored;
-use crate::io::{CoordinatorInput, CoordinatorOutput, JournalAppend, Level, Task};
+use crate::io::{CoordinatorInput, CoordinatorOutput, JournalAppend, Task};
 use crate::journal::{self, JournalState, SessionRecord};
 use crate::operation::Operations;
 use crate::outputs::Outputs;
 use crate::session::{Grant, SessionName};
+use recovery::{Phase, Retired};
 use upsert_sink_format::error::Error;
 use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
 use upsert_sink_format::tunnel::{Operation, SessionRef};
@@ -68,13 +70,6 @@ pub struct Coordinator {
     outputs: Outputs<CoordinatorOutput>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Phase {
-    Gathering,
-    Recovering { retiring: BTreeSet<SessionId>, unknown: BTreeSet<SessionId> },
-    Serving,
-}
-
 /// The newest that is known of a writer.
 #[derive(Clone, Debug, Default)]
 struct WriterView {
@@ -92,16 +87,6 @@ enum Standing {
     Creating,
     Open(Grant),
     Retiring,
-}
-
-/// A session that is to end.
-#[derive(Clone, Debug)]
-struct Retired {
-    session: SessionRef,
-    /// The start that created it.
-    start: u64,
-    /// What it was for, if it is of this start.
-    name: Option<SessionName>,
 }
 
 /// What an operation is for.
@@ -231,9 +216,7 @@ impl Coordinator {
 
     fn learn(&mut self, known: &Known) {
         for session in &known.sessions {
-            if let Phase::Recovering { unknown, .. } = &mut self.phase {
-                unknown.remove(session);
-            }
+            self.phase.note_known(session);
             if !self.known.insert(session.clone()) {
                 self.outputs.ignore(Ignored::KnownBefore);
             }
@@ -242,15 +225,7 @@ impl Coordinator {
 
     /// Moves on as far as what is known allows.
     fn advance(&mut self, now: Millis) {
-        if self.phase == Phase::Gathering && self.writers.iter().all(|view| view.number > 0) {
-            self.begin_recovery(now);
-        }
-        if matches!(&self.phase, Phase::Recovering { retiring, unknown }
-            if retiring.is_empty() && unknown.is_empty())
-        {
-            self.phase = Phase::Serving;
-            self.outputs.log(Level::Info, String::from("the coordinator hands out sessions"));
-        }
+        self.recover(now);
         if self.phase == Phase::Serving {
             self.create_wanted(now);
             self.retire_unused(now);
@@ -258,31 +233,6 @@ impl Coordinator {
         for index in 0..self.writers.len() {
             self.answer_if_news(index);
         }
-    }
-
-    /// Every writer has reported: what the journal calls open and no writer restored is of a dead
-    /// attempt.
-    fn begin_recovery(&mut self, now: Millis) {
-        let restored: BTreeSet<SessionId> =
-            self.writers.iter().flat_map(|view| view.pending.iter().cloned()).collect();
-        let unknown = restored.difference(&self.known).cloned().collect();
-        let is_open = |state| matches!(state, JournalState::Aborting | JournalState::Open);
-        let mut dead = core::mem::take(&mut self.journal);
-        // A writer that was told of a commit before the last one reported no longer names it.
-        dead.retain(|record| {
-            let needed = restored.contains(&record.id) || self.known.contains(&record.id);
-            is_open(record.state) && !needed
-        });
-        let retiring = dead.iter().map(|record| record.id.clone()).collect();
-        for SessionRecord { id, partition, start, state, .. } in dead {
-            let retired = Retired { session: SessionRef { id, partition }, start, name: None };
-            match state {
-                // A start before this one recorded the intent.
-                JournalState::Aborting => self.send_abort(now, retired),
-                _ => self.abort(now, retired),
-            }
-        }
-        self.phase = Phase::Recovering { retiring, unknown };
     }
 
     fn create_wanted(&mut self, now: Millis) {
@@ -317,47 +267,9 @@ impl Coordinator {
         })
     }
 
-    /// A session of a barrier that all have left, and that none holds rows in, is of no further
-    /// use: its commit is known, or nobody wrote to it.
-    fn retire_unused(&mut self, now: Millis) {
-        let passed_by_all = self.writers.iter().map(|view| view.passed).min().unwrap_or_default();
-        let held: BTreeSet<&SessionId> =
-            self.writers.iter().flat_map(|view| view.pending.iter()).collect();
-        let unused = self.sessions.iter().filter_map(|(name, standing)| match standing {
-            Standing::Open(grant)
-                if name.barrier < passed_by_all && !held.contains(&grant.info.id) =>
-            {
-                Some((name.clone(), grant.info.id.clone()))
-            }
-            Standing::Creating | Standing::Open(_) | Standing::Retiring => None,
-        });
-        for (name, id) in unused.collect::<Vec<_>>() {
-            if self.known.remove(&id) {
-                self.sessions.remove(&name);
-            } else if !self.is_busy() {
-                self.sessions.insert(name.clone(), Standing::Retiring);
-                let session = SessionRef { id, partition: name.partition.clone() };
-                self.abort(now, Retired { session, start: name.start, name: Some(name) });
-            }
-        }
-    }
-
     /// Whether as many sessions are being created or retired as may be, their records included.
     fn is_busy(&self) -> bool {
         self.operations.len() - self.forgetting >= OPERATIONS_MOST
-    }
-
-    /// Forgets records that are past, some at a time: the journal would grow for ever.
-    fn forget_past(&mut self, now: Millis) {
-        while self.forgetting < FORGOTTEN_MOST
-            && let Some(key) = self.past.pop()
-        {
-            self.forgetting += 1;
-            let ticket = self
-                .operations
-                .begin(now, SessionOperation::Journal(Recorded::Forgotten(key.clone())));
-            self.journal(JournalAppend { ticket, key, record: Vec::new() });
-        }
     }
 
     fn answer_if_news(&mut self, index: usize) {
@@ -400,17 +312,6 @@ impl Coordinator {
             slots: self.slots,
         };
         self.submit(now, SessionOperation::CreateSession(name, now), operation);
-    }
-
-    /// Ends a session: first the intent is made durable.
-    fn abort(&mut self, now: Millis, retired: Retired) {
-        let of = (retired.session.clone(), retired.start);
-        self.record(now, of, JournalState::Aborting, Recorded::Aborting(retired));
-    }
-
-    fn send_abort(&mut self, now: Millis, retired: Retired) {
-        let operation = Operation::AbortSession(retired.session.clone());
-        self.submit(now, SessionOperation::AbortSession(retired), operation);
     }
 
     /// Appends what is known of a session, created by a start, to the journal.
