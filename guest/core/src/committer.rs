@@ -139,11 +139,7 @@ impl Committer {
             CommitterInput::Prepared(checkpoint, committables) => {
                 self.prepare(checkpoint, &committables)?;
             }
-            CommitterInput::TimerFired => {
-                if !self.operations.wake(now, &mut self.outputs) {
-                    self.outputs.ignore(Ignored::TimerWithoutCause);
-                }
-            }
+            CommitterInput::TimerFired => self.operations.wake(now, false, &mut self.outputs),
         }
         self.commit_next(now);
         Ok(())
@@ -375,18 +371,13 @@ impl Committer {
             | RefusalKind::Invalid
             | RefusalKind::NoSuchPartition
             | RefusalKind::Transient => {
-                let kind = match refusal.kind {
-                    RefusalKind::Denied => ErrorKind::Denied,
-                    _ => ErrorKind::Retry,
-                };
-                let message = format!(
-                    "the service refused the commit at attempt {attempts} \
-                     (upsert.commit.max-retries = {} for reasons that may pass): {message} \
-                     (request {}); its rows are kept, correct the cause and start again",
-                    self.attempts_most - 1,
-                    refusal.request_id
+                let what = format!(
+                    "the commit at attempt {attempts} (upsert.commit.max-retries = {} for reasons \
+                     that may pass)",
+                    self.attempts_most - 1
                 );
-                Err(Error::new(kind, commit.purpose.place(), message))
+                let remedy = "its rows are kept, correct the cause and start again";
+                Err(commit.refused(refusal, ErrorKind::Retry, &what, remedy))
             }
         }
     }

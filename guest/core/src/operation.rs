@@ -6,6 +6,7 @@
 //! or was taken out by an outcome; an outcome of anything else is late, and counted.
 
 use alloc::collections::btree_map::{BTreeMap, Entry};
+use alloc::format;
 use alloc::string::String;
 
 use crate::ignored::Ignored;
@@ -14,7 +15,7 @@ use crate::outputs::{Output, Outputs};
 use crate::retry::{Attempts, Pause};
 use upsert_sink_format::error::{Error, ErrorKind};
 use upsert_sink_format::id::{Millis, Ticket};
-use upsert_sink_format::tunnel::{Operation, Outcome};
+use upsert_sink_format::tunnel::{Operation, Outcome, Refusal, RefusalKind};
 
 /// The purpose of a machine's operations: everything in which they differ here.
 pub(crate) trait Purpose {
@@ -125,18 +126,26 @@ impl<P: Purpose> Operations<P> {
         Ok(())
     }
 
-    /// Makes the attempts that are due. False if none is.
-    pub(crate) fn wake(&mut self, now: Millis, outputs: &mut Outputs<impl Output>) -> bool {
-        let mut woken = false;
+    /// The timer has fired: makes the attempts that are due. If none is, and nothing else of the
+    /// machine, that is counted.
+    pub(crate) fn wake(
+        &mut self,
+        now: Millis,
+        other_due: bool,
+        outputs: &mut Outputs<impl Output>,
+    ) {
+        let mut any_due = other_due;
         for (submitted, state) in self.held.values_mut() {
             if matches!(*state, AttemptState::WaitingUntil(until) if until <= now) {
                 *state = AttemptState::UnderWay;
                 submitted.attempts.again();
                 outputs.tunnel(TunnelCommand::Repeat(submitted.ticket));
-                woken = true;
+                any_due = true;
             }
         }
-        woken
+        if !any_due {
+            outputs.ignore(Ignored::TimerWithoutCause);
+        }
     }
 
     /// When the next attempt is due.
@@ -159,7 +168,24 @@ impl<P: Purpose> Operations<P> {
     }
 }
 
-impl<P> Submitted<P> {
+impl<P: Purpose> Submitted<P> {
+    /// The error of a refusal that no attempt of this start will change: `Denied` if the service
+    /// says so, else of this kind.
+    pub(crate) fn refused(
+        &self,
+        refusal: &Refusal,
+        otherwise: ErrorKind,
+        what: &str,
+        remedy: &str,
+    ) -> Error {
+        let Refusal { kind, code, message, request_id, .. } = refusal;
+        let kind = if *kind == RefusalKind::Denied { ErrorKind::Denied } else { otherwise };
+        let message = format!(
+            "the service refused {what}: {code} {message} (request {request_id}); {remedy}"
+        );
+        Error::new(kind, self.purpose.place(), message)
+    }
+
     /// The attempts that were made.
     pub(crate) fn attempts(&self) -> u32 {
         self.attempts.made()
@@ -210,6 +236,10 @@ mod tests {
         core::iter::from_fn(|| outputs.pop()).collect()
     }
 
+    fn ignored(reason: Ignored) -> WriterOutput {
+        WriterOutput::Tell(Telemetry::Count(reason.counter(), 1))
+    }
+
     #[test]
     fn an_outcome_is_late_unless_an_attempt_is_under_way() {
         let (mut operations, mut outputs) = machine();
@@ -218,17 +248,19 @@ mod tests {
         assert!(outcome(&mut operations, ticket, &mut outputs).is_none(), "it was taken out");
         operations.pause(Millis(0), operation, Pause::Poll);
         assert!(outcome(&mut operations, ticket, &mut outputs).is_none(), "it waits");
-        let late = Ignored::LateOutcome.counter();
-        let late = WriterOutput::TELL(Telemetry::Count(late, 1));
+        let late = ignored(Ignored::LateOutcome);
         assert_eq!(drained(&mut outputs), [late.clone(), late]);
         let due = operations.deadline().expect("it waits");
-        assert!(!operations.wake(Millis(due.0 - 1), &mut outputs));
-        assert!(operations.wake(due, &mut outputs));
-        assert_eq!(drained(&mut outputs), [WriterOutput::TUNNEL(TunnelCommand::Repeat(ticket))]);
+        operations.wake(Millis(due.0 - 1), true, &mut outputs);
+        assert_eq!(drained(&mut outputs), [], "another part of the machine was due");
+        operations.wake(Millis(due.0 - 1), false, &mut outputs);
+        assert_eq!(drained(&mut outputs), [ignored(Ignored::TimerWithoutCause)]);
+        operations.wake(due, false, &mut outputs);
+        assert_eq!(drained(&mut outputs), [WriterOutput::Tunnel(TunnelCommand::Repeat(ticket))]);
         let operation = outcome(&mut operations, ticket, &mut outputs).expect("it is under way");
         assert_eq!(operation.attempts(), 2);
         assert_eq!(operation.release(&mut outputs), "put");
-        assert_eq!(drained(&mut outputs), [WriterOutput::TUNNEL(TunnelCommand::Release(ticket))]);
+        assert_eq!(drained(&mut outputs), [WriterOutput::Tunnel(TunnelCommand::Release(ticket))]);
         assert!(operations.is_empty() && operations.deadline().is_none());
     }
 
@@ -239,7 +271,7 @@ mod tests {
         let operation = outcome(&mut operations, ticket, &mut outputs).expect("it is under way");
         assert_eq!(operations.put_off(Millis(0), operation, Pause::Doubt, "lost"), Ok(()));
         let due = operations.deadline().expect("it waits");
-        operations.wake(due, &mut outputs);
+        operations.wake(due, false, &mut outputs);
         let operation = outcome(&mut operations, ticket, &mut outputs).expect("it is under way");
         let error = operations.put_off(due, operation, Pause::Doubt, "lost").unwrap_err();
         assert_eq!(error, Error::new(ErrorKind::Retry, String::from("put"), "lost"));

@@ -162,11 +162,7 @@ impl Coordinator {
             CoordinatorInput::Requested(host_number, bytes) => {
                 self.take_request(host_number, Request::from_bytes(bytes)?)?;
             }
-            CoordinatorInput::TimerFired => {
-                if !self.operations.wake(now, &mut self.outputs) {
-                    self.outputs.ignore(Ignored::TimerWithoutCause);
-                }
-            }
+            CoordinatorInput::TimerFired => self.operations.wake(now, false, &mut self.outputs),
         }
         self.advance(now);
         Ok(())

@@ -144,8 +144,8 @@ impl Coordinator {
                 | RefusalKind::Invalid
                 | RefusalKind::NoSuchPartition
                 | RefusalKind::NoSuchSession,
-                purpose,
-            ) => Err(self.refusal_error(&purpose, refusal)),
+                _,
+            ) => Err(self.refusal_error(&operation, refusal)),
         }
     }
 
@@ -168,18 +168,25 @@ impl Coordinator {
         self.operations.put_off(now, operation, Pause::Refused(refusal), &cause)
     }
 
-    fn refusal_error(&self, purpose: &SessionOperation, refusal: &Refusal) -> Error {
-        let mut error = refusal_error(purpose, refusal);
-        if let (SessionOperation::CreateSession(name, _), RefusalKind::Invalid) =
-            (purpose, refusal.kind)
+    fn refusal_error(&self, operation: &Submitted<SessionOperation>, refusal: &Refusal) -> Error {
+        let what = match &operation.purpose {
+            SessionOperation::AbortSession(..) => "to abort a session",
+            SessionOperation::CreatePartition(_) => "to create the partition",
+            SessionOperation::CreateSession(..) => "to create a session",
+            SessionOperation::Journal(_) => "to take a record",
+            SessionOperation::SessionStatus(..) => "to tell a session's status",
+        };
+        let mut remedy = String::from("correct the table or the permissions");
+        if let SessionOperation::CreateSession(name, _) = &operation.purpose
+            && refusal.kind == RefusalKind::Invalid
             && self.of_partition(&name.partition).any(|(other, _)| other != name)
         {
-            error.message.push_str(
+            remedy.push_str(
                 "; if the service refuses a second open session of a partition, set \
                  sink.session.overlap = false",
             );
         }
-        error
+        operation.refused(refusal, ErrorKind::InvalidConfig, what, &remedy)
     }
 }
 
@@ -218,30 +225,4 @@ fn place_of_record(recorded: &Recorded) -> String {
         Recorded::Ended(session) => format!("session {session}"),
         Recorded::Forgotten(key) => format!("the record of {key}"),
     }
-}
-
-fn refusal_error(purpose: &SessionOperation, refusal: &Refusal) -> Error {
-    let kind = match refusal.kind {
-        RefusalKind::Denied => ErrorKind::Denied,
-        RefusalKind::Full
-        | RefusalKind::Invalid
-        | RefusalKind::Moved
-        | RefusalKind::NoSuchPartition
-        | RefusalKind::NoSuchSession
-        | RefusalKind::NotSent
-        | RefusalKind::SlowDown
-        | RefusalKind::Transient => ErrorKind::InvalidConfig,
-    };
-    let what = match purpose {
-        SessionOperation::AbortSession(..) => "abort a session",
-        SessionOperation::CreatePartition(_) => "create the partition",
-        SessionOperation::CreateSession(..) => "create a session",
-        SessionOperation::Journal(_) => "take a record",
-        SessionOperation::SessionStatus(..) => "tell a session's status",
-    };
-    let message = format!(
-        "the service refused to {what}: {} {} (request {}); correct the table or the permissions",
-        refusal.code, refusal.message, refusal.request_id
-    );
-    Error::new(kind, purpose.place(), message)
 }

@@ -21,7 +21,6 @@ use alloc::vec::Vec;
 
 use crate::checkpoint::{CheckpointEffect, CheckpointEvent, CheckpointState};
 use crate::config::{DeliveryGuarantee, SinkConfig};
-use crate::ignored::Ignored;
 use crate::io::{BarrierKind, Completion, Level, Task, WriterInput, WriterOutput};
 use crate::open::Opened;
 use crate::outputs::Outputs;
@@ -107,7 +106,10 @@ impl Writer {
             WriterInput::Completed(completion) => self.complete_pack(now, completion)?,
             WriterInput::Replied(reply) => self.take_reply(reply)?,
             WriterInput::RowsArrived(batch) => self.take_rows(batch)?,
-            WriterInput::TimerFired => self.wake(now),
+            WriterInput::TimerFired => {
+                let asking_due = self.asking.deadline().is_some_and(|deadline| deadline <= now);
+                self.outbox.wake(now, asking_due, &mut self.outputs);
+            }
         }
         self.flush(now);
         self.snapshot_if_drained()?;
@@ -223,13 +225,6 @@ impl Writer {
             let pending = self.commitments.pending();
             let request = self.asking.request(now, self.checkpoint.passed(), pending);
             self.outputs.push(WriterOutput::Request(request));
-        }
-    }
-
-    fn wake(&mut self, now: Millis) {
-        let asking_due = self.asking.deadline().is_some_and(|deadline| deadline <= now);
-        if !self.outbox.wake(now, &mut self.outputs) && !asking_due {
-            self.outputs.ignore(Ignored::TimerWithoutCause);
         }
     }
 

@@ -191,9 +191,14 @@ impl Outbox {
         }
     }
 
-    /// Makes the attempts that are due. False if none is.
-    pub(crate) fn wake(&mut self, now: Millis, outputs: &mut Outputs<WriterOutput>) -> bool {
-        self.packs.wake(now, outputs)
+    /// The timer has fired: makes the attempts that are due.
+    pub(crate) fn wake(
+        &mut self,
+        now: Millis,
+        other_due: bool,
+        outputs: &mut Outputs<WriterOutput>,
+    ) {
+        self.packs.wake(now, other_due, outputs);
     }
 
     /// When the next attempt is due.
@@ -263,30 +268,26 @@ impl Outbox {
         refusal: &Refusal,
     ) -> Result<Settled, Error> {
         let pause = Pause::Refused(refusal);
-        let kind = match refusal.kind {
+        match refusal.kind {
             RefusalKind::Moved | RefusalKind::SlowDown => {
                 if refusal.kind == RefusalKind::SlowDown {
                     self.limit.slow_down();
                 }
                 self.packs.pause(now, pack, pause);
-                return Ok(Settled::Nothing);
             }
             RefusalKind::NotSent | RefusalKind::Transient => {
-                let waits = self.packs.put_off(now, pack, pause, &refusal.message);
-                return waits.map(|()| Settled::Nothing);
+                self.packs.put_off(now, pack, pause, &refusal.message)?;
             }
-            RefusalKind::Full
+            RefusalKind::Denied
+            | RefusalKind::Full
             | RefusalKind::Invalid
             | RefusalKind::NoSuchPartition
-            | RefusalKind::NoSuchSession => ErrorKind::Retry,
-            RefusalKind::Denied => ErrorKind::Denied,
-        };
-        let message = format!(
-            "the service refused a pack: {} {} (request {}); its rows come again from the last \
-             completed checkpoint",
-            refusal.code, refusal.message, refusal.request_id
-        );
-        Err(Error::new(kind, pack.purpose.place(), message))
+            | RefusalKind::NoSuchSession => {
+                let remedy = "its rows come again from the last completed checkpoint";
+                return Err(pack.refused(refusal, ErrorKind::Retry, "a pack", remedy));
+            }
+        }
+        Ok(Settled::Nothing)
     }
 }
 
