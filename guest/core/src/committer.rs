@@ -1,12 +1,12 @@
 //! The committer: commits the sessions that a checkpoint holds, in the order of their names, and
-//! knows what became of each.
+//! knows the outcome of each.
 //!
-//! The end of a row's way: after the commit the row is visible. Invariant: of one partition, a
-//! commit is sent only when the outcome of the one before is known; nothing is sent before
+//! The end of a row's way: after the commit the row is visible. Invariant: a commit is sent
+//! only when the outcome of the one before in its partition is known; nothing is sent before
 //! `sink.delivery-guarantee` allows it; a commit is known only with evidence, and when that is
 //! durable in the journal: a later attempt must not need the same evidence again.
 //!
-//! | state of a session | what happens | what follows |
+//! | state of a session | event | effect |
 //! |---|---|---|
 //! | `Held` | its checkpoint completes | → `Released` |
 //! | `Held` | its checkpoint is aborted | stays; without overlap the attempt fails |
@@ -60,7 +60,7 @@ pub struct Committer {
     outputs: Outputs<CommitterOutput>,
 }
 
-/// What an operation is for.
+/// The purpose of an operation.
 #[derive(Clone, Debug)]
 enum CommitOperation {
     Commit(SessionName),
@@ -150,7 +150,7 @@ impl Committer {
         self.outputs.pop()
     }
 
-    /// When to call with `TimerFired`.
+    /// The time at which to call with `TimerFired`.
     pub fn deadline(&self) -> Option<Millis> {
         self.operations.deadline()
     }
@@ -179,7 +179,7 @@ impl Committer {
         }
         // A commit that no snapshot lists any more is known to every writer.
         self.known.retain(|session| listed.contains(session));
-        self.tell_known(known_again);
+        self.send_known(known_again);
         for (name, committable) in fresh {
             self.take_up(checkpoint, name, committable)?;
         }
@@ -239,7 +239,7 @@ impl Committer {
 
     fn end(&mut self, checkpoint: CheckpointId, outcome: CheckpointOutcome) -> Result<(), Error> {
         match outcome {
-            // What it held waits for the next completion.
+            // Its sessions wait for the next completion.
             CheckpointOutcome::Aborted if self.overlap => {}
             CheckpointOutcome::Aborted => return self.check_progress(checkpoint),
             CheckpointOutcome::Completed if checkpoint <= self.completed => {
@@ -258,7 +258,7 @@ impl Committer {
     }
 
     /// Without overlap, rows wait for the commit before them. If that waits for the next
-    /// checkpoint, which waits for those rows, neither comes.
+    /// checkpoint, which waits for those rows, both wait for ever.
     fn check_progress(&mut self, aborted: CheckpointId) -> Result<(), Error> {
         let held = self.pending.values().any(|pending| pending.state == State::Held);
         match aborted.cmp(&self.prepared) {
@@ -417,10 +417,10 @@ impl Committer {
         );
         self.outputs.log(Level::Debug, line);
         self.known.insert(committable.session.clone());
-        self.tell_known(alloc::vec![committable.session.clone()]);
+        self.send_known(alloc::vec![committable.session.clone()]);
     }
 
-    fn tell_known(&mut self, sessions: Vec<SessionId>) {
+    fn send_known(&mut self, sessions: Vec<SessionId>) {
         if !sessions.is_empty() {
             self.outputs.push(CommitterOutput::Known(Known { sessions }.to_bytes()));
         }
@@ -457,7 +457,7 @@ impl Committer {
                 );
                 self.outputs.log(Level::Warn, line);
                 self.known.insert(committable.session.clone());
-                self.tell_known(alloc::vec![committable.session.clone()]);
+                self.send_known(alloc::vec![committable.session.clone()]);
                 Ok(())
             }
         }

@@ -45,7 +45,7 @@ pub(crate) struct Submitted<P> {
     pub(crate) ticket: Ticket,
     pub(crate) purpose: P,
     attempts: Attempts,
-    /// When the first attempt was made.
+    /// The time of the first attempt.
     begun: Millis,
 }
 
@@ -148,7 +148,7 @@ impl<P: Purpose> Operations<P> {
         }
     }
 
-    /// When the next attempt is due.
+    /// The time at which the next attempt is due.
     pub(crate) fn deadline(&self) -> Option<Millis> {
         let waits = self.held.values().filter_map(|(_, state)| match *state {
             AttemptState::UnderWay => None,
@@ -157,7 +157,7 @@ impl<P: Purpose> Operations<P> {
         waits.min()
     }
 
-    /// How many are held.
+    /// The number that are held.
     pub(crate) fn len(&self) -> usize {
         self.held.len()
     }

@@ -14,7 +14,7 @@ use crate::io::{
 
 /// The output of a machine that uses the Tunnel.
 pub(crate) trait Output {
-    /// Tells the operator.
+    /// Gives the operator a line or a count.
     const TELL: fn(Telemetry) -> Self;
     /// Uses the Tunnel.
     const TUNNEL: fn(TunnelCommand) -> Self;

@@ -1,4 +1,4 @@
-//! When to make the next attempt, as a function of the attempt and a seed.
+//! The pause before the next attempt, as a function of the attempt and a seed.
 //!
 //! Under `operation`, which puts off the next attempt. Invariant: no clock and
 //! no randomness; the same ticket and attempt always wait equally long, and two sinks do not wait
@@ -50,7 +50,7 @@ impl Attempts {
         Self { seed: mix(nonce ^ mix(ticket.0)), made: 1 }
     }
 
-    /// How many attempts were made.
+    /// The number of attempts that were made.
     pub(crate) fn made(&self) -> u32 {
         self.made
     }
@@ -60,7 +60,7 @@ impl Attempts {
         self.made = self.made.saturating_add(1);
     }
 
-    /// How long to wait before the next attempt.
+    /// The time to wait before the next attempt.
     pub(crate) fn pause(&self, pause: Pause<'_>) -> Millis {
         match pause {
             Pause::Doubt => self.wait(DOUBT),

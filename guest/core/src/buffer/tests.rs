@@ -232,24 +232,24 @@ fn a_buffer_does_not_mix_records_with_and_without_keys() {
 
 /// One step of a writer's life.
 #[derive(Clone, Debug)]
-enum Step {
+enum LifeStep {
     Push { buffer: usize, key: String, value: Option<i64> },
     Seal(usize),
     Release(usize),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<LifeStep>> {
     let key = prop_oneof![
         3 => (0..6_u32).prop_map(|n| format!("k{n}")),
         2 => (0..400_u32).prop_map(|n| format!("a rather long key, number {n}")),
         1 => "[a-c]{0,12}",
     ];
     let push = (0..BUFFERS, key, proptest::option::of(any::<i64>()))
-        .prop_map(|(buffer, key, value)| Step::Push { buffer, key, value });
+        .prop_map(|(buffer, key, value)| LifeStep::Push { buffer, key, value });
     let step = prop_oneof![
         60 => push,
-        1 => (0..BUFFERS).prop_map(Step::Seal),
-        1 => (0..4_usize).prop_map(Step::Release),
+        1 => (0..BUFFERS).prop_map(LifeStep::Seal),
+        1 => (0..4_usize).prop_map(LifeStep::Release),
     ];
     proptest::collection::vec(step, 0..1_500)
 }
@@ -261,7 +261,7 @@ const PARTITIONS: usize = 3;
 /// Small enough that a short life reaches it, with and without replaced records.
 const WORLD_LIMIT: usize = 2_000;
 
-/// The same life of a writer, told to the buffers and to a list.
+/// The same life of a writer, in the buffers and in a list.
 struct World {
     merge: bool,
     pool: BufferPool,
@@ -287,9 +287,9 @@ impl World {
         }
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &LifeStep) {
         match step {
-            Step::Push { buffer, key, value } => {
+            LifeStep::Push { buffer, key, value } => {
                 let to = &mut self.buffers[*buffer];
                 let grown = push(to, &mut self.pool, key, *value, self.merge);
                 self.account.grow(&mut self.partitions[*buffer % PARTITIONS], grown);
@@ -302,8 +302,8 @@ impl World {
                     self.relieve(*buffer);
                 }
             }
-            Step::Seal(buffer) => self.seal(*buffer),
-            Step::Release(nth) => {
+            LifeStep::Seal(buffer) => self.seal(*buffer),
+            LifeStep::Release(nth) => {
                 let ticket = self.in_flight.keys().nth(*nth).copied();
                 let bytes = ticket.and_then(|ticket| self.in_flight.remove(&ticket));
                 assert_eq!(ticket.and_then(|ticket| self.account.release(Ticket(ticket))), bytes);
@@ -312,7 +312,7 @@ impl World {
         self.check();
     }
 
-    /// What a writer does with a buffer that has reached its limit.
+    /// Relieves a buffer that has reached its limit, as a writer does.
     fn relieve(&mut self, buffer: usize) {
         let Some(change) = self.buffers[buffer].relieve(&mut self.pool, WORLD_LIMIT) else {
             return self.seal(buffer);

@@ -46,7 +46,8 @@ fn check_doubt(config: &SinkConfig) -> Result<(), Error> {
     Ok(())
 }
 
-/// Where the partition is the same for all rows, no row can leave one.
+/// Refuses keys of the whole table without before-images, unless all rows have one partition: then
+/// no row can leave it.
 fn check_key_scope(
     config: &SinkConfig,
     schema: &TableSchema,

@@ -14,12 +14,12 @@
 //! | `Recovering` | those are known to be committed, and the other open sessions to be gone |
 //! | `Serving` | – |
 //!
-//! | a session is | until | what its record says meanwhile |
+//! | a session is | until | its record says meanwhile |
 //! |---|---|---|
 //! | `Creating` | the service has created it, and its record is durable | nothing yet |
 //! | `Open` | all have left its barrier, and nobody holds rows in it | open |
 //! | `Retiring` | the intent is durable, and then the service has aborted it | aborting |
-//! | gone | – | aborted; or committed, if that is what it was found to be |
+//! | gone | – | aborted; or committed, if the service says so |
 
 mod outcome;
 mod recovery;
@@ -57,11 +57,11 @@ pub struct Coordinator {
     slots: u32,
     overlap: bool,
     phase: Phase,
-    /// What the starts before have left, until every writer has reported.
+    /// The records that the starts before have left, until every writer has reported.
     journal: Vec<SessionRecord>,
     /// Keys of records that no start can ask about any more.
     past: Vec<String>,
-    /// How many of them are being forgotten.
+    /// The number of them that are being forgotten.
     forgetting: usize,
     writers: Vec<WriterView>,
     sessions: BTreeMap<SessionName, Standing>,
@@ -70,7 +70,7 @@ pub struct Coordinator {
     outputs: Outputs<CoordinatorOutput>,
 }
 
-/// The newest that is known of a writer.
+/// The newest report of a writer.
 #[derive(Clone, Debug, Default)]
 struct WriterView {
     number: u64,
@@ -81,7 +81,7 @@ struct WriterView {
     waiting: Option<u64>,
 }
 
-/// Where a named session stands.
+/// The state of a named session.
 #[derive(Clone, Debug)]
 enum Standing {
     Creating,
@@ -89,7 +89,7 @@ enum Standing {
     Retiring,
 }
 
-/// What an operation is for.
+/// The purpose of an operation.
 #[derive(Clone, Debug)]
 enum SessionOperation {
     AbortSession(Retired),
@@ -99,7 +99,7 @@ enum SessionOperation {
     SessionStatus(Retired),
 }
 
-/// What follows a record, once it is durable.
+/// The step that follows a record, once it is durable.
 #[derive(Clone, Debug)]
 enum Recorded {
     /// The abort is sent.
@@ -158,7 +158,7 @@ impl Coordinator {
         self.outputs.assert_drained();
         match input {
             CoordinatorInput::Completed(completion) => self.complete(now, completion)?,
-            CoordinatorInput::KnownCommits(bytes) => self.learn(&Known::from_bytes(bytes)?),
+            CoordinatorInput::KnownCommits(bytes) => self.receive_known(&Known::from_bytes(bytes)?),
             CoordinatorInput::Requested(host_number, bytes) => {
                 self.take_request(host_number, Request::from_bytes(bytes)?)?;
             }
@@ -173,7 +173,7 @@ impl Coordinator {
         self.outputs.pop()
     }
 
-    /// When to call with `TimerFired`.
+    /// The time at which to call with `TimerFired`.
     pub fn deadline(&self) -> Option<Millis> {
         self.operations.deadline()
     }
@@ -210,7 +210,7 @@ impl Coordinator {
         Ok(())
     }
 
-    fn learn(&mut self, known: &Known) {
+    fn receive_known(&mut self, known: &Known) {
         for session in &known.sessions {
             self.phase.note_known(session);
             if !self.known.insert(session.clone()) {
@@ -219,7 +219,7 @@ impl Coordinator {
         }
     }
 
-    /// Moves on as far as what is known allows.
+    /// Moves on as far as possible.
     fn advance(&mut self, now: Millis) {
         self.recover(now);
         if self.phase == Phase::Serving {
@@ -310,7 +310,7 @@ impl Coordinator {
         self.submit(now, SessionOperation::CreateSession(name, now), operation);
     }
 
-    /// Appends what is known of a session, created by a start, to the journal.
+    /// Appends the state of a session, created by a start, to the journal.
     fn record(
         &mut self,
         now: Millis,

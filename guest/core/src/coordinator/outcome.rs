@@ -1,7 +1,7 @@
 //! The outcomes of the coordinator's operations at the Tunnel, and of its appends to the journal.
 //!
-//! Operations begin in the coordinator and in `recovery`, and end here. Invariant: an outcome
-//! in doubt is repeated, but for an append, after which nothing may be told: the attempt ends.
+//! Operations begin in the coordinator and in `recovery`, and end here. Invariant: an outcome in
+//! doubt is repeated, but for an append, after which nothing may be handed out: the attempt ends.
 
 use alloc::format;
 use alloc::string::String;

@@ -1,7 +1,7 @@
 //! Recovery from dead attempts, and the retirement of sessions that no attempt needs any more.
 //!
-//! Under the coordinator, before its first session and behind its last writer. Invariant: nothing is
-//! handed out before every writer has reported, what they restored is known to be committed, and
+//! Under the coordinator, before its first session and behind its last writer. Invariant: nothing
+//! is handed out before every writer has reported, what they restored is known to be committed, and
 //! all other sessions of dead attempts are gone; a session that a writer may hold rows in is never
 //! aborted; the intent is durable before an abort is sent.
 
@@ -54,7 +54,7 @@ pub(super) struct Retired {
 }
 
 impl Coordinator {
-    /// Moves towards the first session, as far as what is known allows.
+    /// Moves towards the first session as far as possible.
     pub(super) fn recover(&mut self, now: Millis) {
         if self.phase == Phase::Gathering && self.writers.iter().all(|view| view.number > 0) {
             self.begin_recovery(now);
@@ -150,15 +150,15 @@ impl Coordinator {
         }
     }
 
-    /// Every writer has reported: what the journal calls open and no writer restored is of a dead
-    /// attempt.
+    /// Every writer has reported: sessions that the journal calls open and no writer restored are
+    /// of dead attempts.
     fn begin_recovery(&mut self, now: Millis) {
         let restored: BTreeSet<SessionId> =
             self.writers.iter().flat_map(|view| view.pending.iter().cloned()).collect();
         let unknown = restored.difference(&self.known).cloned().collect();
         let is_open = |state| matches!(state, JournalState::Aborting | JournalState::Open);
         let mut dead = core::mem::take(&mut self.journal);
-        // A writer that was told of a commit before the last one reported no longer names it.
+        // A writer that received word of a commit before the last one reported no longer names it.
         dead.retain(|record| {
             let needed = restored.contains(&record.id) || self.known.contains(&record.id);
             is_open(record.state) && !needed

@@ -1,5 +1,5 @@
-//! Committables: what a writer leaves in its state of a session with rows, until the commit is
-//! known.
+//! Committables: the part of a writer's state that stands for a session with its rows, until the
+//! commit is known.
 //!
 //! Between a writer's acknowledged packs and the committer, by way of the engine's checkpoint.
 //! Invariant: bytes that any released version wrote are read; no part of a session with
@@ -24,13 +24,13 @@ use upsert_sink_format::tunnel::SessionRef;
 pub struct Committable {
     /// The sink it belongs to.
     pub identity: String,
-    /// What the session was for.
+    /// The name of the session.
     pub name: SessionName,
-    /// The service's id of it.
+    /// The service's id of the session.
     pub session: SessionId,
     /// A time at which it was certainly not older than this.
     pub created_at: Millis,
-    /// The last time the service was heard about it.
+    /// The last time at which the service answered about it.
     pub contact_at: Millis,
     /// The lifecycle that was asked for.
     pub lifecycle_hours: u32,
@@ -50,7 +50,7 @@ pub struct Committable {
 }
 
 impl Committable {
-    /// The session, as the Tunnel is told.
+    /// The session, in the words of the Tunnel.
     pub fn session_ref(&self) -> SessionRef {
         SessionRef { id: self.session.clone(), partition: self.name.partition.clone() }
     }
@@ -89,7 +89,7 @@ impl Committable {
             before: CheckpointId(0),
         };
         if opener.version() == 1 {
-            // It did not tell barriers that were passed from those that were skipped.
+            // It did not part barriers that were passed from those that were skipped.
             committable.after = committable.name.barrier;
             committable.before = CheckpointId(committable.after.0.saturating_add(1));
         } else {
@@ -100,7 +100,7 @@ impl Committable {
         Ok(committable)
     }
 
-    /// Takes up what another writer put into the same session.
+    /// Takes up the rows of another writer in the same session.
     pub fn join(&mut self, other: &Self) {
         self.created_at = self.created_at.min(other.created_at);
         self.contact_at = self.contact_at.max(other.contact_at);
@@ -112,13 +112,13 @@ impl Committable {
         self.before = self.before.max(other.before);
     }
 
-    /// The barriers that its rows came between, once a snapshot holds it.
+    /// The barriers between which its rows arrived, once a snapshot holds it.
     pub fn span(&self) -> Span {
         Span { start: self.name.start, after: self.after, before: self.before }
     }
 }
 
-/// Refuses what another sink wrote.
+/// Refuses a state of another sink.
 ///
 /// Errors: `InvalidConfig`, at this place.
 pub(crate) fn check_identity(at: &str, written: &str, own: &str) -> Result<(), Error> {
@@ -134,14 +134,14 @@ pub(crate) fn check_identity(at: &str, written: &str, own: &str) -> Result<(), E
 
 /// Rows of one start between two barriers: after the one, before the other.
 ///
-/// Of what moved at one place of the input, both sides have it within their spans.
+/// The place in the input at which a row moved is within the spans of both of its sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
     /// The start of the sink.
     pub start: u64,
-    /// The barrier that they came after.
+    /// The barrier after which they arrived.
     pub after: CheckpointId,
-    /// The barrier that they came before.
+    /// The barrier before which they arrived.
     pub before: CheckpointId,
 }
 
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_committable_of_version_1_is_read_as_between_its_barrier_and_the_next() {
-        // It did not tell which barriers its rows came between.
+        // It did not say between which barriers its rows arrived.
         let read = Committable::from_bytes(VERSION_1);
         let (after, before) = (CheckpointId(2), CheckpointId(3));
         assert_eq!(read, Ok(Committable { after, before, ..committable() }));

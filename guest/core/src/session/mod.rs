@@ -1,10 +1,10 @@
 //! Upsert sessions: their names, what the coordinator hands out, and the committable that each
 //! leaves.
 //!
-//! After `flush` in a row's way: a pack goes into the session that its partition has open (`state`),
-//! if it fits the rows (`fit`). A session is asked for by its name (`name`), and what it holds at a
-//! barrier becomes a part of the checkpoint (`committable`). Invariant: the same name means the same
-//! session, in every role and after every restart.
+//! After `flush` in a row's way: a pack goes into the session that its partition has open
+//! (`state`), if it fits the rows (`fit`). A session is asked for by its name (`name`), and what it
+//! holds at a barrier becomes a part of the checkpoint (`committable`). Invariant: the same name
+//! means the same session, in every role and after every restart.
 
 mod committable;
 mod fit;
@@ -23,11 +23,11 @@ use upsert_sink_format::tunnel::SessionInfo;
 /// A session as the coordinator hands it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// What it is for.
+    /// Its name.
     pub name: SessionName,
-    /// When it was asked of the service: it is not older.
+    /// The time at which the service was asked for it: it is not older.
     pub created_at: Millis,
-    /// What the service says of it.
+    /// The service's description of it.
     pub info: SessionInfo,
 }
 

@@ -10,7 +10,8 @@ use upsert_sink_format::error::Error;
 use upsert_sink_format::id::CheckpointId;
 use upsert_sink_format::sealed::{Opener, Sealer};
 
-/// What a session is for. The coordinator answers the same name with the same session.
+/// The name of a session, by its purpose. The coordinator answers the same name with the same
+/// session.
 ///
 /// The order of names of one partition is the order in which their sessions must be committed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,12 +22,12 @@ pub struct SessionName {
     pub start: u64,
     /// The last barrier that the asking writer had passed in this start; zero before the first.
     pub barrier: CheckpointId,
-    /// How many sessions of this barrier were left because of a doubt.
+    /// The number of sessions of this barrier that were left because of a doubt.
     pub rollover: u32,
 }
 
 impl SessionName {
-    /// Not after any name of the partition.
+    /// A name that is after no other of the partition.
     pub fn first_of(partition: &str) -> Self {
         let partition = String::from(partition);
         Self { partition, start: 0, barrier: CheckpointId(0), rollover: 0 }

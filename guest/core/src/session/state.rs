@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use super::{Grant, SessionName};
 use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
 
-/// Where a partition of one writer stands with its session.
+/// The state of a partition's session in one writer.
 ///
 /// | state | `ask` | `grant` of this name | `doubt` of this session | `leave` |
 /// |---|---|---|---|---|
@@ -30,7 +30,7 @@ pub(crate) enum SessionState {
 /// A session that packs may go into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OpenSession {
-    /// What it is for.
+    /// Its name.
     pub(crate) name: SessionName,
     /// The service's id.
     pub(crate) id: SessionId,
@@ -78,7 +78,7 @@ impl PartitionSession {
         }
     }
 
-    /// The coordinator answered. False if the answer is to a question no longer asked.
+    /// The coordinator has answered. False if this name is not asked for any more.
     pub(crate) fn grant(&mut self, grant: &Grant) -> bool {
         match &self.state {
             SessionState::Awaiting(name) if *name == grant.name => {
@@ -107,7 +107,7 @@ impl PartitionSession {
         }
     }
 
-    /// A barrier was passed or skipped: what comes now belongs to a session of another name.
+    /// A barrier was passed or skipped: later rows belong to a session of another name.
     pub(crate) fn leave(&mut self) {
         *self = Self::default();
     }

@@ -1,8 +1,8 @@
-//! The sessions that a writer stands for: with rows of it, and a commit that is not known.
+//! The sessions that a writer stands for: they hold rows of it, and their commit is not known.
 //!
 //! After `outbox` in a row's way: an acknowledged pack is counted here until its session's commit
 //! is known. Invariant: a session is held from its first pack on, over every barrier and restore,
-//! until the coordinator tells that it is committed; a snapshot holds every one of them.
+//! until the coordinator knows that it is committed; a snapshot holds every one of them.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -99,7 +99,7 @@ impl Commitments {
     /// A pack of a session was acknowledged. If rows moved out with it, `moved_to` are the
     /// partitions that they are known to have moved to.
     ///
-    /// Errors: `Bug` if its session was told as committed before: its rows would be in no commit.
+    /// Errors: `Bug` if its session counted as committed before: its rows would be in no commit.
     pub(crate) fn acknowledge<'a>(
         &mut self,
         now: Millis,
@@ -123,8 +123,8 @@ impl Commitments {
         Ok(())
     }
 
-    /// These sessions are known to be committed.
-    pub(crate) fn learn(&mut self, known: &[SessionId]) {
+    /// Forgets sessions that are known to be committed.
+    pub(crate) fn forget_known(&mut self, known: &[SessionId]) {
         self.held.retain(|_, held| !known.contains(&held.session));
     }
 

@@ -3,9 +3,9 @@
 //! It hands values from part to part; each part owns its state, and none knows the writer. On a
 //! row's way they stand in this order: `path` makes records of rows, `buffers` keeps and counts
 //! them, `outbox` sends them as packs, `commitments` holds their sessions until the commits are
-//! known; `asking` keeps the coordinator told. Invariant: a row that was taken is buffered, in a
-//! pack that is not acknowledged, or in a committable, but for a before-image that may be absorbed
-//! (`held`); the values of one input are all handed on before the next is taken.
+//! known; `asking` sends requests to the coordinator. Invariant: a row that was taken is buffered,
+//! in a pack that is not acknowledged, or in a committable, but for a before-image that may be
+//! absorbed (`held`); the values of one input are all handed on before the next is taken.
 //!
 //! Order of calls: one `handle_input`, then `poll_output` until it is empty, then `deadline`.
 
@@ -24,7 +24,7 @@ use crate::config::{DeliveryGuarantee, SinkConfig};
 use crate::io::{BarrierKind, Completion, Level, Task, WriterInput, WriterOutput};
 use crate::open::Opened;
 use crate::outputs::Outputs;
-use asking::{Asking, Heard, RowLayout};
+use asking::{Asking, Received, RowLayout};
 use buffers::Buffers;
 use commitments::Commitments;
 use outbox::{DoubtedPack, DueBucket, Outbox, Settled};
@@ -122,7 +122,7 @@ impl Writer {
         self.outputs.pop()
     }
 
-    /// When to call with `TimerFired`.
+    /// The time at which to call with `TimerFired`.
     pub fn deadline(&self) -> Option<Millis> {
         [self.outbox.deadline(), self.asking.deadline()].into_iter().flatten().min()
     }
@@ -202,18 +202,18 @@ impl Writer {
     /// Takes the coordinator's reply.
     fn take_reply(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let reply = match self.asking.take_reply(bytes)? {
-            Heard::Nothing(reason) => {
+            Received::Nothing(reason) => {
                 self.outputs.ignore(reason);
                 return Ok(());
             }
-            Heard::Reply(reply) => reply,
+            Received::Reply(reply) => reply,
         };
-        self.commitments.learn(&reply.known);
+        self.commitments.forget_known(&reply.known);
         for grant in &reply.granted {
             self.asking.open_session(grant)?;
         }
-        // What is still open is asked for again at once: the coordinator holds the request until it
-        // knows more.
+        // The writer asks again at once for all that is still open: the coordinator holds the
+        // request until it knows more.
         if !self.commitments.is_empty() || self.asking.wanted().next().is_some() {
             self.asking.ask_again();
         }

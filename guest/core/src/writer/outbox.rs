@@ -3,7 +3,7 @@
 //! After `buffers` in a row's way; `flush` keeps its queue and its limit, `operation` its attempts.
 //! Invariant: at most one pack of a bucket is under way, and its later rows wait; a bucket with a
 //! pack that waits is due; a pack is kept, by its ticket, until the service has acknowledged
-//! exactly it, and every doubt about it is told.
+//! exactly it, and every doubt about it is reported.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
@@ -76,7 +76,7 @@ pub(crate) enum Settled {
     /// The pack was acknowledged, and is to be released.
     Acknowledged(Submitted<SentPack>),
     /// The pack may have been applied, or may be at any later time: after its acknowledgement
-    /// nothing more may go into this session, lest the late copy come after newer rows.
+    /// nothing more may go into this session, lest the late copy be applied after newer rows.
     InDoubt(DoubtedPack),
     /// No pack: the outcome is late, or the pack waits for another attempt.
     Nothing,
@@ -201,7 +201,7 @@ impl Outbox {
         self.packs.wake(now, other_due, outputs);
     }
 
-    /// When the next attempt is due.
+    /// The time at which the next attempt is due.
     pub(crate) fn deadline(&self) -> Option<Millis> {
         self.packs.deadline()
     }
