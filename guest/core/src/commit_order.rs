@@ -150,7 +150,8 @@ mod tests {
                 Some(at) => (digit(at + 1), digit(at + 2)),
                 None => (digit(1), digit(1) + 1),
             };
-            let (after, before) = (CheckpointId(after.into()), CheckpointId(before.into()));
+            let after = CheckpointId(after.into());
+            let before = CheckpointId(before.into());
             let span = Span { start: 1, after, before };
             let name = SessionName { partition: text[..1].into(), start: 1, barrier, rollover };
             let targets = text.split_once('>').map_or("", |(_, targets)| targets);
@@ -237,7 +238,8 @@ mod tests {
         for (choice, wide) in (0..3_u32.pow(8)).flat_map(|choice| wide.map(|wide| (choice, wide))) {
             let sessions: Vec<String> = (0..8_u32)
                 .map(|at| {
-                    let (partition, barrier) = (["a", "b"][at as usize / 4], at % 4 / 2);
+                    let partition = ["a", "b"][at as usize / 4];
+                    let barrier = at % 4 / 2;
                     let rollover = at % 2;
                     let span = if wide >> at & 1 == 1 { ":02" } else { "" };
                     let loses = ["", "-", ">ab"][(choice / 3_u32.pow(at) % 3) as usize];

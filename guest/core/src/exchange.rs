@@ -156,7 +156,8 @@ fn read_grant(opener: &mut Opener<'_>) -> Result<Grant, Error> {
     let hasher = opener.text()?;
     let hash_key: Vec<String> = opener.list(Opener::text)?;
     let columns = opener.list(|opener| {
-        let (name, column_type) = (opener.text()?, opener.text()?);
+        let name = opener.text()?;
+        let column_type = opener.text()?;
         Ok(ColumnDescription { name, column_type, nullable: opener.u32()? != 0 })
     })?;
     let column_ids = opener.list(|opener| Ok(opener.u64()?.cast_signed()))?;

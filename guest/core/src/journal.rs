@@ -64,7 +64,8 @@ impl SessionRecord {
     /// Errors: `Corrupt` for damaged bytes, `InvalidConfig` for bytes of a newer version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         let mut opener = Opener::open(Kind::Session, bytes)?;
-        let (id, partition) = (SessionId(opener.text()?), opener.text()?);
+        let id = SessionId(opener.text()?);
+        let partition = opener.text()?;
         let start = opener.u64()?;
         let state = match opener.u32()? {
             0 => JournalState::Open,
@@ -170,7 +171,8 @@ mod tests {
     use upsert_sink_format::tunnel::Refusal;
 
     fn record(id: &str, state: JournalState, at: u64) -> SessionRecord {
-        let (id, partition) = (SessionId(id.into()), "day='x'".into());
+        let id = SessionId(id.into());
+        let partition = "day='x'".into();
         SessionRecord { id, partition, start: 2, state, at: Millis(at) }
     }
 
@@ -236,7 +238,8 @@ mod tests {
         assert_eq!(key("2026abc"), "2026abc");
         let longest = "ü".repeat(KEY_BYTES_MAX / 2);
         assert_eq!(key(&longest), longest);
-        let (one, other) = (alloc::format!("{longest}1"), alloc::format!("{longest}2"));
+        let one = alloc::format!("{longest}1");
+        let other = alloc::format!("{longest}2");
         assert_ne!(key(&one), key(&other));
         assert!(key(&one).len() <= KEY_BYTES_MAX && key(&one).starts_with("üü"));
     }
@@ -246,7 +249,9 @@ mod tests {
         let check = |outcome: &Outcome| check_durable("session s".into(), outcome);
         assert_eq!(check(&Outcome::Done(Answer::None)), Ok(()));
         let refused = |kind| {
-            let (code, message, request_id) = (String::new(), "no".into(), String::new());
+            let code = String::new();
+            let message = "no".into();
+            let request_id = String::new();
             Outcome::Refused(Refusal { kind, code, message, request_id, retry_after: Millis(0) })
         };
         for (outcome, kind, named) in [

@@ -71,7 +71,8 @@ impl MergeScratch {
         let mut live = Live { bytes: 0, records: 0 };
         let mut at = 0;
         while let Some(note) = read(&self.notes, at) {
-            let (length, next) = (note.length, at + NOTE_BYTES + note.key.len());
+            let length = note.length;
+            let next = at + NOTE_BYTES + note.key.len();
             live.bytes += length;
             match self.replace(at) {
                 Some(replaced) => live.bytes -= replaced,

@@ -223,9 +223,11 @@ mod tests {
     #[test]
     fn two_pieces_at_once_are_the_same_as_one_after_another() {
         let mut pool = BufferPool::new();
-        let (mut one, mut other) = (Chain::default(), Chain::default());
+        let mut one = Chain::default();
+        let mut other = Chain::default();
         for length in (0..600).chain([CHUNK_BYTES - 12, CHUNK_BYTES, 3]) {
-            let (numbers, bytes) = ([length as u32, 7, !0], vec![!length as u8; length]);
+            let numbers = [length as u32, 7, !0];
+            let bytes = vec![!length as u8; length];
             one.append_both(&mut pool, numbers, &bytes);
             numbers.iter().for_each(|number| other.append(&mut pool, &number.to_le_bytes()));
             other.append(&mut pool, &bytes);

@@ -181,7 +181,9 @@ impl Coordinator {
     fn take_request(&mut self, host_number: u64, request: Request) -> Result<(), Error> {
         if (request.start, request.nonce) != (self.start, self.nonce) {
             self.outputs.ignore(Ignored::ForeignStart);
-            let (start, nonce, number) = (request.start, request.nonce, request.number);
+            let start = request.start;
+            let nonce = request.nonce;
+            let number = request.number;
             let nothing = Reply { start, nonce, number, granted: vec![], known: vec![] };
             self.outputs.push(CoordinatorOutput::Reply(host_number, nothing.to_bytes()));
             return Ok(());

@@ -236,7 +236,8 @@ impl Partitioner {
             Err(fault) => return refuse(fault),
         };
         let values = &self.scratch[..length];
-        let (hash, partitions) = (words::hash(values), &self.partitions);
+        let hash = words::hash(values);
+        let partitions = &self.partitions;
         let is_it = |at: &u32| words::same(&partitions[*at as usize].values, values);
         if let Some(at) = self.index.find(hash, is_it) {
             return Ok(PartitionIndex(*at));

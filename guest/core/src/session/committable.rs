@@ -203,7 +203,8 @@ mod tests {
             after: CheckpointId(at),
             before: CheckpointId(at + 3),
         };
-        let (mut first, mut second) = (with(1, "day='y'"), with(2, "day='z'"));
+        let mut first = with(1, "day='y'");
+        let mut second = with(2, "day='z'");
         let joined = Committable {
             contact_at: Millis(12),
             packs: 3,
@@ -213,7 +214,8 @@ mod tests {
             before: CheckpointId(5),
             ..first.clone()
         };
-        let (one, other) = (first.clone(), second.clone());
+        let one = first.clone();
+        let other = second.clone();
         first.join(&other);
         second.join(&one);
         assert_eq!((&first, &second), (&joined, &joined));
@@ -223,7 +225,8 @@ mod tests {
     fn a_committable_of_version_1_is_read_as_between_its_barrier_and_the_next() {
         // It did not say between which barriers its rows arrived.
         let read = Committable::from_bytes(VERSION_1);
-        let (after, before) = (CheckpointId(2), CheckpointId(3));
+        let after = CheckpointId(2);
+        let before = CheckpointId(3);
         assert_eq!(read, Ok(Committable { after, before, ..committable() }));
     }
 }

@@ -99,7 +99,8 @@ mod tests {
         assert!(error.message.contains("sink.hasher = default"), "{error}");
         let columns = [("id".into(), "bigint".into())];
         assert!(check_fit(&info, 8, "default", &columns).is_err());
-        let (column_type, nullable) = ("BIGINT".into(), false);
+        let column_type = "BIGINT".into();
+        let nullable = false;
         let column = ColumnDescription { name: "Id".into(), column_type, nullable };
         let info = SessionInfo { columns: alloc::vec![column], ..info };
         assert!(check_fit(&info, 8, "default", &columns).is_ok());

@@ -135,7 +135,8 @@ mod tests {
     /// Every state × input of the table above.
     #[test]
     fn every_pair_of_state_and_input_is_decided_as_the_table_says() {
-        let (first, second) = (name(1, 3, 0), name(1, 3, 1));
+        let first = name(1, 3, 0);
+        let second = name(1, 3, 1);
         let absent = PartitionSession::default();
         let mut awaiting = absent.clone();
         awaiting.ask("day='x'", 1, CheckpointId(3));
@@ -155,7 +156,8 @@ mod tests {
             session.leave();
             true
         };
-        let (asked, a) = (Some(first.clone()), Some(String::from("a")));
+        let asked = Some(first.clone());
+        let a = Some(String::from("a"));
         assert_eq!(after(&absent, &ask), (true, asked.clone(), None));
         assert_eq!(after(&awaiting, &ask), (false, asked.clone(), None));
         assert_eq!(after(&open, &ask), (false, None, a.clone()));

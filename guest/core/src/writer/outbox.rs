@@ -131,7 +131,8 @@ impl Outbox {
         if self.packs.len() >= self.limit.allowed() as usize {
             return None;
         }
-        let (partitions, concurrent) = (&self.partitions, self.concurrent);
+        let partitions = &self.partitions;
+        let concurrent = self.concurrent;
         let (partition, bucket) = self.queue.take(|index, bucket| {
             let partition = &partitions[index.0 as usize];
             let free = partition.under_way < concurrent && !partition.buckets[&bucket].under_way;
@@ -244,7 +245,8 @@ impl Outbox {
         cause: &str,
     ) -> Result<Settled, Error> {
         let SentPack { place, session_id, .. } = &pack.purpose;
-        let (partition, session) = (place.partition, session_id.clone());
+        let partition = place.partition;
+        let session = session_id.clone();
         let at = pack.purpose.place();
         match self.doubt {
             DoubtPolicy::Continue => {

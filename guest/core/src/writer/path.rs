@@ -199,7 +199,8 @@ impl RowPath {
         rows: usize,
         buffers: &mut Buffers,
     ) {
-        let (buckets, scratch) = (self.buckets, &mut self.scratch);
+        let buckets = self.buckets;
+        let scratch = &mut self.scratch;
         let partitions = &scratch.partitions[first..][..rows];
         let hashes = &scratch.hashes[first..][..rows];
         for (index, (partition, hash)) in partitions.iter().zip(hashes).enumerate() {
@@ -272,7 +273,8 @@ impl RowPath {
 
     /// Whether the next row is the after-image of the same key.
     fn has_after_image(&mut self, batch: &RowBatch<'_>, first: usize, index: usize) -> bool {
-        let (row, next) = (first + index, first + index + 1);
+        let row = first + index;
+        let next = first + index + 1;
         let may_be = next < batch.rows()
             && batch.kind(next) == RowKind::UpdateAfter
             && self.scratch.hashes[next] == self.scratch.hashes[row];
