@@ -45,8 +45,6 @@ use upsert_sink_format::tunnel::{Operation, SessionRef};
 
 /// Sessions created or retired at once: a checkpoint of many partitions must not flood the service.
 const OPERATIONS_MOST: usize = 32;
-/// Records forgotten at once: a long-lived journal has tens of thousands that are past.
-const FORGOTTEN_MOST: usize = 32;
 
 /// One sink's coordinator.
 #[derive(Clone, Debug)]

@@ -10,12 +10,15 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Coordinator, FORGOTTEN_MOST, Recorded, SessionOperation, Standing};
+use super::{Coordinator, Recorded, SessionOperation, Standing};
 use crate::io::{JournalAppend, Level};
 use crate::journal::{JournalState, SessionRecord};
 use crate::session::SessionName;
 use upsert_sink_format::id::{Millis, SessionId};
 use upsert_sink_format::tunnel::{Operation, SessionInfo, SessionRef, SessionStatus};
+
+/// Records forgotten at once: a long-lived journal has tens of thousands that are past.
+const FORGOTTEN_MOST: usize = 32;
 
 /// The way from the start to the first session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +68,31 @@ impl Coordinator {
             self.phase = Phase::Serving;
             self.outputs.log(Level::Info, String::from("the coordinator hands out sessions"));
         }
+    }
+
+    /// Every writer has reported: sessions that the journal calls open and no writer restored are
+    /// of dead attempts.
+    fn begin_recovery(&mut self, now: Millis) {
+        let restored: BTreeSet<SessionId> =
+            self.writers.iter().flat_map(|view| view.pending.iter().cloned()).collect();
+        let unknown = restored.difference(&self.known).cloned().collect();
+        let is_open = |state| matches!(state, JournalState::Aborting | JournalState::Open);
+        let mut dead = core::mem::take(&mut self.journal);
+        // A writer that received word of a commit before the last one reported no longer names it.
+        dead.retain(|record| {
+            let needed = restored.contains(&record.id) || self.known.contains(&record.id);
+            is_open(record.state) && !needed
+        });
+        let retiring = dead.iter().map(|record| record.id.clone()).collect();
+        for SessionRecord { id, partition, start, state, .. } in dead {
+            let retired = Retired { session: SessionRef { id, partition }, start, name: None };
+            match state {
+                // A start before this one recorded the intent.
+                JournalState::Aborting => self.send_abort(now, retired),
+                _ => self.abort(now, retired),
+            }
+        }
+        self.phase = Phase::Recovering { retiring, unknown };
     }
 
     /// A session of a barrier that all have left, and that none holds rows in, is of no further
@@ -148,30 +176,5 @@ impl Coordinator {
                 .begin(now, SessionOperation::Journal(Recorded::Forgotten(key.clone())));
             self.journal(JournalAppend { ticket, key, record: Vec::new() });
         }
-    }
-
-    /// Every writer has reported: sessions that the journal calls open and no writer restored are
-    /// of dead attempts.
-    fn begin_recovery(&mut self, now: Millis) {
-        let restored: BTreeSet<SessionId> =
-            self.writers.iter().flat_map(|view| view.pending.iter().cloned()).collect();
-        let unknown = restored.difference(&self.known).cloned().collect();
-        let is_open = |state| matches!(state, JournalState::Aborting | JournalState::Open);
-        let mut dead = core::mem::take(&mut self.journal);
-        // A writer that received word of a commit before the last one reported no longer names it.
-        dead.retain(|record| {
-            let needed = restored.contains(&record.id) || self.known.contains(&record.id);
-            is_open(record.state) && !needed
-        });
-        let retiring = dead.iter().map(|record| record.id.clone()).collect();
-        for SessionRecord { id, partition, start, state, .. } in dead {
-            let retired = Retired { session: SessionRef { id, partition }, start, name: None };
-            match state {
-                // A start before this one recorded the intent.
-                JournalState::Aborting => self.send_abort(now, retired),
-                _ => self.abort(now, retired),
-            }
-        }
-        self.phase = Phase::Recovering { retiring, unknown };
     }
 }
