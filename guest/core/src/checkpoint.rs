@@ -1,6 +1,6 @@
 //! One writer's part in the stream engine's checkpoints: from the barrier to the snapshot.
 //!
-//! Between rows and commits: while a barrier is being passed, everything before it is flushed.
+//! Between rows and commits: while a barrier is being passed, all rows before it are flushed.
 //! Invariant: a snapshot is taken only when nothing is buffered and every pack is acknowledged;
 //! barriers rise.
 //!
@@ -10,9 +10,9 @@
 //! | `Draining { barrier }` | refused | → `Running`, snapshot | n = barrier: skips it | noted |
 //!
 //! News of an abort overtake barriers. An aborted checkpoint is skipped at once only if no earlier
-//! barrier can still come: if it is the next, or before the first barrier of a start, where it is
-//! not known which is the next. Otherwise it is kept, and skipped after the barrier before it: rows
-//! that come until then belong to that one.
+//! barrier can still arrive: if it is the next, or before the first barrier of a start, where the
+//! next is not known. Otherwise it is kept, and skipped after the barrier before it: rows that
+//! arrive until then belong to that one.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -22,14 +22,14 @@ use crate::io::CheckpointOutcome;
 use upsert_sink_format::error::{Error, ErrorKind};
 use upsert_sink_format::id::CheckpointId;
 
-/// Where a writer stands between barriers.
+/// The state of a writer between barriers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckpointState {
     /// Rows are taken; `passed` is the last barrier of this start.
     Running {
         /// The last barrier that was passed or skipped.
         passed: CheckpointId,
-        /// Later checkpoints that were aborted, and that an earlier barrier may come before.
+        /// Later checkpoints that were aborted, before which an earlier barrier may arrive.
         aborted: BTreeSet<CheckpointId>,
     },
     /// Everything before `barrier` is being flushed; no rows are taken.
@@ -43,18 +43,18 @@ pub enum CheckpointState {
     },
 }
 
-/// What happened.
+/// An event of the checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckpointEvent {
     /// A barrier has arrived.
     BarrierArrived(CheckpointId),
     /// Nothing is buffered and every pack is acknowledged.
     Drained,
-    /// The engine told how a checkpoint ended.
+    /// A checkpoint has ended.
     Ended(CheckpointId, CheckpointOutcome),
 }
 
-/// What follows.
+/// The effect of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckpointEffect {
     /// Flush everything.
@@ -82,10 +82,10 @@ impl CheckpointState {
         }
     }
 
-    /// The next state, and what follows.
+    /// The next state, and the effect.
     ///
-    /// Errors: `Bug` if the host breaks the order of the contract; `Retry` if a barrier comes after
-    /// a later one was skipped.
+    /// Errors: `Bug` if the host breaks the order of the contract; `Retry` if a barrier arrives
+    /// after a later one was skipped.
     pub fn next(self, event: CheckpointEvent) -> Result<(Self, CheckpointEffect), Error> {
         use CheckpointEffect::{Flush, Ignore, Note, Skip, Snapshot};
         use CheckpointEvent::{BarrierArrived, Drained, Ended};
@@ -173,8 +173,8 @@ mod tests {
     use super::*;
     use alloc::vec::Vec;
 
-    /// Every state × event, at barriers around the state's own: what is not decided here does not
-    /// compile, and what is decided otherwise fails.
+    /// Every state × event, at barriers around the state's own: a pair that is not decided here
+    /// does not compile, and one that is decided otherwise fails.
     #[test]
     fn every_pair_of_state_and_event_is_decided_as_the_table_says() {
         use CheckpointEffect as E;

@@ -1,20 +1,21 @@
-//! Whose turn it is to be committed.
+//! The order in which sessions are committed.
 //!
-//! Under the committer. Invariant: of one partition, sessions are committed in the order of their
-//! names. Of a row that moved, two copies for a moment are better than none: unless rows moved in a
+//! Under the committer. Invariant: the sessions of one partition are committed in the order of
+//! their names. Two copies of a moved row for a moment are better than none: unless rows moved in a
 //! circle of partitions between the same two barriers, a moved row is never absent from its old
 //! partition and from its new one.
 //!
-//! A session *loses* if rows moved out of it, and *receives* if not. Its wave are the sessions
-//! whose rows came between the same barriers, as far as all writers passed those: a barrier that
-//! was aborted before some writer passed it parts nothing, so spans that overlap are of one wave.
+//! A session *loses* if rows moved out of it, and *receives* if not. The sessions whose rows
+//! arrived between the same barriers are one wave, as far as all writers passed those barriers. A
+//! barrier that was aborted before some writer passed it parts nothing, so sessions whose spans
+//! overlap are of one wave.
 //!
 //! | the first session of its partition | waits, in all partitions, for |
 //! |---|---|
-//! | receives | what loses in earlier waves |
-//! | loses | all of earlier waves; in its own, for what receives, and for where its rows went |
+//! | receives | the sessions of earlier waves that lose |
+//! | loses | all of earlier waves; in its own, those that receive, and those its rows went to |
 //!
-//! In its own wave nothing waits for what stands behind it or, in a circle, for the next.
+//! In its own wave no session waits for one that stands behind it or, in a circle, for the next.
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -22,7 +23,7 @@ use alloc::vec::Vec;
 
 use crate::session::{SessionName, Span};
 
-/// Where a session stands on its way to be committed.
+/// The state of a session on its way to be committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// A checkpoint that holds it must complete first.
@@ -36,11 +37,11 @@ pub(crate) enum State {
 /// One session on its way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waiting<'a> {
-    /// What it is for.
+    /// Its name.
     pub(crate) name: &'a SessionName,
-    /// The barriers that its rows came between.
+    /// The barriers between which its rows arrived.
     pub(crate) span: Span,
-    /// Where it stands.
+    /// Its state.
     pub(crate) state: State,
     /// Whether rows moved out of it.
     pub(crate) loses: bool,
@@ -66,7 +67,7 @@ impl Waves {
         Self(waves)
     }
 
-    /// Which wave a session is of.
+    /// The number of the wave of a session.
     fn at(&self, span: Span) -> usize {
         let later = |wave: &Span| (wave.start, wave.after) <= (span.start, span.after);
         self.0.partition_point(later)
@@ -132,9 +133,9 @@ mod tests {
     use alloc::string::String;
     use upsert_sink_format::id::CheckpointId;
 
-    /// `a1` or `a1r2`: partition, barrier, rollover; then `:03` if its rows came between barriers 0
-    /// and 3 and not 1 and 2, `-` if it loses, `>bc` if it is known to partitions b and c, `.` if
-    /// it is held, `*` if its commit was sent.
+    /// `a1` or `a1r2`: partition, barrier, rollover; then `:03` if its rows arrived between
+    /// barriers 0 and 3 and not 1 and 2, `-` if it loses, `>bc` if it is known to partitions b and
+    /// c, `.` if it is held, `*` if its commit was sent.
     fn turns_of(sessions: &[&str]) -> String {
         let parse = |text: &str| {
             let digit = |at: usize| text.as_bytes().get(at).map_or(0, |byte| byte - b'0');
@@ -149,7 +150,8 @@ mod tests {
                 Some(at) => (digit(at + 1), digit(at + 2)),
                 None => (digit(1), digit(1) + 1),
             };
-            let (after, before) = (CheckpointId(after.into()), CheckpointId(before.into()));
+            let after = CheckpointId(after.into());
+            let before = CheckpointId(before.into());
             let span = Span { start: 1, after, before };
             let name = SessionName { partition: text[..1].into(), start: 1, barrier, rollover };
             let targets = text.split_once('>').map_or("", |(_, targets)| targets);
@@ -216,8 +218,8 @@ mod tests {
         assert_eq!(turns_of(&["a0>b", "b0>b"]), "b0");
     }
 
-    /// Barrier 1 was aborted before all writers passed it: some wrote on in sessions of 0, or came
-    /// to those of 1 without having passed it.
+    /// Barrier 1 was aborted before all writers passed it: some wrote on in sessions of 0, or
+    /// began those of 1 without having passed it.
     #[test]
     fn a_barrier_that_not_all_passed_parts_no_waves() {
         assert_eq!(turns_of(&["a0:02-", "b1"]), "b1");
@@ -229,14 +231,15 @@ mod tests {
         assert_eq!(turns_of(&["a0:02>b", "b1"]), "b1");
     }
 
-    /// Whatever waits, something can go or is under way.
+    /// In any set of sessions that wait, one can go or is under way.
     #[test]
     fn nothing_ever_waits_in_a_circle() {
         let wide = [0b0000_0000, 0b0000_0011, 0b0010_0100, 0b1100_1100, 0b1111_1111_u32];
         for (choice, wide) in (0..3_u32.pow(8)).flat_map(|choice| wide.map(|wide| (choice, wide))) {
             let sessions: Vec<String> = (0..8_u32)
                 .map(|at| {
-                    let (partition, barrier) = (["a", "b"][at as usize / 4], at % 4 / 2);
+                    let partition = ["a", "b"][at as usize / 4];
+                    let barrier = at % 4 / 2;
                     let rollover = at % 2;
                     let span = if wide >> at & 1 == 1 { ":02" } else { "" };
                     let loses = ["", "-", ">ab"][(choice / 3_u32.pow(at) % 3) as usize];

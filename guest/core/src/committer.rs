@@ -1,12 +1,12 @@
 //! The committer: commits the sessions that a checkpoint holds, in the order of their names, and
-//! knows what became of each.
+//! knows the outcome of each.
 //!
-//! The end of a row's way: after the commit the row is visible. Invariant: of one partition, a
-//! commit is sent only when the outcome of the one before is known; nothing is sent before
+//! The end of a row's way: after the commit the row is visible. Invariant: a commit is sent
+//! only when the outcome of the one before in its partition is known; nothing is sent before
 //! `sink.delivery-guarantee` allows it; a commit is known only with evidence, and when that is
 //! durable in the journal: a later attempt must not need the same evidence again.
 //!
-//! | state of a session | what happens | what follows |
+//! | state of a session | event | effect |
 //! |---|---|---|
 //! | `Held` | its checkpoint completes | → `Released` |
 //! | `Held` | its checkpoint is aborted | stays; without overlap the attempt fails |
@@ -17,7 +17,7 @@
 //! | `Committing` | lost | fails, or is skipped |
 //! | any | prepared again | ignored |
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -28,15 +28,14 @@ use crate::config::{DeliveryGuarantee, LostSession, SinkConfig};
 use crate::evidence::{Evidence, judge_not_found};
 use crate::exchange::Known;
 use crate::ignored::Ignored;
-use crate::io::{
-    CheckpointOutcome, CommitterInput, CommitterOutput, Completion, Level, Task, Telemetry,
-    TunnelCommand,
-};
+use crate::io::{CheckpointOutcome, CommitterInput, CommitterOutput, Completion, Level, Task};
 use crate::journal::{self, JournalState, SessionRecord};
-use crate::operation::Operations;
-use crate::session::{Committable, SessionName};
+use crate::operation::{Operations, Purpose, Submitted};
+use crate::outputs::Outputs;
+use crate::retry::Pause;
+use crate::session::{Committable, SessionName, check_identity};
 use upsert_sink_format::error::{Error, ErrorKind};
-use upsert_sink_format::id::{CheckpointId, Millis, SessionId, Ticket};
+use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
 use upsert_sink_format::tunnel::{Answer, Operation, Outcome, Refusal, RefusalKind, SessionStatus};
 
 /// One sink's committer.
@@ -48,7 +47,6 @@ pub struct Committer {
     overlap: bool,
     lost_session: LostSession,
     idle_limit: Millis,
-    patience: Millis,
     attempts_most: u32,
     commits_most: usize,
     journal: BTreeMap<SessionId, JournalState>,
@@ -58,19 +56,19 @@ pub struct Committer {
     /// The newest checkpoint that all writers have passed.
     prepared: CheckpointId,
     completed: CheckpointId,
-    operations: Operations<Purpose>,
-    outputs: VecDeque<CommitterOutput>,
+    operations: Operations<CommitOperation>,
+    outputs: Outputs<CommitterOutput>,
 }
 
-/// What an operation is for.
+/// The purpose of an operation.
 #[derive(Clone, Debug)]
-enum Purpose {
+enum CommitOperation {
     Commit(SessionName),
     /// The record of a commit, on this evidence.
     Journal(SessionName, Evidence),
 }
 
-impl Purpose {
+impl CommitOperation {
     fn name(&self) -> &SessionName {
         match self {
             Self::Commit(name) | Self::Journal(name, _) => name,
@@ -100,7 +98,6 @@ impl Committer {
             overlap: config.session_overlap,
             lost_session: config.lost_session,
             idle_limit: config.session_idle_limit,
-            patience: config.commit_timeout,
             attempts_most: config.commit_retries.saturating_add(1),
             commits_most: config.commit_threads.get() as usize,
             journal: records.map(|(id, record)| (id, record.state)).collect(),
@@ -108,8 +105,8 @@ impl Committer {
             known: BTreeSet::new(),
             prepared: CheckpointId(0),
             completed: CheckpointId(0),
-            operations: Operations::new(task.nonce),
-            outputs: VecDeque::new(),
+            operations: Operations::new(task.nonce, config.commit_timeout),
+            outputs: Outputs::new(),
         })
     }
 
@@ -133,7 +130,7 @@ impl Committer {
     /// checkpoint leaves rows waiting for ever; `Corrupt` or `Bug` for a committable that is
     /// damaged or foreign.
     pub fn handle_input(&mut self, now: Millis, input: CommitterInput) -> Result<(), Error> {
-        assert!(self.outputs.is_empty(), "an output that is left is carried out too late");
+        self.outputs.assert_drained();
         match input {
             CommitterInput::CheckpointEnded(checkpoint, outcome) => {
                 self.end(checkpoint, outcome)?;
@@ -142,7 +139,7 @@ impl Committer {
             CommitterInput::Prepared(checkpoint, committables) => {
                 self.prepare(checkpoint, &committables)?;
             }
-            CommitterInput::TimerFired => self.wake(now),
+            CommitterInput::TimerFired => self.operations.wake(now, false, &mut self.outputs),
         }
         self.commit_next(now);
         Ok(())
@@ -150,10 +147,10 @@ impl Committer {
 
     /// The next thing to carry out.
     pub fn poll_output(&mut self) -> Option<CommitterOutput> {
-        self.outputs.pop_front()
+        self.outputs.pop()
     }
 
-    /// When to call with `TimerFired`.
+    /// The time at which to call with `TimerFired`.
     pub fn deadline(&self) -> Option<Millis> {
         self.operations.deadline()
     }
@@ -172,7 +169,7 @@ impl Committer {
             if self.known.contains(&committable.session) {
                 known_again.push(committable.session.clone());
             } else if self.pending.contains_key(&committable.name) {
-                self.ignore(Ignored::PreparedBefore);
+                self.outputs.ignore(Ignored::PreparedBefore);
             } else {
                 fresh
                     .entry(committable.name.clone())
@@ -182,7 +179,7 @@ impl Committer {
         }
         // A commit that no snapshot lists any more is known to every writer.
         self.known.retain(|session| listed.contains(session));
-        self.tell_known(known_again);
+        self.send_known(known_again);
         for (name, committable) in fresh {
             self.take_up(checkpoint, name, committable)?;
         }
@@ -194,14 +191,7 @@ impl Committer {
     fn check(&self, checkpoint: CheckpointId, committable: &Committable) -> Result<(), Error> {
         let at =
             format!("session {}, partition {}", committable.session, committable.name.partition);
-        if committable.identity != self.identity {
-            let message = format!(
-                "the checkpoint is of sink {}, this is sink {}: restore it with the journal \
-                 directory it was written with",
-                committable.identity, self.identity
-            );
-            return Err(Error::config(at, message));
-        }
+        check_identity(&at, &committable.identity, &self.identity)?;
         if committable.name.start > self.start {
             let message = format!(
                 "the checkpoint is of start {}, but the journal only knows of {}: the journal \
@@ -249,11 +239,11 @@ impl Committer {
 
     fn end(&mut self, checkpoint: CheckpointId, outcome: CheckpointOutcome) -> Result<(), Error> {
         match outcome {
-            // What it held waits for the next completion.
+            // Its sessions wait for the next completion.
             CheckpointOutcome::Aborted if self.overlap => {}
             CheckpointOutcome::Aborted => return self.check_progress(checkpoint),
             CheckpointOutcome::Completed if checkpoint <= self.completed => {
-                self.ignore(Ignored::EndedBefore);
+                self.outputs.ignore(Ignored::EndedBefore);
             }
             CheckpointOutcome::Completed => {
                 self.completed = checkpoint;
@@ -268,12 +258,12 @@ impl Committer {
     }
 
     /// Without overlap, rows wait for the commit before them. If that waits for the next
-    /// checkpoint, which waits for those rows, neither comes.
+    /// checkpoint, which waits for those rows, both wait for ever.
     fn check_progress(&mut self, aborted: CheckpointId) -> Result<(), Error> {
         let held = self.pending.values().any(|pending| pending.state == State::Held);
         match aborted.cmp(&self.prepared) {
             // A later checkpoint holds the same, and may complete yet.
-            Ordering::Less => self.ignore(Ignored::EndedBefore),
+            Ordering::Less => self.outputs.ignore(Ignored::EndedBefore),
             Ordering::Equal if !held => {}
             // If it was not prepared, some writers may have passed it, and hold sessions.
             Ordering::Equal | Ordering::Greater => {
@@ -302,156 +292,119 @@ impl Committer {
             let pending = self.pending.get_mut(&name).expect("it was just found there");
             pending.state = State::Committing;
             let operation = Operation::CommitSession(pending.committable.session_ref());
-            let ticket = self.operations.begin(now, Purpose::Commit(name));
-            self.tunnel(TunnelCommand::Submit(ticket, operation));
-        }
-    }
-
-    fn wake(&mut self, now: Millis) {
-        let due = self.operations.wake(now);
-        if due.is_empty() {
-            self.ignore(Ignored::TimerWithoutCause);
-        }
-        for ticket in due {
-            self.tunnel(TunnelCommand::Repeat(ticket));
+            let commit = CommitOperation::Commit(name);
+            self.operations.submit(now, commit, operation, &mut self.outputs);
         }
     }
 
     fn complete(&mut self, now: Millis, completion: Completion) -> Result<(), Error> {
-        let Completion { ticket, outcome } = completion;
-        let Some(held) = self.operations.under_way(ticket) else {
-            self.ignore(Ignored::LateOutcome);
+        let Some((operation, outcome)) = self.operations.take(completion, &mut self.outputs) else {
             return Ok(());
         };
-        let (purpose, attempts) = (held.purpose.clone(), held.attempts);
-        let name = match purpose {
-            Purpose::Commit(name) => name,
-            Purpose::Journal(name, evidence) => {
-                return self.recorded(ticket, &name, evidence, &outcome);
-            }
-        };
-        let pending = self.pending.get_mut(&name).expect("a commit under way is pending");
+        match operation.purpose {
+            CommitOperation::Commit(_) => self.attempted(now, operation, outcome),
+            CommitOperation::Journal(name, evidence) => self.recorded(&name, evidence, &outcome),
+        }
+    }
+
+    /// An attempt at a commit has an outcome.
+    fn attempted(
+        &mut self,
+        now: Millis,
+        commit: Submitted<CommitOperation>,
+        outcome: Outcome,
+    ) -> Result<(), Error> {
         match outcome {
             Outcome::Done(Answer::Session(info)) => match info.status {
                 SessionStatus::Committed => {
-                    self.finish(now, ticket, &name, Evidence::Said);
+                    self.finish(now, commit, Evidence::Said);
                     Ok(())
                 }
                 SessionStatus::Committing | SessionStatus::Normal => {
+                    let pending = self.pending.get_mut(commit.purpose.name());
+                    let pending = pending.expect("a commit under way is pending");
                     pending.committable.contact_at = now;
-                    self.put_off(now, ticket, attempts.poll(), "it is still being committed")
+                    let cause = "it is still being committed";
+                    self.operations.put_off(now, commit, Pause::Poll, cause)
                 }
                 SessionStatus::Aborted | SessionStatus::Critical | SessionStatus::Expired => {
                     let why = format!("the service says it is {:?}", info.status);
-                    self.lose_under_way(ticket, &name, &why.to_ascii_lowercase())
+                    self.lose_under_way(commit, &why.to_ascii_lowercase())
                 }
             },
             Outcome::Done(Answer::Bytes(_) | Answer::None) => {
                 Err(Error::bug("tunnel", "the host answered a commit without a session"))
             }
-            Outcome::InDoubt(doubt) => self.put_off(now, ticket, attempts.after_doubt(), &doubt),
-            Outcome::Refused(refusal) => self.refused(now, ticket, &name, &refusal),
+            Outcome::InDoubt(doubt) => self.operations.put_off(now, commit, Pause::Doubt, &doubt),
+            Outcome::Refused(refusal) => self.refused(now, commit, &refusal),
         }
     }
 
     fn refused(
         &mut self,
         now: Millis,
-        ticket: Ticket,
-        name: &SessionName,
+        commit: Submitted<CommitOperation>,
         refusal: &Refusal,
     ) -> Result<(), Error> {
-        let held = self.operations.under_way(ticket).expect("looked up by the caller");
-        let attempts = held.attempts;
+        let attempts = commit.attempts();
         let message = format!("{} {}", refusal.code, refusal.message);
         match refusal.kind {
             RefusalKind::Moved | RefusalKind::NotSent | RefusalKind::SlowDown => {
-                self.put_off(now, ticket, attempts.after_refusal(refusal), &message)
+                self.operations.put_off(now, commit, Pause::Refused(refusal), &message)
             }
             RefusalKind::NoSuchSession => {
-                let committable = &self.pending[name].committable;
+                let committable = &self.pending[commit.purpose.name()].committable;
                 let journal = self.journal.get(&committable.session).copied();
                 match judge_not_found(committable, journal, now, self.idle_limit) {
                     Ok(evidence) => {
-                        self.finish(now, ticket, name, evidence);
+                        self.finish(now, commit, evidence);
                         Ok(())
                     }
-                    Err(why) => {
-                        self.lose_under_way(ticket, name, &format!("it is gone, and {why}"))
-                    }
+                    Err(why) => self.lose_under_way(commit, &format!("it is gone, and {why}")),
                 }
             }
-            RefusalKind::Transient if attempts.made() < self.attempts_most => {
-                self.put_off(now, ticket, attempts.after_refusal(refusal), &message)
+            RefusalKind::Transient if attempts < self.attempts_most => {
+                self.operations.put_off(now, commit, Pause::Refused(refusal), &message)
             }
             RefusalKind::Denied
             | RefusalKind::Full
             | RefusalKind::Invalid
             | RefusalKind::NoSuchPartition
             | RefusalKind::Transient => {
-                let kind = match refusal.kind {
-                    RefusalKind::Denied => ErrorKind::Denied,
-                    _ => ErrorKind::Retry,
-                };
-                let message = format!(
-                    "the service refused the commit at attempt {} (upsert.commit.max-retries = {} \
-                     for reasons that may pass): {message} (request {}); its rows are kept, \
-                     correct the cause and start again",
-                    attempts.made(),
-                    self.attempts_most - 1,
-                    refusal.request_id
+                let what = format!(
+                    "the commit at attempt {attempts} (upsert.commit.max-retries = {} for reasons \
+                     that may pass)",
+                    self.attempts_most - 1
                 );
-                Err(Error::new(kind, place(name), message))
+                let remedy = "its rows are kept, correct the cause and start again";
+                Err(commit.refused(refusal, ErrorKind::Retry, &what, remedy))
             }
         }
     }
 
-    fn put_off(
-        &mut self,
-        now: Millis,
-        ticket: Ticket,
-        wait: Millis,
-        cause: &str,
-    ) -> Result<(), Error> {
-        let held = self.operations.under_way(ticket).expect("looked up by the caller");
-        if now.since(held.begun) > self.patience {
-            let message = format!(
-                "the outcome of the commit is not known after upsert.commit.timeout = {} s, the \
-                 last cause being: {cause}; start again, the commit is then taken up again",
-                self.patience.0 / 1000
-            );
-            return Err(Error::new(ErrorKind::Retry, place(held.purpose.name()), message));
-        }
-        self.operations.wait(ticket, now.plus(wait));
-        Ok(())
-    }
-
     /// A commit is over, and its record is appended: until that is durable it is not known.
-    fn finish(&mut self, now: Millis, ticket: Ticket, name: &SessionName, evidence: Evidence) {
-        self.operations.finish(ticket);
-        self.tunnel(TunnelCommand::Release(ticket));
-        let ticket = self.operations.begin(now, Purpose::Journal(name.clone(), evidence));
+    fn finish(&mut self, now: Millis, commit: Submitted<CommitOperation>, evidence: Evidence) {
+        let name = commit.release(&mut self.outputs).name().clone();
+        let ticket = self.operations.begin(now, CommitOperation::Journal(name.clone(), evidence));
         let record = SessionRecord {
-            id: self.pending[name].committable.session.clone(),
+            id: self.pending[&name].committable.session.clone(),
             partition: name.partition.clone(),
             start: name.start,
             state: JournalState::Committed,
             at: now,
         };
-        self.outputs.push_back(CommitterOutput::Journal(record.append(ticket)));
+        self.outputs.push(CommitterOutput::Journal(record.append(ticket)));
     }
 
     /// The record of a commit has an outcome.
     fn recorded(
         &mut self,
-        ticket: Ticket,
         name: &SessionName,
         evidence: Evidence,
         outcome: &Outcome,
     ) -> Result<(), Error> {
         let session = &self.pending[name].committable.session;
         journal::check_durable(format!("{}, session {session}", place(name)), outcome)?;
-        self.operations.finish(ticket);
         let pending = self.pending.remove(name).expect("a commit under way is pending");
         self.become_known(&pending.committable, evidence);
         Ok(())
@@ -462,26 +415,24 @@ impl Committer {
             "session {} of {} is committed ({evidence:?}): {} records",
             committable.session, committable.name.partition, committable.records
         );
-        self.outputs.push_back(CommitterOutput::Tell(Telemetry::Log(Level::Debug, line)));
+        self.outputs.log(Level::Debug, line);
         self.known.insert(committable.session.clone());
-        self.tell_known(alloc::vec![committable.session.clone()]);
+        self.send_known(alloc::vec![committable.session.clone()]);
     }
 
-    fn tell_known(&mut self, sessions: Vec<SessionId>) {
+    fn send_known(&mut self, sessions: Vec<SessionId>) {
         if !sessions.is_empty() {
-            self.outputs.push_back(CommitterOutput::Known(Known { sessions }.to_bytes()));
+            self.outputs.push(CommitterOutput::Known(Known { sessions }.to_bytes()));
         }
     }
 
     fn lose_under_way(
         &mut self,
-        ticket: Ticket,
-        name: &SessionName,
+        commit: Submitted<CommitOperation>,
         why: &str,
     ) -> Result<(), Error> {
-        self.operations.finish(ticket);
-        self.tunnel(TunnelCommand::Release(ticket));
-        let pending = self.pending.remove(name).expect("a commit under way is pending");
+        let commit = commit.release(&mut self.outputs);
+        let pending = self.pending.remove(commit.name()).expect("a commit under way is pending");
         self.lose(&pending.committable, why)
     }
 
@@ -504,21 +455,30 @@ impl Committer {
                      lost: {why}",
                     committable.session, committable.name.partition
                 );
-                self.outputs.push_back(CommitterOutput::Tell(Telemetry::Log(Level::Warn, line)));
+                self.outputs.log(Level::Warn, line);
                 self.known.insert(committable.session.clone());
-                self.tell_known(alloc::vec![committable.session.clone()]);
+                self.send_known(alloc::vec![committable.session.clone()]);
                 Ok(())
             }
         }
     }
+}
 
-    fn tunnel(&mut self, command: TunnelCommand) {
-        self.outputs.push_back(CommitterOutput::Tunnel(command));
+impl Purpose for CommitOperation {
+    type Patience = Millis;
+
+    fn place(&self) -> String {
+        place(self.name())
     }
 
-    fn ignore(&mut self, reason: Ignored) {
-        let count = Telemetry::Count(reason.counter(), 1);
-        self.outputs.push_back(CommitterOutput::Tell(count));
+    fn overdue(limit: Millis, _attempts: u32, time: Millis, cause: &str) -> Option<String> {
+        let seconds = limit.0 / 1000;
+        (time > limit).then(|| {
+            format!(
+                "the outcome of the commit is not known after upsert.commit.timeout = {seconds} s, \
+                 the last cause being: {cause}; start again, the commit is then taken up again"
+            )
+        })
     }
 }
 

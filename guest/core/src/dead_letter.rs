@@ -94,7 +94,8 @@ fn nested(json: &mut String, column: &Column<'_>, row: usize) {
             list(json, bounds(offsets, row), |json, at| value(json, elements, at));
         }
         Values::Map(offsets, entries) => {
-            let (keys, values) = (&entries.0, &entries.1);
+            let keys = &entries.0;
+            let values = &entries.1;
             list(json, bounds(offsets, row), |json, at| {
                 json.push('[');
                 value(json, keys, at);

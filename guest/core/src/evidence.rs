@@ -1,4 +1,4 @@
-//! What counts as knowing that a session is committed.
+//! The evidence that a session is committed.
 //!
 //! Under the committer. Invariant: a commit is known only with evidence; "not found" alone is none,
 //! because an expired session answers the same (rule 5).
@@ -10,10 +10,10 @@ use crate::journal::JournalState;
 use crate::session::Committable;
 use upsert_sink_format::id::Millis;
 
-/// Why a commit is known.
+/// The reason for which a commit is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// The journal has it: an earlier attempt saw the service say so.
+    /// The journal has it: an earlier attempt received the service's word.
     Journal,
     /// The service no longer knows the session, which is too young to have expired, was never
     /// aborted by this sink, and was never left alone for too long: only a commit can have ended
@@ -27,7 +27,7 @@ const HOUR: u64 = 3_600_000;
 
 /// Judges the answer "no such session".
 ///
-/// Errors: why it proves nothing, in words.
+/// Errors: the reason for which it proves nothing, in words.
 pub fn judge_not_found(
     committable: &Committable,
     journal: Option<JournalState>,

@@ -1,8 +1,8 @@
-//! What writers, coordinator and committer tell each other.
+//! The messages between writers, coordinator and committer.
 //!
 //! Beside the row's way. A request carries all that a writer stands for, a reply all that the
-//! coordinator knows for it, so that any of them may be lost, repeated or reordered: the newest one
-//! tells everything. Invariant: a message of another start of the sink is recognised as such.
+//! coordinator knows for it. So any of them may be lost, repeated or reordered: the newest one says
+//! everything. Invariant: a message of another start of the sink is recognised as such.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -18,16 +18,16 @@ use upsert_sink_format::tunnel::{ColumnDescription, SessionInfo, SessionStatus};
 pub struct Request {
     /// The start it belongs to.
     pub start: u64,
-    /// That start's random number.
+    /// The random number of that start.
     pub nonce: u64,
-    /// Who asks.
+    /// The writer that asks.
     pub writer: WriterIndex,
-    /// Rises with each request of this writer.
+    /// The request's number: it rises with each request of this writer.
     pub number: u64,
-    /// The last barrier it has passed in this start, or was told to skip.
+    /// The last barrier it has passed in this start, or skipped.
     pub passed: CheckpointId,
-    /// Sessions with rows of it whose commit it does not know of. In its first request: the
-    /// restored ones.
+    /// Sessions with rows of it whose commit is not known to it. In its first request they are
+    /// the restored ones.
     pub pending: Vec<SessionId>,
     /// Sessions it wants to write to.
     pub wanted: Vec<SessionName>,
@@ -66,7 +66,7 @@ impl Request {
 pub struct Reply {
     /// The start it belongs to.
     pub start: u64,
-    /// That start's random number.
+    /// The random number of that start.
     pub nonce: u64,
     /// The number of the newest request of this writer when it was written.
     pub number: u64,
@@ -156,7 +156,8 @@ fn read_grant(opener: &mut Opener<'_>) -> Result<Grant, Error> {
     let hasher = opener.text()?;
     let hash_key: Vec<String> = opener.list(Opener::text)?;
     let columns = opener.list(|opener| {
-        let (name, column_type) = (opener.text()?, opener.text()?);
+        let name = opener.text()?;
+        let column_type = opener.text()?;
         Ok(ColumnDescription { name, column_type, nullable: opener.u32()? != 0 })
     })?;
     let column_ids = opener.list(|opener| Ok(opener.u64()?.cast_signed()))?;

@@ -1,4 +1,4 @@
-//! Which bucket flushes next, and how many at once.
+//! The bucket that flushes next, and the number that flush at once.
 //!
 //! After `buffer` in a row's way, before its pack is submitted: the queue and the limit of the
 //! writer's `outbox`, which flushes. Invariant: a bucket is queued at most once; the number of
@@ -34,7 +34,7 @@ impl FlushQueue {
         self.due.remove(at)
     }
 
-    /// How many are due.
+    /// The number that are due.
     pub fn len(&self) -> usize {
         self.due.len()
     }
@@ -50,7 +50,7 @@ impl FlushQueue {
     }
 }
 
-/// How many packs may be under way: additive increase, multiplicative decrease.
+/// The number of packs that may be under way: additive increase, multiplicative decrease.
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLimit {
     allowed: u32,

@@ -4,10 +4,10 @@
 //! reason and dropped. Invariant: a machine that ignores an input names one of these; there is no
 //! silent arm.
 
-/// Why an input changed nothing.
+/// The reason for which an input changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ignored {
-    /// The end of a checkpoint that was superseded, or told before.
+    /// The end of a checkpoint that was superseded, or had ended before.
     EndedBefore,
     /// A message of another start of the sink.
     ForeignStart,
@@ -21,7 +21,7 @@ pub enum Ignored {
     LateRequest,
     /// A committable that was handed over before.
     PreparedBefore,
-    /// A timer that came when nothing was due.
+    /// A timer that fired when nothing was due.
     TimerWithoutCause,
 }
 

@@ -1,8 +1,8 @@
 //! Everything that enters and leaves the machines, on one page.
 //!
 //! Between `wit/` and the machines: the component's shell turns calls into inputs and outputs into
-//! calls, one to one. Invariant: inputs are past facts, outputs are imperatives; what must be
-//! durable or sent together is one value.
+//! calls, one to one. Invariant: inputs are past facts, outputs are imperatives; effects that
+//! must be durable or sent together are one value.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use upsert_sink_format::id::{CheckpointId, Millis, Ticket, WriterIndex};
 use upsert_sink_format::tunnel::{Operation, Outcome, TableDescription};
 
-/// What every role is opened with; all roles of one sink are given the same.
+/// The task that a role is opened with: the same for all roles of one sink but for the index.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Task {
@@ -22,7 +22,7 @@ pub struct Task {
     pub nonce: u64,
     /// The number of writers, at least one.
     pub parallelism: u32,
-    /// Which writer this is; zero in the other roles.
+    /// The number of this writer; zero in the other roles.
     pub index: WriterIndex,
     /// The guest's options as the user wrote them: name, value.
     pub options: Vec<(String, String)>,
@@ -38,7 +38,7 @@ pub struct Task {
     pub before_images: bool,
 }
 
-/// What a machine asks of the Tunnel.
+/// A command to the Tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TunnelCommand {
     /// Make the first attempt at an operation.
@@ -49,14 +49,14 @@ pub enum TunnelCommand {
     Release(Ticket),
 }
 
-/// A record for the host's journal: durable before its completion is told.
+/// A record for the host's journal: durable before its completion.
 ///
 /// It takes the place of earlier records of its key; an empty one forgets the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalAppend {
-    /// Of the same numbers as the tickets of the Tunnel.
+    /// Its ticket, of the same numbers as those of the Tunnel.
     pub ticket: Ticket,
-    /// What it is of.
+    /// The key of the record.
     pub key: String,
     /// The bytes, of which the host understands nothing.
     pub record: Vec<u8>,
@@ -68,22 +68,22 @@ pub struct JournalAppend {
 pub struct Completion {
     /// The operation.
     pub ticket: Ticket,
-    /// What became of it.
+    /// The outcome of the attempt.
     pub outcome: Outcome,
 }
 
-/// What a barrier is for.
+/// The purpose of a barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum BarrierKind {
-    /// A checkpoint, or a savepoint with which the sink is stopped: its end is told.
+    /// A checkpoint, or a savepoint with which the sink is stopped: it ends.
     Checkpoint,
     /// An intermediate savepoint: it never completes, and what it holds waits for the next
     /// checkpoint.
     Savepoint,
 }
 
-/// How a checkpoint of the engine ended.
+/// The end of a checkpoint of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum CheckpointOutcome {
@@ -102,7 +102,7 @@ pub enum Telemetry {
     Log(Level, String),
 }
 
-/// How grave a line is.
+/// The gravity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// For developers.
@@ -113,7 +113,7 @@ pub enum Level {
     Warn,
 }
 
-/// What a writer is told.
+/// An input of a writer.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum WriterInput<'a> {
@@ -125,13 +125,13 @@ pub enum WriterInput<'a> {
     Completed(Completion),
     /// The coordinator replied.
     Replied(#[cfg_attr(feature = "serde", serde(borrow, with = "serde_bytes"))] &'a [u8]),
-    /// Rows came: one batch.
+    /// Rows have arrived: one batch.
     RowsArrived(#[cfg_attr(feature = "serde", serde(borrow, with = "serde_bytes"))] &'a [u8]),
     /// The deadline has passed.
     TimerFired,
 }
 
-/// What a writer wants done.
+/// An output of a writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriterOutput {
     /// Keep refused rows: lines of JSON.
@@ -142,13 +142,13 @@ pub enum WriterOutput {
     Restored(Vec<Vec<u8>>),
     /// Answer a barrier.
     Snapshot(Snapshot),
-    /// Tell the operator.
+    /// Give the operator a line or a count.
     Tell(Telemetry),
     /// Use the Tunnel.
     Tunnel(TunnelCommand),
 }
 
-/// What a barrier is answered with: stored together or not at all.
+/// The answer to a barrier: stored together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// The barrier.
@@ -159,7 +159,7 @@ pub struct Snapshot {
     pub committables: Vec<Vec<u8>>,
 }
 
-/// What a coordinator is told.
+/// An input of a coordinator.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum CoordinatorInput<'a> {
@@ -173,20 +173,20 @@ pub enum CoordinatorInput<'a> {
     TimerFired,
 }
 
-/// What a coordinator wants done.
+/// An output of a coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CoordinatorOutput {
     /// Append to the journal.
     Journal(JournalAppend),
     /// Answer the host's request of this number.
     Reply(u64, Vec<u8>),
-    /// Tell the operator.
+    /// Give the operator a line or a count.
     Tell(Telemetry),
     /// Use the Tunnel.
     Tunnel(TunnelCommand),
 }
 
-/// What a committer is told.
+/// An input of a committer.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum CommitterInput {
@@ -200,14 +200,14 @@ pub enum CommitterInput {
     TimerFired,
 }
 
-/// What a committer wants done.
+/// An output of a committer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommitterOutput {
     /// Append to the journal.
     Journal(JournalAppend),
-    /// Tell the coordinator which sessions have become known.
+    /// Send the coordinator the sessions that have become known.
     Known(Vec<u8>),
-    /// Tell the operator.
+    /// Give the operator a line or a count.
     Tell(Telemetry),
     /// Use the Tunnel.
     Tunnel(TunnelCommand),

@@ -1,9 +1,9 @@
-//! What is known of a session, as a record of the host's journal: opaque to the host, given back to
-//! every later start.
+//! The records of the host's journal, each with all that is known of one session: opaque to the
+//! host, given back to every later start.
 //!
 //! Under the coordinator and the committer, which append and are opened with all that was appended
 //! (rule 6): a session's id is durable before a writer gets it, an abort before it is sent, a
-//! commit before it is told as known. Invariant: a record says all that is known of its session, so
+//! commit before it counts as known. Invariant: a record says all that is known of its session, so
 //! the newest alone counts; a damaged one is refused, never passed over.
 
 use alloc::collections::BTreeMap;
@@ -17,7 +17,7 @@ use upsert_sink_format::id::{Millis, SessionId, Ticket};
 use upsert_sink_format::sealed::{Kind, Opener, Sealer};
 use upsert_sink_format::tunnel::{Answer, Outcome, RefusalKind};
 
-/// What is known to have become of a session.
+/// The newest that is known of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JournalState {
     /// Aborted, or unknown to the service after an abort.
@@ -39,9 +39,9 @@ pub struct SessionRecord {
     pub partition: String,
     /// The start that created it.
     pub start: u64,
-    /// What became of it.
+    /// Its state.
     pub state: JournalState,
-    /// When that became known.
+    /// The time at which that became known.
     pub at: Millis,
 }
 
@@ -64,7 +64,8 @@ impl SessionRecord {
     /// Errors: `Corrupt` for damaged bytes, `InvalidConfig` for bytes of a newer version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         let mut opener = Opener::open(Kind::Session, bytes)?;
-        let (id, partition) = (SessionId(opener.text()?), opener.text()?);
+        let id = SessionId(opener.text()?);
+        let partition = opener.text()?;
         let start = opener.u64()?;
         let state = match opener.u32()? {
             0 => JournalState::Open,
@@ -107,14 +108,14 @@ pub fn fold(records: &[Vec<u8>]) -> Result<BTreeMap<SessionId, SessionRecord>, E
     records.iter().map(read).collect()
 }
 
-/// The key of a session's records: its id, or of a longer one its beginning and a digest.
+/// The key of a session's records: its id, or the beginning of a longer one and a digest.
 pub(crate) fn key(session: &SessionId) -> String {
     let id = session.0.as_str();
     if id.len() <= KEY_BYTES_MAX {
         return id.into();
     }
     let beginning = &id[..id.floor_char_boundary(KEY_BYTES_MAX - DIGEST_BYTES)];
-    // FNV-1a. It tells ids apart by accident only, which is all that a service has reason for.
+    // FNV-1a. It parts ids that collide by accident, and a service has no reason to collide others.
     let digest = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
         (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -123,8 +124,8 @@ pub(crate) fn key(session: &SessionId) -> String {
 
 /// Whether an append is durable.
 ///
-/// Errors: why the attempt ends if it is not. What an append in doubt has left is read at the next
-/// start.
+/// Errors: the reason for which the attempt ends if it is not. The next start reads the rest
+/// that an append in doubt may have left.
 pub(crate) fn check_durable(at: String, outcome: &Outcome) -> Result<(), Error> {
     let (kind, why) = match outcome {
         Outcome::Done(Answer::None) => return Ok(()),
@@ -161,8 +162,7 @@ pub(crate) fn check_durable(at: String, outcome: &Outcome) -> Result<(), Error> 
 const KEY_BYTES_MAX: usize = 256;
 /// Bytes of the digest behind its sign.
 const DIGEST_BYTES: usize = 17;
-/// Twice the longest life of a session: after that the service has dropped it, whatever became of
-/// it.
+/// Twice the longest life of a session: after that the service has dropped it in any case.
 const KEEP_OUTCOME: Millis = Millis(48 * 3_600_000);
 
 #[cfg(test)]
@@ -171,7 +171,8 @@ mod tests {
     use upsert_sink_format::tunnel::Refusal;
 
     fn record(id: &str, state: JournalState, at: u64) -> SessionRecord {
-        let (id, partition) = (SessionId(id.into()), "day='x'".into());
+        let id = SessionId(id.into());
+        let partition = "day='x'".into();
         SessionRecord { id, partition, start: 2, state, at: Millis(at) }
     }
 
@@ -237,7 +238,8 @@ mod tests {
         assert_eq!(key("2026abc"), "2026abc");
         let longest = "ü".repeat(KEY_BYTES_MAX / 2);
         assert_eq!(key(&longest), longest);
-        let (one, other) = (alloc::format!("{longest}1"), alloc::format!("{longest}2"));
+        let one = alloc::format!("{longest}1");
+        let other = alloc::format!("{longest}2");
         assert_ne!(key(&one), key(&other));
         assert!(key(&one).len() <= KEY_BYTES_MAX && key(&one).starts_with("üü"));
     }
@@ -247,7 +249,9 @@ mod tests {
         let check = |outcome: &Outcome| check_durable("session s".into(), outcome);
         assert_eq!(check(&Outcome::Done(Answer::None)), Ok(()));
         let refused = |kind| {
-            let (code, message, request_id) = (String::new(), "no".into(), String::new());
+            let code = String::new();
+            let message = "no".into();
+            let request_id = String::new();
             Outcome::Refused(Refusal { kind, code, message, request_id, retry_after: Millis(0) })
         };
         for (outcome, kind, named) in [

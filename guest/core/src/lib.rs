@@ -7,12 +7,11 @@
 //! come in with inputs; effects go out as values; nothing waits, nothing does I/O. An error from
 //! `handle_input` ends the attempt: drop the machine, and open another from the last checkpoint.
 //!
-//! **A row's way** is the order of the modules below: a batch is parsed (`batch`), each row finds
-//! its partition (`partition`), the hash of its key (`hash`), its bucket (`bucket`), becomes a
-//! record (`record`) in a buffer (`buffer`), is flushed (`flush`) as an operation (`operation`)
-//! into its partition's session (`session`), passes a barrier (`checkpoint`) in its writer
-//! (`writer`), whose session the coordinator had handed out (`coordinator`) and the committer
-//! commits (`committer`).
+//! **A row's way** begins in `upsert-sink-format`, which parses its batch. Then the row finds its
+//! partition (`partition`) and its bucket (`bucket`), becomes a record in a buffer (`buffer`), is
+//! flushed (`flush`) as an operation (`operation`) into its partition's session (`session`), and
+//! passes a barrier (`checkpoint`): all that in its writer (`writer`). The coordinator has handed
+//! out the session (`coordinator`), and the committer commits it (`committer`).
 //!
 //! **Panics** are our bugs. Input, of whatever kind, never panics.
 
@@ -32,7 +31,8 @@ pub mod bucket;
 pub mod buffer;
 pub mod checkpoint;
 pub mod flush;
-pub mod operation;
+mod operation;
+mod outputs;
 pub mod partition;
 pub mod session;
 pub mod writer;
@@ -46,4 +46,4 @@ pub mod evidence;
 pub mod exchange;
 pub mod ignored;
 pub mod journal;
-pub mod retry;
+mod retry;

@@ -1,7 +1,7 @@
-//! What every role learns from its task before it begins: the table, the options, and how rows fall
-//! onto the table.
+//! The task of a role, parsed before it begins: the table, the options, and the place of each of a
+//! batch's columns in the table.
 //!
-//! Before a row's way begins. Invariant: whatever is wrong with options, schema or their
+//! Before a row's way begins. Invariant: everything that is wrong with options, schema or their
 //! combination is found here, once, by every role alike.
 
 use alloc::string::String;
@@ -19,7 +19,7 @@ pub struct Opened {
     pub schema: TableSchema,
     /// The options.
     pub config: SinkConfig,
-    /// How the batch's columns fall onto the table.
+    /// The place of each of the batch's columns in the table.
     pub plan: RowPlan,
     /// Lines for the operator.
     pub warnings: Vec<String>,

@@ -1,130 +1,287 @@
-//! Operations that were submitted to the Tunnel and have no final outcome yet.
+//! The operations of one machine that have no final outcome yet: tickets, attempts, pauses.
 //!
-//! After `flush` in a row's way, and under the coordinator and the committer. Invariant: a ticket
-//! is used once; it is either under way or waiting for its next attempt; an outcome for anything
-//! else is late.
+//! After `flush` in a row's way, and under the coordinator and the committer. Each machine decides
+//! by itself what an outcome means; to put off, repeat and release is the same for all, and stands
+//! here. Invariant: a ticket is used once; its operation is under way, waits for its next attempt,
+//! or was taken out by an outcome; an outcome of anything else is late, and counted.
 
-use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
+use alloc::collections::btree_map::{BTreeMap, Entry};
+use alloc::format;
+use alloc::string::String;
 
-use crate::retry::Attempts;
+use crate::ignored::Ignored;
+use crate::io::{Completion, TunnelCommand};
+use crate::outputs::{Output, Outputs};
+use crate::retry::{Attempts, Pause};
+use upsert_sink_format::error::{Error, ErrorKind};
 use upsert_sink_format::id::{Millis, Ticket};
+use upsert_sink_format::tunnel::{Operation, Outcome, Refusal, RefusalKind};
 
-/// The operations of one machine, each with what it is for.
-#[derive(Clone, Debug)]
-pub struct Operations<P> {
-    nonce: u64,
-    used: u64,
-    held: BTreeMap<Ticket, Held<P>>,
+/// The purpose of a machine's operations: everything in which they differ here.
+pub(crate) trait Purpose {
+    /// The limit up to which attempts are put off.
+    type Patience: Copy;
+
+    /// The place of the operation, for messages.
+    fn place(&self) -> String;
+
+    /// The message once the limit is passed, after so many attempts in so long; none until then.
+    fn overdue(limit: Self::Patience, attempts: u32, time: Millis, cause: &str) -> Option<String>;
 }
 
-/// One operation.
+/// The operations of one machine.
 #[derive(Clone, Debug)]
-pub struct Held<P> {
-    /// What it is for.
-    pub purpose: P,
-    /// The attempts that were made.
-    pub attempts: Attempts,
-    /// When the first attempt was made.
-    pub begun: Millis,
-    phase: Phase,
+pub(crate) struct Operations<P: Purpose> {
+    nonce: u64,
+    patience: P::Patience,
+    used: u64,
+    held: BTreeMap<Ticket, (Submitted<P>, AttemptState)>,
+}
+
+/// An operation that was submitted, or an append to the journal.
+#[derive(Clone, Debug)]
+#[must_use]
+pub(crate) struct Submitted<P> {
+    pub(crate) ticket: Ticket,
+    pub(crate) purpose: P,
+    attempts: Attempts,
+    /// The time of the first attempt.
+    begun: Millis,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum AttemptState {
     UnderWay,
     WaitingUntil(Millis),
 }
 
-impl<P> Operations<P> {
-    /// None yet. The nonce of the start spreads the waits.
-    pub fn new(nonce: u64) -> Self {
-        Self { nonce, used: 0, held: BTreeMap::new() }
+impl<P: Purpose> Operations<P> {
+    /// None yet. The nonce of the start spreads the pauses.
+    pub(crate) fn new(nonce: u64, patience: P::Patience) -> Self {
+        Self { nonce, patience, used: 0, held: BTreeMap::new() }
     }
 
     /// Takes a ticket for an operation whose first attempt is made now.
-    pub fn begin(&mut self, now: Millis, purpose: P) -> Ticket {
+    pub(crate) fn begin(&mut self, now: Millis, purpose: P) -> Ticket {
         self.used = self.used.checked_add(1).expect("2^64 tickets are never used up");
         let ticket = Ticket(self.used);
         let attempts = Attempts::first(self.nonce, ticket);
-        self.held.insert(ticket, Held { purpose, attempts, begun: now, phase: Phase::UnderWay });
+        let submitted = Submitted { ticket, purpose, attempts, begun: now };
+        self.held.insert(ticket, (submitted, AttemptState::UnderWay));
         ticket
     }
 
-    /// The operation whose attempt has an outcome; none if the outcome is late.
-    pub fn under_way(&mut self, ticket: Ticket) -> Option<&mut Held<P>> {
-        self.held.get_mut(&ticket).filter(|held| held.phase == Phase::UnderWay)
+    /// Makes the first attempt at an operation of the Tunnel.
+    pub(crate) fn submit(
+        &mut self,
+        now: Millis,
+        purpose: P,
+        operation: Operation,
+        outputs: &mut Outputs<impl Output>,
+    ) -> Ticket {
+        let ticket = self.begin(now, purpose);
+        outputs.tunnel(TunnelCommand::Submit(ticket, operation));
+        ticket
     }
 
-    /// Puts off the next attempt.
-    pub fn wait(&mut self, ticket: Ticket, until: Millis) {
-        if let Some(held) = self.held.get_mut(&ticket) {
-            held.phase = Phase::WaitingUntil(until);
-        }
-    }
-
-    /// The operations whose next attempt is due: they are under way from now on.
-    pub fn wake(&mut self, now: Millis) -> Vec<Ticket> {
-        let mut due = Vec::new();
-        for (ticket, held) in &mut self.held {
-            if matches!(held.phase, Phase::WaitingUntil(until) if until <= now) {
-                held.phase = Phase::UnderWay;
-                held.attempts.again();
-                due.push(*ticket);
+    /// Takes out the operation whose attempt has an outcome: it is over unless it is put off. None
+    /// if no attempt is under way: then the outcome is late.
+    pub(crate) fn take(
+        &mut self,
+        completion: Completion,
+        outputs: &mut Outputs<impl Output>,
+    ) -> Option<(Submitted<P>, Outcome)> {
+        match self.held.entry(completion.ticket) {
+            Entry::Occupied(held) if held.get().1 == AttemptState::UnderWay => {
+                Some((held.remove().0, completion.outcome))
+            }
+            Entry::Occupied(_) | Entry::Vacant(_) => {
+                outputs.ignore(Ignored::LateOutcome);
+                None
             }
         }
-        due
     }
 
-    /// Ends an operation.
-    pub fn finish(&mut self, ticket: Ticket) -> Option<Held<P>> {
-        self.held.remove(&ticket)
+    /// Makes another attempt after a pause, however many there were.
+    pub(crate) fn pause(&mut self, now: Millis, operation: Submitted<P>, pause: Pause<'_>) {
+        let until = now.plus(operation.attempts.pause(pause));
+        self.held.insert(operation.ticket, (operation, AttemptState::WaitingUntil(until)));
     }
 
-    /// When the next attempt is due.
-    pub fn deadline(&self) -> Option<Millis> {
-        let waits = self.held.values().filter_map(|held| match held.phase {
-            Phase::UnderWay => None,
-            Phase::WaitingUntil(until) => Some(until),
+    /// Makes another attempt after a pause, as long as the machine's patience lasts.
+    ///
+    /// Errors: `Retry` when it is over; the cause is that of the last pause.
+    pub(crate) fn put_off(
+        &mut self,
+        now: Millis,
+        operation: Submitted<P>,
+        pause: Pause<'_>,
+        cause: &str,
+    ) -> Result<(), Error> {
+        let time = now.since(operation.begun);
+        if let Some(message) = P::overdue(self.patience, operation.attempts(), time, cause) {
+            return Err(Error::new(ErrorKind::Retry, operation.purpose.place(), message));
+        }
+        self.pause(now, operation, pause);
+        Ok(())
+    }
+
+    /// The timer has fired: makes the attempts that are due. If none is, and nothing else of the
+    /// machine, that is counted.
+    pub(crate) fn wake(
+        &mut self,
+        now: Millis,
+        other_due: bool,
+        outputs: &mut Outputs<impl Output>,
+    ) {
+        let mut any_due = other_due;
+        for (submitted, state) in self.held.values_mut() {
+            if matches!(*state, AttemptState::WaitingUntil(until) if until <= now) {
+                *state = AttemptState::UnderWay;
+                submitted.attempts.again();
+                outputs.tunnel(TunnelCommand::Repeat(submitted.ticket));
+                any_due = true;
+            }
+        }
+        if !any_due {
+            outputs.ignore(Ignored::TimerWithoutCause);
+        }
+    }
+
+    /// The time at which the next attempt is due.
+    pub(crate) fn deadline(&self) -> Option<Millis> {
+        let waits = self.held.values().filter_map(|(_, state)| match *state {
+            AttemptState::UnderWay => None,
+            AttemptState::WaitingUntil(until) => Some(until),
         });
         waits.min()
     }
 
-    /// How many are held.
-    pub fn len(&self) -> usize {
+    /// The number that are held.
+    pub(crate) fn len(&self) -> usize {
         self.held.len()
     }
 
     /// Whether none is held.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.held.is_empty()
+    }
+}
+
+impl<P: Purpose> Submitted<P> {
+    /// The error of a refusal that no attempt of this start will change: `Denied` if the service
+    /// says so, else of this kind.
+    pub(crate) fn refused(
+        &self,
+        refusal: &Refusal,
+        otherwise: ErrorKind,
+        what: &str,
+        remedy: &str,
+    ) -> Error {
+        let Refusal { kind, code, message, request_id, .. } = refusal;
+        let kind = if *kind == RefusalKind::Denied { ErrorKind::Denied } else { otherwise };
+        let message = format!(
+            "the service refused {what}: {code} {message} (request {request_id}); {remedy}"
+        );
+        Error::new(kind, self.purpose.place(), message)
+    }
+
+    /// The attempts that were made.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempts.made()
+    }
+
+    /// Ends an operation of the Tunnel, and frees what the host holds of it.
+    pub(crate) fn release(self, outputs: &mut Outputs<impl Output>) -> P {
+        outputs.tunnel(TunnelCommand::Release(self.ticket));
+        self.purpose
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::{Telemetry, WriterOutput};
+    use alloc::vec::Vec;
+
+    impl Purpose for &'static str {
+        type Patience = u32;
+
+        fn place(&self) -> String {
+            String::from(*self)
+        }
+
+        fn overdue(most: u32, attempts: u32, _time: Millis, cause: &str) -> Option<String> {
+            (attempts >= most).then(|| cause.into())
+        }
+    }
+
+    type Machine = Operations<&'static str>;
+
+    fn machine() -> (Machine, Outputs<WriterOutput>) {
+        (Operations::new(1, 2), Outputs::new())
+    }
+
+    /// An outcome of an attempt.
+    fn outcome(
+        operations: &mut Machine,
+        ticket: Ticket,
+        outputs: &mut Outputs<WriterOutput>,
+    ) -> Option<Submitted<&'static str>> {
+        let completion = Completion { ticket, outcome: Outcome::InDoubt(String::new()) };
+        operations.take(completion, outputs).map(|(operation, _)| operation)
+    }
+
+    fn drained(outputs: &mut Outputs<WriterOutput>) -> Vec<WriterOutput> {
+        core::iter::from_fn(|| outputs.pop()).collect()
+    }
+
+    fn ignored(reason: Ignored) -> WriterOutput {
+        WriterOutput::Tell(Telemetry::Count(reason.counter(), 1))
+    }
 
     #[test]
     fn an_outcome_is_late_unless_an_attempt_is_under_way() {
-        let mut operations = Operations::new(1);
+        let (mut operations, mut outputs) = machine();
         let ticket = operations.begin(Millis(0), "put");
-        assert!(operations.under_way(ticket).is_some());
-        operations.wait(ticket, Millis(10));
-        assert!(operations.under_way(ticket).is_none());
-        assert_eq!(operations.deadline(), Some(Millis(10)));
-        assert!(operations.wake(Millis(9)).is_empty());
-        assert_eq!(operations.wake(Millis(10)), [ticket]);
-        assert_eq!(operations.under_way(ticket).unwrap().attempts.made(), 2);
-        operations.finish(ticket);
-        assert!(operations.under_way(ticket).is_none() && operations.is_empty());
+        let operation = outcome(&mut operations, ticket, &mut outputs).expect("it is under way");
+        assert!(outcome(&mut operations, ticket, &mut outputs).is_none(), "it was taken out");
+        operations.pause(Millis(0), operation, Pause::Poll);
+        assert!(outcome(&mut operations, ticket, &mut outputs).is_none(), "it waits");
+        let late = ignored(Ignored::LateOutcome);
+        assert_eq!(drained(&mut outputs), [late.clone(), late]);
+        let due = operations.deadline().expect("it waits");
+        operations.wake(Millis(due.0 - 1), true, &mut outputs);
+        assert_eq!(drained(&mut outputs), [], "another part of the machine was due");
+        operations.wake(Millis(due.0 - 1), false, &mut outputs);
+        assert_eq!(drained(&mut outputs), [ignored(Ignored::TimerWithoutCause)]);
+        operations.wake(due, false, &mut outputs);
+        assert_eq!(drained(&mut outputs), [WriterOutput::Tunnel(TunnelCommand::Repeat(ticket))]);
+        let operation = outcome(&mut operations, ticket, &mut outputs).expect("it is under way");
+        assert_eq!(operation.attempts(), 2);
+        assert_eq!(operation.release(&mut outputs), "put");
+        assert_eq!(drained(&mut outputs), [WriterOutput::Tunnel(TunnelCommand::Release(ticket))]);
+        assert!(operations.is_empty() && operations.deadline().is_none());
+    }
+
+    #[test]
+    fn an_operation_is_put_off_until_the_patience_of_its_machine_is_over() {
+        let (mut operations, mut outputs) = machine();
+        let ticket = operations.begin(Millis(0), "put");
+        let operation = outcome(&mut operations, ticket, &mut outputs).expect("it is under way");
+        assert_eq!(operations.put_off(Millis(0), operation, Pause::Doubt, "lost"), Ok(()));
+        let due = operations.deadline().expect("it waits");
+        operations.wake(due, false, &mut outputs);
+        let operation = outcome(&mut operations, ticket, &mut outputs).expect("it is under way");
+        let error = operations.put_off(due, operation, Pause::Doubt, "lost").unwrap_err();
+        assert_eq!(error, Error::new(ErrorKind::Retry, String::from("put"), "lost"));
     }
 
     #[test]
     fn a_ticket_is_never_used_twice() {
-        let mut operations = Operations::new(1);
-        let first = operations.begin(Millis(0), ());
-        operations.finish(first);
-        assert_ne!(operations.begin(Millis(0), ()), first);
+        let (mut operations, mut outputs) = machine();
+        let first = operations.begin(Millis(0), "put");
+        let _ = outcome(&mut operations, first, &mut outputs).expect("it is under way");
+        assert_ne!(operations.begin(Millis(0), "put"), first);
     }
 }

@@ -1,6 +1,6 @@
-//! When to make the next attempt, as a function of the attempt and a seed.
+//! The pause before the next attempt, as a function of the attempt and a seed.
 //!
-//! Beside the row's way: every machine that submits operations asks here. Invariant: no clock and
+//! Under `operation`, which puts off the next attempt. Invariant: no clock and
 //! no randomness; the same ticket and attempt always wait equally long, and two sinks do not wait
 //! in step because their nonces differ.
 
@@ -26,53 +26,60 @@ struct Backoff {
     most: u64,
 }
 
+/// The reason for a pause before the next attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pause<'a> {
+    /// The outcome of the attempt is in doubt.
+    Doubt,
+    /// A commit is under way, and is asked after.
+    Poll,
+    /// The attempt was refused, and another is allowed.
+    Refused(&'a Refusal),
+}
+
 /// Attempts at one operation, and the waits between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attempts {
+pub(crate) struct Attempts {
     seed: u64,
     made: u32,
 }
 
 impl Attempts {
     /// The first attempt at `ticket` of the start whose nonce this is.
-    pub fn first(nonce: u64, ticket: Ticket) -> Self {
+    pub(crate) fn first(nonce: u64, ticket: Ticket) -> Self {
         Self { seed: mix(nonce ^ mix(ticket.0)), made: 1 }
     }
 
-    /// How many attempts were made.
-    pub fn made(&self) -> u32 {
+    /// The number of attempts that were made.
+    pub(crate) fn made(&self) -> u32 {
         self.made
     }
 
     /// Counts one more attempt.
-    pub fn again(&mut self) {
+    pub(crate) fn again(&mut self) {
         self.made = self.made.saturating_add(1);
     }
 
-    /// How long to wait after a refusal that allows another attempt.
-    pub fn after_refusal(&self, refusal: &Refusal) -> Millis {
-        let backoff = match refusal.kind {
-            RefusalKind::SlowDown => SLOW_DOWN,
-            RefusalKind::Denied
-            | RefusalKind::Full
-            | RefusalKind::Invalid
-            | RefusalKind::Moved
-            | RefusalKind::NoSuchPartition
-            | RefusalKind::NoSuchSession
-            | RefusalKind::NotSent
-            | RefusalKind::Transient => DOUBT,
-        };
-        self.wait(backoff).max(refusal.retry_after)
-    }
-
-    /// How long to wait after an attempt whose outcome is in doubt.
-    pub fn after_doubt(&self) -> Millis {
-        self.wait(DOUBT)
-    }
-
-    /// How long to wait before asking again for a commit that is under way.
-    pub fn poll(&self) -> Millis {
-        self.wait(POLL)
+    /// The time to wait before the next attempt.
+    pub(crate) fn pause(&self, pause: Pause<'_>) -> Millis {
+        match pause {
+            Pause::Doubt => self.wait(DOUBT),
+            Pause::Poll => self.wait(POLL),
+            Pause::Refused(refusal) => {
+                let backoff = match refusal.kind {
+                    RefusalKind::SlowDown => SLOW_DOWN,
+                    RefusalKind::Denied
+                    | RefusalKind::Full
+                    | RefusalKind::Invalid
+                    | RefusalKind::Moved
+                    | RefusalKind::NoSuchPartition
+                    | RefusalKind::NoSuchSession
+                    | RefusalKind::NotSent
+                    | RefusalKind::Transient => DOUBT,
+                };
+                self.wait(backoff).max(refusal.retry_after)
+            }
+        }
     }
 
     /// Between half and all of the doubled wait.
@@ -101,7 +108,7 @@ mod tests {
         let mut attempts = Attempts::first(7, Ticket(1));
         for made in 1..200_u32 {
             let full = 500_u64.saturating_mul(1 << (made - 1).min(32)).min(20_000);
-            let wait = attempts.after_doubt().0;
+            let wait = attempts.pause(Pause::Doubt).0;
             assert!(wait >= full / 2 && wait <= full, "attempt {made} waits {wait} of {full}");
             attempts.again();
         }
@@ -109,7 +116,7 @@ mod tests {
 
     #[test]
     fn two_tickets_do_not_wait_in_step() {
-        let waits = |ticket| Attempts::first(7, Ticket(ticket)).after_doubt();
+        let waits = |ticket| Attempts::first(7, Ticket(ticket)).pause(Pause::Doubt);
         assert!((1..20).any(|ticket| waits(ticket) != waits(0)));
     }
 }

@@ -1,5 +1,5 @@
-//! A writer that is told of a commit too early. Replies may come from another process, so that this
-//! is an error that ends the attempt, and no panic.
+//! A writer that receives word of a commit too early. Replies may come from another process, so
+//! that this is an error that ends the attempt, and no panic.
 
 mod one_column;
 

@@ -57,7 +57,7 @@ fn batch(rows: usize, column: ColumnBuilder) -> Vec<u8> {
     BatchBuilder::new(rows).column(column).column(ids).build()
 }
 
-/// Of each row its record and checksum, or the rule that it breaks; and what is read of it.
+/// The record and checksum of each row, or the rule that it breaks.
 type Written = Vec<Result<(Vec<u8>, u32), String>>;
 
 fn write(column_type: &str, row_type: &str, rows: usize, column: ColumnBuilder) -> Written {
@@ -94,7 +94,7 @@ fn read(column_type: &str, written: &Result<(Vec<u8>, u32), String>) -> Option<V
     value
 }
 
-/// What a unit can show of an instant: in the layout `timestamp`, and in the layout `instant`.
+/// An instant as far as a unit can show it: in the layout `timestamp`, and in the layout `instant`.
 fn shown(unit: TimeUnit, (seconds, nanos): (i64, u32)) -> (i64, (i64, u32)) {
     let of_second = 1_000_000_000 / unit.per_second();
     let fraction = i64::from(nanos) / of_second;

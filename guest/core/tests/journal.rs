@@ -1,5 +1,5 @@
-//! Coordinator and committer, opened with what a journal holds: what is forgotten, what is told
-//! again, and what stops the start.
+//! Coordinator and committer, opened with the records of a journal: some are forgotten, some are
+//! sent again, and some stop the start.
 //!
 //! Beside `roles.rs`; the order of appends and operations is in the scripts. Invariant: each test
 //! says every record of its journal.
@@ -39,7 +39,7 @@ fn record(id: &str, start: u64, state: JournalState, hours: u64) -> SessionRecor
     SessionRecord { id, partition, start, state, at: Millis(NOW.0 - hours * HOUR) }
 }
 
-/// What is appended, and what is asked of the Tunnel.
+/// The appends, and the operations submitted to the Tunnel.
 fn outputs(coordinator: &mut Coordinator) -> (Vec<JournalAppend>, Vec<Operation>) {
     let (mut appends, mut operations) = (Vec::new(), Vec::new());
     while let Some(output) = coordinator.poll_output() {

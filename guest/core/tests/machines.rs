@@ -13,15 +13,15 @@
 //! | `prepared C`, `complete C`, `abort C` | all have answered, it is durable, it never will be |
 //! | `deliver`, `lose` | messages between the roles |
 //! | `ok PREFIX`, `ok` | carries out the operation under way whose label begins so, or all |
-//! | `doubt PREFIX` | no answer; the effect may come by `late PREFIX` |
+//! | `doubt PREFIX` | no answer; the effect may follow by `late PREFIX` |
 //! | `applied PREFIX` | carried out, but the answer is lost |
 //! | `late N` | carries out the Nth doubted operation now |
 //! | `refuse PREFIX KIND` | a definite no |
-//! | `repeat-outcome` | tells the last outcome once more |
+//! | `repeat-outcome` | gives the last outcome once more |
 //! | `before-images` | the engine sends them |
 //! | `one-session` | the service refuses a second open session of a partition |
 //! | `slow-journal` | appends to the journal wait for one of the next three |
-//! | `durable PREFIX` | the first append whose label begins so is durable, and told to be |
+//! | `durable PREFIX` | the first append whose label begins so is durable, and its owner knows |
 //! | `durable-unheard PREFIX` | it is durable, and nobody learns of it |
 //! | `append-fails PREFIX KIND` | a definite no, or `doubt` |
 //! | `pass MS`, `crash`, `forgets`, `expire ID`, `unjournal ID` | time, faults |

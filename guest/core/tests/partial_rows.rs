@@ -43,7 +43,7 @@ fn table() -> TableSchema {
     .expect("a table")
 }
 
-/// Which of the columns beside the key rows have.
+/// The columns beside the key that rows have.
 type Have = [bool; 3];
 
 const ALL: Have = [true; 3];
@@ -69,7 +69,7 @@ impl Row {
     }
 }
 
-/// What turns rows into records and packs.
+/// The path from rows to records and packs.
 struct Sink {
     have: Have,
     plan: RowPlan,
@@ -156,7 +156,7 @@ impl Sink {
 /// Rows by key, beside the key.
 type Rows = BTreeMap<i64, [Option<Value>; 3]>;
 
-/// What rows mean: the model.
+/// The meaning of rows: the model.
 fn fold(rows: &mut Rows, row: &Row, written: WrittenColumns, have: Have) {
     if row.deletes {
         rows.remove(&row.key);
@@ -175,7 +175,7 @@ fn fold(rows: &mut Rows, row: &Row, written: WrittenColumns, have: Have) {
     }
 }
 
-/// What the service does with a pack.
+/// The effect of a pack at the service.
 fn apply(rows: &mut Rows, body: &[u8], ids: &[i64; 4]) -> u32 {
     decode_pack(body, &table().column_types(), &mut |record| {
         let Some(Value::Int(key)) = record.values[0] else { panic!("every record has its key") };
@@ -347,8 +347,8 @@ fn delete(key: i64) -> Row {
     Row { deletes: true, ..row(key, None, None, None) }
 }
 
-/// What the sink sends of these rows: of each record what it does, its values beside the key, and
-/// the columns that it names.
+/// The records that the sink sends of these rows: the operation of each, its values beside the key,
+/// and the columns that it names.
 fn sent(sink: &mut Sink, rows: &[Row]) -> Vec<(Op, [Option<Value>; 3], Vec<i64>)> {
     rows.iter().for_each(|row| sink.push(row, true));
     let (body, _) = sink.seal(&[0, 1, 2, 3]).expect("there are rows");

@@ -9,7 +9,7 @@ use script::schedule::{EXACTLY_ONCE, Mode, Tally, run};
 use upsert_sink_core::ignored::Ignored;
 
 const SEEDS: u64 = 200;
-/// Of the suites beside the default one.
+/// Seeds of the suites beside the default one.
 const SEEDS_MORE: u64 = 100;
 
 /// Runs all seeds, or the one that is asked for.

@@ -242,8 +242,8 @@ fn an_older_request_is_answered_at_once_and_changes_nothing() {
     assert_eq!(reply.number, 3);
 }
 
-/// What the coordinator has asked of the service: the ticket and what it is for. What it appends to
-/// the journal is durable at once.
+/// The operations that the coordinator has submitted, with their tickets. Its appends to the
+/// journal are durable at once.
 fn submitted(coordinator: &mut Coordinator) -> Vec<(Ticket, Operation)> {
     let (mut submitted, mut appended) = (Vec::new(), Vec::new());
     loop {
@@ -328,7 +328,7 @@ fn created(ticket: Ticket, id: &str) -> CoordinatorInput<'static> {
     CoordinatorInput::Completed(Completion { ticket, outcome })
 }
 
-/// What is asked of the service when the only writer, which wants nothing, has passed a barrier.
+/// The operations submitted when the only writer, which wants nothing, has passed a barrier.
 fn passes(coordinator: &mut Coordinator, number: u64, passed: u64) -> Vec<Operation> {
     let (passed, wanted) = (CheckpointId(passed), Vec::new());
     let bytes = Request { passed, wanted, ..request(0, number) }.to_bytes();
@@ -336,7 +336,7 @@ fn passes(coordinator: &mut Coordinator, number: u64, passed: u64) -> Vec<Operat
     submitted(coordinator).into_iter().map(|(_, operation)| operation).collect()
 }
 
-/// The host keeps an operation, to repeat it, until it is told to forget it.
+/// The host keeps an operation, to repeat it, until it is released.
 #[test]
 fn an_operation_that_is_over_is_released() {
     let (mut coordinator, tickets) = creating(&[name("", 0)]);

@@ -20,7 +20,7 @@ use upsert_sink_format::hash::{KeyHasher, bucket_of};
 use upsert_sink_format::schema::RowPlan;
 use upsert_sink_format::words;
 
-/// The key of a partition, all its buckets included, when rows are grouped by partition. When they
+/// The key of a partition, all its buckets included, when rows are grouped by partition. If they
 /// are grouped by key it is the bucket's number: the buckets are a multiple of the writers, so all
 /// have as many.
 fn key_of_partition(spec: &str) -> u32 {
@@ -38,7 +38,7 @@ pub struct Router {
     grouping: Grouping,
     /// The batch's columns of the primary key.
     key: Vec<usize>,
-    /// Of each partition met so far, if rows are grouped by partition.
+    /// The key of each partition that had rows so far, if rows are grouped by partition.
     keys: Vec<u32>,
     buckets: u32,
     partitions: Vec<PartitionIndex>,

@@ -63,7 +63,7 @@ impl BufferAccount {
 
     /// Adds a row that was pushed to a buffer.
     ///
-    /// Every row comes here, so this only adds, and cannot overflow: no memory has 2^64 bytes.
+    /// Every row passes here, so this only adds, and cannot overflow: no memory has 2^64 bytes.
     /// `accepting` looks at the mark when it is asked.
     #[inline(always)]
     pub fn grow(&mut self, partition: &mut PartitionBytes, bytes: usize) {

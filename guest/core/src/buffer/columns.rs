@@ -1,9 +1,9 @@
 //! Partial records of one key as one record, column by column.
 //!
 //! Within `BucketBuffer`, after `merge` has found that keys repeat and rows are partial. Invariant:
-//! applied in their order, the merged records of a key leave of any row what the buffered ones
-//! leave: newer columns lie over older ones, down to the newest whole row; a delete below partial
-//! rows stays before them, so that nothing older shows through.
+//! applied in their order, the merged records of a key have the same effect on any row as the
+//! buffered ones: newer columns lie over older ones, down to the newest whole row; a delete below
+//! partial rows stays before them, so that nothing older shows through.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -13,7 +13,7 @@ use super::pool::{BufferPool, Chain};
 use super::{BucketBuffer, SealedPack};
 use upsert_sink_format::record::{Op, PartialRows, pack_trailer};
 
-/// What the records of a buffer come to, keys in the order of their newest record.
+/// The merged records of a buffer, keys in the order of their newest record.
 #[derive(Debug, Default)]
 pub(super) struct Merged {
     /// The records, one after another.
@@ -22,7 +22,7 @@ pub(super) struct Merged {
     keys: Vec<u8>,
 }
 
-/// What is known of one record.
+/// The note of one merged record.
 #[derive(Debug)]
 struct MergedNote {
     length: usize,
@@ -34,7 +34,7 @@ struct MergedNote {
 /// A record of the buffer.
 struct Buffered<'a> {
     note: Note<'a>,
-    /// Where it stands in the buffer.
+    /// Its place in the buffer.
     at: Range<usize>,
 }
 
@@ -93,7 +93,7 @@ impl BucketBuffer {
 }
 
 impl Merged {
-    /// Adds what the records of one key, oldest first, come to: one record, or a delete and one.
+    /// Adds the records of one key, oldest first, merged into one record, or into a delete and one.
     fn add_key<'a>(
         &mut self,
         rows: &PartialRows,

@@ -2,16 +2,16 @@
 //! same key replaced.
 //!
 //! Within `BucketBuffer`, when `sink.merge.enable` is on and the buffer is sealed or full: a row
-//! that comes is only noted, because asking an index of its bucket for each would miss the cache
-//! each time. Invariant: of each key exactly the last record is live, by comparison of the keys'
-//! bytes; notes stand in the order in which their records came.
+//! is only noted when it arrives, because a look into an index of its bucket would miss the cache
+//! each time. Invariant: exactly the last record of each key is live, by comparison of the keys'
+//! bytes; notes stand in the order in which their records arrived.
 
 use alloc::vec::Vec;
 
 use super::pool::{BufferPool, Chain};
 use upsert_sink_format::words;
 
-/// What a note takes beside the key.
+/// Bytes of a note beside the key.
 pub(super) const NOTE_BYTES: usize = 12;
 
 /// Notes a record with its key.
@@ -23,7 +23,7 @@ pub(super) fn note(notes: &mut Chain, pool: &mut BufferPool, length: usize, crc:
     notes.append_both(pool, [length, crc, key_length], key);
 }
 
-/// What is known of one record.
+/// The note of one record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Note<'a> {
     /// The record's bytes.
@@ -43,16 +43,16 @@ pub(super) struct MergeScratch {
     notes: Vec<u8>,
     /// Open addressing: half of a hash above the place of a note counted from one; zero is free.
     index: Vec<u64>,
-    /// How many passes there were: tells a buffer whether the notes are still its own.
+    /// The number of passes so far: by it a buffer knows whether the notes are still its own.
     passes: u64,
 }
 
-/// What the pass left.
+/// The records that a pass left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Live {
     /// Bytes of the live records.
     pub(super) bytes: usize,
-    /// How many there are.
+    /// The number of them.
     pub(super) records: u32,
 }
 
@@ -71,7 +71,8 @@ impl MergeScratch {
         let mut live = Live { bytes: 0, records: 0 };
         let mut at = 0;
         while let Some(note) = read(&self.notes, at) {
-            let (length, next) = (note.length, at + NOTE_BYTES + note.key.len());
+            let length = note.length;
+            let next = at + NOTE_BYTES + note.key.len();
             live.bytes += length;
             match self.replace(at) {
                 Some(replaced) => live.bytes -= replaced,
@@ -127,7 +128,7 @@ impl MergeScratch {
         })
     }
 
-    /// Where the live records stand, those next to each other as one range.
+    /// The places of the live records, those next to each other as one range.
     pub(super) fn live_runs(&self) -> impl Iterator<Item = core::ops::Range<usize>> {
         let mut notes = self.notes().peekable();
         let mut at = 0;

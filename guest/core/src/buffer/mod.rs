@@ -1,8 +1,8 @@
 //! Encoded rows of one bucket of one partition, waiting to be sent as one pack.
 //!
-//! After `record` in a row's way, before `flush`. Invariant: what is taken out as a pack are the
-//! records that `push` put in, in their order, without those that a later record of the same key
-//! replaced, and with partial records of one key merged; `held` is what they take, to the byte.
+//! After `record` in a row's way, before `flush`. Invariant: a pack holds the records that
+//! `push` put in, in their order, without those that a later record of the same key replaced, and
+//! with partial records of one key merged; `held` is the memory that they take, to the byte.
 
 mod account;
 mod columns;
@@ -22,8 +22,8 @@ use upsert_sink_format::words;
 pub use account::{BufferAccount, PartitionBytes};
 pub use pool::{BufferPool, CHUNK_BYTES};
 
-/// What a record takes beside its bytes and those of its key when records are merged: its length,
-/// its checksum, and the length of the key. When they are not merged, it takes nothing.
+/// Bytes that a record takes beside its own and those of its key when records are merged: its
+/// length, its checksum, and the length of the key. If they are not merged, it takes none.
 pub const KEYED_RECORD_OVERHEAD_BYTES: usize = NOTE_BYTES;
 
 /// The buffer of one bucket. Holds no memory while it is empty.
@@ -35,11 +35,11 @@ pub struct BucketBuffer {
     bytes: Chain,
     /// The checksum of the records' checksums, if they are not merged: all of them are sent then.
     crcs: Crc,
-    /// If records are merged, of each its length, its checksum and its key.
+    /// The length, the checksum and the key of each record, if records are merged.
     notes: Chain,
     records: u32,
     keyed: bool,
-    /// What the pass of this number found, if no record came since.
+    /// The live records by the pass of this number, if no record was pushed since.
     found: Option<(u64, Live)>,
 }
 
@@ -48,7 +48,7 @@ pub struct BucketBuffer {
 pub struct SealedPack {
     /// The records and their trailer.
     pub body: Vec<u8>,
-    /// How many records.
+    /// The number of records.
     pub records: u32,
     /// The bytes that the buffer held, and holds no more.
     pub bytes_freed: usize,
@@ -102,7 +102,7 @@ impl BucketBuffer {
         self.bytes.length()
     }
 
-    /// How many records are in it, replaced ones included.
+    /// The number of records in it, replaced ones included.
     #[inline]
     pub fn records(&self) -> u32 {
         self.records
@@ -130,7 +130,7 @@ impl BucketBuffer {
         }
     }
 
-    /// What to do when `bytes` has reached a limit: if replaced records take a quarter of it, they
+    /// Makes room when `bytes` has reached a limit: if replaced records take a quarter of it, they
     /// are dropped, so that a hot key cannot fill the memory. Returns the change of the held bytes,
     /// or none if the buffer is full, and should be sealed.
     ///

@@ -16,9 +16,9 @@ use upsert_sink_format::words;
 
 /// Bytes of one chunk.
 ///
-/// What a chain wastes is at most one chunk, and there may be thousands of chains (partitions times
-/// buckets): so the least size that still makes a new chunk rare. At rows of 100 bytes it is one
-/// row in forty.
+/// A chain wastes at most one chunk, but there may be thousands of chains (partitions times
+/// buckets). So this is the least size that still makes a new chunk rare: one for forty rows of 100
+/// bytes.
 pub const CHUNK_BYTES: usize = 4 << 10;
 
 type Chunk = Box<[u8; CHUNK_BYTES]>;
@@ -33,7 +33,7 @@ pub struct BufferPool {
     allocated: usize,
     /// One for all buffers, so that it stays in the cache.
     pub(super) scratch: MergeScratch,
-    /// How records of one key are merged, if they may be partial.
+    /// The rules by which records of one key are merged, if they may be partial.
     pub(super) partial: Option<PartialRows>,
 }
 
@@ -104,7 +104,7 @@ impl BufferPool {
 pub(super) struct Chain {
     full: Vec<Chunk>,
     last: Option<Chunk>,
-    /// How many bytes of `last` count.
+    /// The number of bytes of `last` that count.
     at: usize,
 }
 
@@ -223,9 +223,11 @@ mod tests {
     #[test]
     fn two_pieces_at_once_are_the_same_as_one_after_another() {
         let mut pool = BufferPool::new();
-        let (mut one, mut other) = (Chain::default(), Chain::default());
+        let mut one = Chain::default();
+        let mut other = Chain::default();
         for length in (0..600).chain([CHUNK_BYTES - 12, CHUNK_BYTES, 3]) {
-            let (numbers, bytes) = ([length as u32, 7, !0], vec![!length as u8; length]);
+            let numbers = [length as u32, 7, !0];
+            let bytes = vec![!length as u8; length];
             one.append_both(&mut pool, numbers, &bytes);
             numbers.iter().for_each(|number| other.append(&mut pool, &number.to_le_bytes()));
             other.append(&mut pool, &bytes);

@@ -74,7 +74,8 @@ fn nothing_is_allocated_before_a_row_needs_it_and_everything_returns() {
 
 #[test]
 fn without_merging_all_records_are_kept_in_their_order() {
-    let (mut pool, mut buffer) = (BufferPool::new(), BucketBuffer::new());
+    let mut pool = BufferPool::new();
+    let mut buffer = BucketBuffer::new();
     let rows = [("a", Some(1)), ("b", Some(2)), ("a", None), ("a", Some(3)), ("a", Some(4))];
     for (key, value) in rows {
         push(&mut buffer, &mut pool, key, value, false);
@@ -85,7 +86,8 @@ fn without_merging_all_records_are_kept_in_their_order() {
 
 #[test]
 fn the_last_record_of_a_key_wins_be_it_a_delete_or_an_upsert() {
-    let (mut pool, mut buffer) = (BufferPool::new(), BucketBuffer::new());
+    let mut pool = BufferPool::new();
+    let mut buffer = BucketBuffer::new();
     for (key, value) in [("a", Some(1)), ("b", Some(2)), ("a", None), ("b", None), ("b", Some(5))] {
         push(&mut buffer, &mut pool, key, value, true);
     }
@@ -97,7 +99,8 @@ fn the_last_record_of_a_key_wins_be_it_a_delete_or_an_upsert() {
 
 #[test]
 fn keys_of_like_beginnings_and_lengths_stay_apart() {
-    let (mut pool, mut buffer) = (BufferPool::new(), BucketBuffer::new());
+    let mut pool = BufferPool::new();
+    let mut buffer = BucketBuffer::new();
     let keys: Vec<String> =
         (0..40).map(|n| "0".repeat(n)).chain((0..300).map(|n| format!("{n:0>20}"))).collect();
     for round in 0..3 {
@@ -113,7 +116,8 @@ fn keys_of_like_beginnings_and_lengths_stay_apart() {
 
 #[test]
 fn a_hot_key_does_not_fill_the_memory() {
-    let (mut pool, mut buffer) = (BufferPool::new(), BucketBuffer::new());
+    let mut pool = BufferPool::new();
+    let mut buffer = BucketBuffer::new();
     let mut held = 0;
     for n in 0..100_000 {
         held += push(&mut buffer, &mut pool, "the one and only", Some(n), true) as i64;
@@ -133,7 +137,8 @@ fn a_hot_key_does_not_fill_the_memory() {
 fn a_full_buffer_is_sealed_unless_a_quarter_of_it_was_replaced() {
     let mut pool = BufferPool::new();
     for (hot_of_eight, merged) in [(0, false), (1, false), (3, true)] {
-        let (mut buffer, mut rows) = (BucketBuffer::new(), Vec::new());
+        let mut buffer = BucketBuffer::new();
+        let mut rows = Vec::new();
         for n in 0.. {
             let key = if n % 8 < hot_of_eight { 0 } else { n };
             let key = format!("{key:016}");
@@ -144,7 +149,8 @@ fn a_full_buffer_is_sealed_unless_a_quarter_of_it_was_replaced() {
                 break;
             }
         }
-        let (bytes, change) = (buffer.bytes(), buffer.relieve(&mut pool, LIMIT));
+        let bytes = buffer.bytes();
+        let change = buffer.relieve(&mut pool, LIMIT);
         assert_eq!(change.is_some(), merged);
         assert_eq!(change.is_some_and(|change| change < 0), buffer.bytes() < bytes);
         assert!(!merged || buffer.records() as usize == rows.len());
@@ -160,7 +166,8 @@ fn a_full_buffer_is_sealed_unless_a_quarter_of_it_was_replaced() {
 
 #[test]
 fn a_full_buffer_of_records_without_keys_is_sealed() {
-    let (mut pool, mut buffer) = (BufferPool::new(), BucketBuffer::new());
+    let mut pool = BufferPool::new();
+    let mut buffer = BucketBuffer::new();
     push(&mut buffer, &mut pool, "a", Some(1), false);
     push(&mut buffer, &mut pool, "a", Some(2), false);
     let limit = buffer.bytes();
@@ -170,7 +177,8 @@ fn a_full_buffer_of_records_without_keys_is_sealed() {
 
 #[test]
 fn a_record_larger_than_a_chunk_is_kept_whole() {
-    let (mut pool, mut buffer) = (BufferPool::new(), BucketBuffer::new());
+    let mut pool = BufferPool::new();
+    let mut buffer = BucketBuffer::new();
     let long = "x".repeat(3 * CHUNK_BYTES + 17);
     push(&mut buffer, &mut pool, "a", Some(1), true);
     push(&mut buffer, &mut pool, &long, Some(2), true);
@@ -225,31 +233,32 @@ fn account(budget: u64) -> (BufferAccount, PartitionBytes) {
 #[test]
 #[should_panic(expected = "all records of a buffer have keys")]
 fn a_buffer_does_not_mix_records_with_and_without_keys() {
-    let (mut pool, mut buffer) = (BufferPool::new(), BucketBuffer::new());
+    let mut pool = BufferPool::new();
+    let mut buffer = BucketBuffer::new();
     push(&mut buffer, &mut pool, "a", Some(1), true);
     push(&mut buffer, &mut pool, "a", Some(1), false);
 }
 
 /// One step of a writer's life.
 #[derive(Clone, Debug)]
-enum Step {
+enum LifeStep {
     Push { buffer: usize, key: String, value: Option<i64> },
     Seal(usize),
     Release(usize),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<LifeStep>> {
     let key = prop_oneof![
         3 => (0..6_u32).prop_map(|n| format!("k{n}")),
         2 => (0..400_u32).prop_map(|n| format!("a rather long key, number {n}")),
         1 => "[a-c]{0,12}",
     ];
     let push = (0..BUFFERS, key, proptest::option::of(any::<i64>()))
-        .prop_map(|(buffer, key, value)| Step::Push { buffer, key, value });
+        .prop_map(|(buffer, key, value)| LifeStep::Push { buffer, key, value });
     let step = prop_oneof![
         60 => push,
-        1 => (0..BUFFERS).prop_map(Step::Seal),
-        1 => (0..4_usize).prop_map(Step::Release),
+        1 => (0..BUFFERS).prop_map(LifeStep::Seal),
+        1 => (0..4_usize).prop_map(LifeStep::Release),
     ];
     proptest::collection::vec(step, 0..1_500)
 }
@@ -261,7 +270,7 @@ const PARTITIONS: usize = 3;
 /// Small enough that a short life reaches it, with and without replaced records.
 const WORLD_LIMIT: usize = 2_000;
 
-/// The same life of a writer, told to the buffers and to a list.
+/// The same life of a writer, in the buffers and in a list.
 struct World {
     merge: bool,
     pool: BufferPool,
@@ -287,9 +296,9 @@ impl World {
         }
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &LifeStep) {
         match step {
-            Step::Push { buffer, key, value } => {
+            LifeStep::Push { buffer, key, value } => {
                 let to = &mut self.buffers[*buffer];
                 let grown = push(to, &mut self.pool, key, *value, self.merge);
                 self.account.grow(&mut self.partitions[*buffer % PARTITIONS], grown);
@@ -302,8 +311,8 @@ impl World {
                     self.relieve(*buffer);
                 }
             }
-            Step::Seal(buffer) => self.seal(*buffer),
-            Step::Release(nth) => {
+            LifeStep::Seal(buffer) => self.seal(*buffer),
+            LifeStep::Release(nth) => {
                 let ticket = self.in_flight.keys().nth(*nth).copied();
                 let bytes = ticket.and_then(|ticket| self.in_flight.remove(&ticket));
                 assert_eq!(ticket.and_then(|ticket| self.account.release(Ticket(ticket))), bytes);
@@ -312,7 +321,7 @@ impl World {
         self.check();
     }
 
-    /// What a writer does with a buffer that has reached its limit.
+    /// Relieves a buffer that has reached its limit, as a writer does.
     fn relieve(&mut self, buffer: usize) {
         let Some(change) = self.buffers[buffer].relieve(&mut self.pool, WORLD_LIMIT) else {
             return self.seal(buffer);

@@ -1,4 +1,4 @@
-//! What the user asked for: every option parsed once into a value that is always legal.
+//! The options of the user: each parsed once into a value that is always legal.
 //!
 //! The first step of `open`, before the schema meets the rows; machines and buffers read
 //! `SinkConfig` and no text. Invariant: a `SinkConfig` keeps every rule of the specification for
@@ -25,17 +25,17 @@ use upsert_sink_format::schema::{TableSchema, nearest};
 pub use options::describe;
 pub use partition_option::PartitionLevel;
 
-/// When rows become visible (`sink.delivery-guarantee`).
+/// The time at which rows become visible (`sink.delivery-guarantee`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeliveryGuarantee {
     /// As soon as all writers have flushed.
     AtLeastOnce,
-    /// When the checkpoint that holds them is complete.
+    /// Once the checkpoint that holds them is complete.
     #[default]
     ExactlyOnce,
 }
 
-/// What follows a pack whose outcome was in doubt, once it is acknowledged (`sink.doubt`).
+/// The step after a pack whose outcome was in doubt, once it is acknowledged (`sink.doubt`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DoubtPolicy {
     /// Writes on in the same session; at-least-once only.
@@ -47,7 +47,7 @@ pub enum DoubtPolicy {
     Rollover,
 }
 
-/// What rows are grouped by before the writers (`sink.group-partition.enable`).
+/// The way in which rows are grouped before the writers (`sink.group-partition.enable`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Grouping {
     /// By primary key: a writer has the same buckets of every partition.
@@ -57,7 +57,7 @@ pub enum Grouping {
     Partition,
 }
 
-/// What becomes of a row that breaks a rule of the table (`sink.invalid-row`).
+/// The fate of a row that breaks a rule of the table (`sink.invalid-row`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InvalidRow {
     /// It is set aside with the reason, and counted.
@@ -67,7 +67,7 @@ pub enum InvalidRow {
     Fail,
 }
 
-/// What follows when a session that a checkpoint needs is gone (`sink.recover.lost-session`).
+/// The step after the loss of a session that a checkpoint needs (`sink.recover.lost-session`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LostSession {
     /// Stops.
@@ -77,7 +77,7 @@ pub enum LostSession {
     Skip,
 }
 
-/// Where a primary key is unique (`sink.key.scope`).
+/// The scope in which a primary key is unique (`sink.key.scope`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeyScope {
     /// Within its partition.
@@ -87,7 +87,7 @@ pub enum KeyScope {
     Table,
 }
 
-/// What a start knows beside its options and its table.
+/// The facts of a start beside its options and its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskFacts {
     /// The number of writers.
@@ -100,8 +100,8 @@ pub struct TaskFacts {
     pub before_images: bool,
 }
 
-/// Every option of the guest, parsed. What each one means and costs is in the option table
-/// (`describe`).
+/// Every option of the guest, parsed. The option table (`describe`) says what each one means and
+/// costs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkConfig {
     /// `sink.parallelism`, if it is set.

@@ -1,8 +1,8 @@
 //! The options: name, type, default, bounds, doc, and where the parsed value goes.
 //!
 //! The only list of the guest's options: `SinkConfig::parse` reads them by it, `describe` prints
-//! it. Defaults are texts that are parsed like a user's. Invariant: what is not in the list is not
-//! an option, and what is in it is parsed.
+//! it. Defaults are texts that are parsed like a user's. Invariant: the options are
+//! exactly those in the list, and each of them is parsed.
 
 use alloc::format;
 use alloc::string::{String, ToString};

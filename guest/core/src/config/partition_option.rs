@@ -1,5 +1,5 @@
-//! The text of the option `partition`: which levels of the partition are fixed, and which come from
-//! the row.
+//! The text of the option `partition`: the levels of the partition that are fixed, and those that
+//! are read from the row.
 //!
 //! Read by the option table, then held against the table's partition columns. Invariant: no level
 //! is named twice, and every value keeps the rule of partition values and of its column's type.

@@ -46,7 +46,8 @@ fn check_doubt(config: &SinkConfig) -> Result<(), Error> {
     Ok(())
 }
 
-/// Where the partition is the same for all rows, no row can leave one.
+/// Refuses keys of the whole table without before-images, unless all rows have one partition: then
+/// no row can leave it.
 fn check_key_scope(
     config: &SinkConfig,
     schema: &TableSchema,
@@ -78,7 +79,8 @@ fn not_above(part: (&str, ByteCount), whole: (&str, ByteCount)) -> Result<(), Er
     if part.1 <= whole.1 {
         return Ok(());
     }
-    let (part_size, whole_size) = (text::size_text(part.1), text::size_text(whole.1));
+    let part_size = text::size_text(part.1);
+    let whole_size = text::size_text(whole.1);
     Err(Error::config(
         format!("option `{}`", whole.0),
         format!(
@@ -145,7 +147,8 @@ fn check_parallelism(
     schema: &TableSchema,
     facts: &TaskFacts,
 ) -> Result<(), Error> {
-    let (at, writers) = ("option `sink.parallelism`", facts.parallelism);
+    let at = "option `sink.parallelism`";
+    let writers = facts.parallelism;
     if writers == 0 {
         return Err(Error::bug("task", "parallelism is 0: a sink has at least one writer"));
     }
@@ -226,7 +229,8 @@ fn small_buffers(config: &SinkConfig, schema: &TableSchema, facts: &TaskFacts) -
 
 fn idle_buffers(config: &SinkConfig) -> Option<String> {
     (config.writer_buffer > config.memory_budget).then(|| {
-        let (buffer, budget) = (config.writer_buffer, config.memory_budget);
+        let buffer = config.writer_buffer;
+        let budget = config.memory_budget;
         format!(
             "`upsert.writer.buffer-size` = {} is never reached: `sink.memory.budget` = {} bounds \
              all partitions; raise the budget to at least the buffer's size",

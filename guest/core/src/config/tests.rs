@@ -253,7 +253,8 @@ fn a_key_of_the_whole_table_needs_before_images_where_rows_may_move() {
 
 #[test]
 fn a_row_writes_all_columns_unless_partial_update_is_on() {
-    let (enable, mode) = ("upsert.partial-column.enable", "sink.partial-column.mode");
+    let enable = "upsert.partial-column.enable";
+    let mode = "sink.partial-column.mode";
     assert_eq!(accepted(&[]).written, WrittenColumns::All);
     assert_eq!(accepted(&[(mode, "dynamic")]).written, WrittenColumns::All);
     assert_eq!(accepted(&[(enable, "true")]).written, WrittenColumns::NonNull);

@@ -1,43 +1,41 @@
-//! What the coordinator makes of outcomes: of its operations at the Tunnel, and of its appends to
-//! the journal.
+//! The outcomes of the coordinator's operations at the Tunnel, and of its appends to the journal.
 //!
-//! The second half of `coordinator.rs`: operations begin there and end here. Invariant: an outcome
-//! in doubt is repeated, but for an append, after which nothing may be told: the attempt ends.
+//! Operations begin in the coordinator and in `recovery`, and end here. Invariant: an outcome in
+//! doubt is repeated, but for an append, after which nothing may be handed out: the attempt ends.
 
 use alloc::format;
 use alloc::string::String;
 
-use super::{Coordinator, Phase, Purpose, Recorded, Retired, Standing};
-use crate::ignored::Ignored;
-use crate::io::{Completion, Level, TunnelCommand};
+use super::recovery::Retired;
+use super::{Coordinator, Recorded, SessionOperation, Standing};
+use crate::io::{Completion, Level};
 use crate::journal::{self, JournalState};
+use crate::operation::{Purpose, Submitted};
+use crate::retry::Pause;
 use crate::session::{Grant, SessionName};
 use upsert_sink_format::error::{Error, ErrorKind};
-use upsert_sink_format::id::{Millis, Ticket};
-use upsert_sink_format::tunnel::{
-    Answer, Operation, Outcome, Refusal, RefusalKind, SessionInfo, SessionRef, SessionStatus,
-};
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::tunnel::{Answer, Operation, Outcome, Refusal, RefusalKind, SessionRef};
 
 impl Coordinator {
     pub(super) fn complete(&mut self, now: Millis, completion: Completion) -> Result<(), Error> {
-        let Completion { ticket, outcome } = completion;
-        let Some(held) = self.operations.under_way(ticket) else {
-            self.ignore(Ignored::LateOutcome);
+        let Some((operation, outcome)) = self.operations.take(completion, &mut self.outputs) else {
             return Ok(());
         };
-        let purpose = held.purpose.clone();
-        if let Purpose::Journal(recorded) = purpose {
-            return self.recorded(now, ticket, recorded, &outcome);
-        }
-        match outcome {
-            Outcome::Done(answer) => self.done(now, ticket, purpose, answer),
-            Outcome::InDoubt(doubt) => {
-                // Repeating is harmless for all four: a session that was created without our
-                // learning its id holds nothing, and its lifecycle ends it.
-                let wait = held.attempts.after_doubt();
-                self.put_off(now, ticket, wait, &doubt)
+        match (operation.purpose.clone(), outcome) {
+            (SessionOperation::Journal(recorded), outcome) => {
+                self.recorded(now, recorded, &outcome)
             }
-            Outcome::Refused(refusal) => self.refused(now, ticket, purpose, &refusal),
+            (_, Outcome::Done(answer)) => {
+                let purpose = operation.release(&mut self.outputs);
+                self.done(now, purpose, answer)
+            }
+            // Repeating is harmless for all four: a session that was created without our learning
+            // its id holds nothing, and its lifecycle ends it.
+            (_, Outcome::InDoubt(doubt)) => {
+                self.operations.put_off(now, operation, Pause::Doubt, &doubt)
+            }
+            (purpose, Outcome::Refused(refusal)) => self.refused(now, operation, purpose, &refusal),
         }
     }
 
@@ -45,12 +43,10 @@ impl Coordinator {
     fn recorded(
         &mut self,
         now: Millis,
-        ticket: Ticket,
         recorded: Recorded,
         outcome: &Outcome,
     ) -> Result<(), Error> {
         journal::check_durable(place_of_record(&recorded), outcome)?;
-        self.operations.finish(ticket);
         match recorded {
             Recorded::Aborting(retired) => self.send_abort(now, retired),
             Recorded::Created(grant) => {
@@ -68,67 +64,44 @@ impl Coordinator {
     fn done(
         &mut self,
         now: Millis,
-        ticket: Ticket,
-        purpose: Purpose,
+        purpose: SessionOperation,
         answer: Answer,
     ) -> Result<(), Error> {
         match (purpose, answer) {
-            (Purpose::CreateSession(name, created_at), Answer::Session(info)) => {
-                self.finish(ticket);
+            (SessionOperation::CreateSession(name, created_at), Answer::Session(info)) => {
                 let session = SessionRef { id: info.id.clone(), partition: name.partition.clone() };
                 let of = (session, name.start);
                 let grant = Grant { name, created_at, info };
                 self.record(now, of, JournalState::Open, Recorded::Created(grant));
             }
-            (Purpose::CreatePartition(name), Answer::None | Answer::Session(_)) => {
-                self.finish(ticket);
+            (SessionOperation::CreatePartition(name), Answer::None | Answer::Session(_)) => {
                 self.create(now, name);
             }
-            (Purpose::AbortSession(retired), Answer::None | Answer::Session(_)) => {
-                self.finish(ticket);
+            (SessionOperation::AbortSession(retired), Answer::None | Answer::Session(_)) => {
                 self.gone(now, retired, JournalState::Aborted);
             }
-            (Purpose::SessionStatus(retired), Answer::Session(info)) => {
-                self.finish(ticket);
-                self.status(now, retired, &info);
+            (SessionOperation::SessionStatus(retired), Answer::Session(info)) => {
+                self.retire_by_status(now, retired, &info);
             }
-            (Purpose::CreateSession(..) | Purpose::SessionStatus(_), Answer::None)
+            (
+                SessionOperation::CreateSession(..) | SessionOperation::SessionStatus(_),
+                Answer::None,
+            )
             | (_, Answer::Bytes(_)) => {
                 return Err(Error::bug("tunnel", "the host answered without a session"));
             }
-            (Purpose::Journal(_), Answer::None | Answer::Session(_)) => {
+            (SessionOperation::Journal(_), Answer::None | Answer::Session(_)) => {
                 return Err(Error::bug("coordinator", "a record was taken for an operation"));
             }
         }
         Ok(())
     }
 
-    /// What a session is that could not be aborted.
-    fn status(&mut self, now: Millis, retired: Retired, info: &SessionInfo) {
-        match info.status {
-            SessionStatus::Committed => {
-                let line = format!(
-                    "session {} of {} was to be retired, but it is committed",
-                    retired.session.id, retired.session.partition
-                );
-                self.log(Level::Warn, line);
-                self.gone(now, retired, JournalState::Committed);
-            }
-            SessionStatus::Aborted | SessionStatus::Expired => {
-                self.gone(now, retired, JournalState::Aborted);
-            }
-            // The intent is durable already.
-            SessionStatus::Committing | SessionStatus::Critical | SessionStatus::Normal => {
-                self.send_abort(now, retired);
-            }
-        }
-    }
-
     fn refused(
         &mut self,
         now: Millis,
-        ticket: Ticket,
-        purpose: Purpose,
+        operation: Submitted<SessionOperation>,
+        purpose: SessionOperation,
         refusal: &Refusal,
     ) -> Result<(), Error> {
         match (refusal.kind, purpose) {
@@ -139,31 +112,30 @@ impl Coordinator {
                 | RefusalKind::Transient,
                 _,
             ) => {
-                let held = self.operations.under_way(ticket).expect("looked up by the caller");
-                let wait = held.attempts.after_refusal(refusal);
-                self.put_off(now, ticket, wait, &refusal.message)
+                let pause = Pause::Refused(refusal);
+                self.operations.put_off(now, operation, pause, &refusal.message)
             }
-            (RefusalKind::NoSuchPartition, Purpose::CreateSession(name, _)) => {
-                self.finish(ticket);
+            (RefusalKind::NoSuchPartition, SessionOperation::CreateSession(name, _)) => {
+                operation.release(&mut self.outputs);
                 let operation = Operation::CreatePartition(name.partition.clone());
-                self.submit(now, Purpose::CreatePartition(name), operation);
+                self.submit(now, SessionOperation::CreatePartition(name), operation);
                 Ok(())
             }
-            (RefusalKind::Invalid, Purpose::CreateSession(name, _)) if !self.overlap => {
-                self.blocked(now, ticket, &name, refusal)
+            (RefusalKind::Invalid, SessionOperation::CreateSession(name, _)) if !self.overlap => {
+                self.blocked(now, operation, &name, refusal)
             }
             (
                 RefusalKind::NoSuchPartition | RefusalKind::NoSuchSession,
-                Purpose::AbortSession(retired) | Purpose::SessionStatus(retired),
+                SessionOperation::AbortSession(retired) | SessionOperation::SessionStatus(retired),
             ) => {
-                self.finish(ticket);
+                operation.release(&mut self.outputs);
                 self.gone(now, retired, JournalState::Aborted);
                 Ok(())
             }
-            (RefusalKind::Invalid, Purpose::AbortSession(retired)) => {
-                self.finish(ticket);
+            (RefusalKind::Invalid, SessionOperation::AbortSession(retired)) => {
+                operation.release(&mut self.outputs);
                 let operation = Operation::SessionStatus(retired.session.clone());
-                self.submit(now, Purpose::SessionStatus(retired), operation);
+                self.submit(now, SessionOperation::SessionStatus(retired), operation);
                 Ok(())
             }
             (
@@ -172,8 +144,8 @@ impl Coordinator {
                 | RefusalKind::Invalid
                 | RefusalKind::NoSuchPartition
                 | RefusalKind::NoSuchSession,
-                purpose,
-            ) => Err(self.refusal_error(&purpose, refusal)),
+                _,
+            ) => Err(self.refusal_error(&operation, refusal)),
         }
     }
 
@@ -182,84 +154,63 @@ impl Coordinator {
     fn blocked(
         &mut self,
         now: Millis,
-        ticket: Ticket,
+        operation: Submitted<SessionOperation>,
         name: &SessionName,
         refusal: &Refusal,
     ) -> Result<(), Error> {
-        let held = self.operations.under_way(ticket).expect("looked up by the caller");
-        let wait = held.attempts.after_refusal(refusal);
         let cause = format!(
             "{} {} (request {}); if a session whose creation got no answer is in the way, it ends \
              after sink.session.lifecycle = {} h",
             refusal.code, refusal.message, refusal.request_id, self.lifecycle_hours
         );
-        self.log(Level::Warn, format!("partition {}: no new session: {cause}", name.partition));
-        self.put_off(now, ticket, wait, &cause)
+        self.outputs
+            .log(Level::Warn, format!("partition {}: no new session: {cause}", name.partition));
+        self.operations.put_off(now, operation, Pause::Refused(refusal), &cause)
     }
 
-    /// Makes another attempt later, unless the service has been without a clear word for too long.
-    fn put_off(
-        &mut self,
-        now: Millis,
-        ticket: Ticket,
-        wait: Millis,
-        cause: &str,
-    ) -> Result<(), Error> {
-        let held = self.operations.under_way(ticket).expect("looked up by the caller");
-        if now.since(held.begun) > self.patience {
-            let message = format!(
-                "not done after {} s, the last cause being: {cause}; start again later",
-                self.patience.0 / 1000
-            );
-            return Err(Error::new(ErrorKind::Retry, place(&held.purpose), message));
-        }
-        self.operations.wait(ticket, now.plus(wait));
-        Ok(())
-    }
-
-    fn refusal_error(&self, purpose: &Purpose, refusal: &Refusal) -> Error {
-        let mut error = refusal_error(purpose, refusal);
-        if let (Purpose::CreateSession(name, _), RefusalKind::Invalid) = (purpose, refusal.kind)
+    fn refusal_error(&self, operation: &Submitted<SessionOperation>, refusal: &Refusal) -> Error {
+        let what = match &operation.purpose {
+            SessionOperation::AbortSession(..) => "to abort a session",
+            SessionOperation::CreatePartition(_) => "to create the partition",
+            SessionOperation::CreateSession(..) => "to create a session",
+            SessionOperation::Journal(_) => "to take a record",
+            SessionOperation::SessionStatus(..) => "to tell a session's status",
+        };
+        let mut remedy = String::from("correct the table or the permissions");
+        if let SessionOperation::CreateSession(name, _) = &operation.purpose
+            && refusal.kind == RefusalKind::Invalid
             && self.of_partition(&name.partition).any(|(other, _)| other != name)
         {
-            error.message.push_str(
+            remedy.push_str(
                 "; if the service refuses a second open session of a partition, set \
                  sink.session.overlap = false",
             );
         }
-        error
-    }
-
-    /// A session has ended. Nothing waits for its record: without it the next start would abort it
-    /// once more.
-    fn gone(&mut self, now: Millis, retired: Retired, state: JournalState) {
-        let Retired { session, start, name } = retired;
-        if let Phase::Recovering { retiring, .. } = &mut self.phase {
-            retiring.remove(&session.id);
-        }
-        if let Some(name) = &name {
-            self.sessions.remove(name);
-        }
-        let ended = Recorded::Ended(session.id.clone());
-        self.record(now, (session, start), state, ended);
-    }
-
-    fn finish(&mut self, ticket: Ticket) {
-        self.operations.finish(ticket);
-        self.tunnel(TunnelCommand::Release(ticket));
+        operation.refused(refusal, ErrorKind::InvalidConfig, what, &remedy)
     }
 }
 
-fn place(purpose: &Purpose) -> String {
-    match purpose {
-        Purpose::AbortSession(Retired { session, .. })
-        | Purpose::SessionStatus(Retired { session, .. }) => {
-            format!("session {}, partition {}", session.id, session.partition)
+impl Purpose for SessionOperation {
+    type Patience = Millis;
+
+    fn place(&self) -> String {
+        match self {
+            Self::AbortSession(Retired { session, .. })
+            | Self::SessionStatus(Retired { session, .. }) => {
+                format!("session {}, partition {}", session.id, session.partition)
+            }
+            Self::Journal(recorded) => place_of_record(recorded),
+            Self::CreatePartition(name) | Self::CreateSession(name, _) => {
+                format!("partition {}", name.partition)
+            }
         }
-        Purpose::Journal(recorded) => place_of_record(recorded),
-        Purpose::CreatePartition(name) | Purpose::CreateSession(name, _) => {
-            format!("partition {}", name.partition)
-        }
+    }
+
+    fn overdue(limit: Millis, _attempts: u32, time: Millis, cause: &str) -> Option<String> {
+        let seconds = limit.0 / 1000;
+        (time > limit).then(|| {
+            format!("not done after {seconds} s, the last cause being: {cause}; start again later")
+        })
     }
 }
 
@@ -274,30 +225,4 @@ fn place_of_record(recorded: &Recorded) -> String {
         Recorded::Ended(session) => format!("session {session}"),
         Recorded::Forgotten(key) => format!("the record of {key}"),
     }
-}
-
-fn refusal_error(purpose: &Purpose, refusal: &Refusal) -> Error {
-    let kind = match refusal.kind {
-        RefusalKind::Denied => ErrorKind::Denied,
-        RefusalKind::Full
-        | RefusalKind::Invalid
-        | RefusalKind::Moved
-        | RefusalKind::NoSuchPartition
-        | RefusalKind::NoSuchSession
-        | RefusalKind::NotSent
-        | RefusalKind::SlowDown
-        | RefusalKind::Transient => ErrorKind::InvalidConfig,
-    };
-    let what = match purpose {
-        Purpose::AbortSession(..) => "abort a session",
-        Purpose::CreatePartition(_) => "create the partition",
-        Purpose::CreateSession(..) => "create a session",
-        Purpose::Journal(_) => "take a record",
-        Purpose::SessionStatus(..) => "tell a session's status",
-    };
-    let message = format!(
-        "the service refused to {what}: {} {} (request {}); correct the table or the permissions",
-        refusal.code, refusal.message, refusal.request_id
-    );
-    Error::new(kind, place(purpose), message)
 }

@@ -1,4 +1,4 @@
-//! Which partition each row of a batch belongs to, and what its name is.
+//! The partition that each row of a batch belongs to, and its name.
 //!
 //! After `batch` in a row's way, before `hash`. Invariant: one index is one partition until
 //! `forget`; a name is made of values that keep the rule of partition values, so it needs no
@@ -25,7 +25,7 @@ use upsert_sink_format::words;
 use recent::{PartitionTexts, RecentPartitions};
 use upsert_sink_format::partition::{RULE, TEXT_BYTES_MAX, check_value, write_date, write_integer};
 
-/// The number of a partition in one writer: dense from zero, in the order in which rows came.
+/// The number of a partition in one writer: dense from zero, in the order in which rows arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionIndex(pub u32);
 
@@ -42,10 +42,10 @@ impl PartitionIndex {
 /// Finds the partition of rows, and numbers the partitions.
 #[derive(Clone, Debug)]
 pub struct Partitioner {
-    levels: Vec<Level>,
+    levels: Vec<PartitionColumn>,
     /// The partition of rows whose column is NULL or empty.
     default: String,
-    /// How many partitions there may be until `forget`.
+    /// The number of partitions that there may be until `forget`.
     limit: u32,
     partitions: Vec<Partition>,
     /// Places in `partitions`. Looked up only, never walked: its order means nothing.
@@ -57,13 +57,13 @@ pub struct Partitioner {
 
 /// One partition column.
 #[derive(Clone, Debug)]
-struct Level {
+struct PartitionColumn {
     name: String,
     column_type: ColumnType,
     source: PartitionSource,
 }
 
-/// One partition that rows have come for.
+/// One partition that had rows.
 #[derive(Clone, Debug)]
 struct Partition {
     hash: u64,
@@ -79,8 +79,8 @@ impl Partitioner {
     /// A partitioner that knows no partition yet.
     pub fn new(schema: &TableSchema, plan: &RowPlan, config: &SinkConfig) -> Self {
         let columns = schema.partition_columns.iter().zip(&plan.partition_columns);
-        let levels: Vec<Level> = columns
-            .map(|(column, source)| Level {
+        let levels: Vec<PartitionColumn> = columns
+            .map(|(column, source)| PartitionColumn {
                 name: column.name.clone(),
                 column_type: column.column_type.clone(),
                 source: source.clone(),
@@ -107,8 +107,8 @@ impl Partitioner {
     /// Finds the partition of each row: fills `out` with one index a row, in order, and `faults`
     /// with the refused rows and why. Both are cleared first.
     ///
-    /// Errors: `InvalidConfig` if rows come for more partitions than `sink.dynamic-partition.limit`
-    /// allows.
+    /// Errors: `InvalidConfig` if rows arrive for more partitions than
+    /// `sink.dynamic-partition.limit` allows.
     pub fn assign(
         &mut self,
         batch: &RowBatch<'_>,
@@ -194,12 +194,12 @@ impl Partitioner {
         &self.partitions[partition.0 as usize].spec
     }
 
-    /// How many partitions rows have come for since the last `forget`.
+    /// The number of partitions that had rows since the last `forget`.
     pub fn len(&self) -> usize {
         self.partitions.len()
     }
 
-    /// Whether no row has come since the last `forget`.
+    /// Whether no row has arrived since the last `forget`.
     pub fn is_empty(&self) -> bool {
         self.partitions.is_empty()
     }
@@ -236,7 +236,8 @@ impl Partitioner {
             Err(fault) => return refuse(fault),
         };
         let values = &self.scratch[..length];
-        let (hash, partitions) = (words::hash(values), &self.partitions);
+        let hash = words::hash(values);
+        let partitions = &self.partitions;
         let is_it = |at: &u32| words::same(&partitions[*at as usize].values, values);
         if let Some(at) = self.index.find(hash, is_it) {
             return Ok(PartitionIndex(*at));
@@ -292,7 +293,7 @@ impl Partitioner {
     }
 }
 
-impl Level {
+impl PartitionColumn {
     /// Writes the value of one row to the beginning of `to`, and returns its length.
     fn write(
         &self,

@@ -2,7 +2,7 @@
 //!
 //! Asked by `Partitioner::assign` before it joins and looks up values, which takes several times as
 //! long. Texts of up to 16 bytes, as nearly all partitions have, are remembered here and compared
-//! as one number each; of longer ones the partition keeps a copy. Invariant: it knows only
+//! as one number each; the partition keeps a copy of longer ones. Invariant: it knows only
 //! partitions that the long way has found for the same texts.
 
 use alloc::boxed::Box;
@@ -12,10 +12,10 @@ use super::PartitionIndex;
 use upsert_sink_format::batch::{Column, ShortText, Slices, Values};
 use upsert_sink_format::words;
 
-/// How many it remembers of short and of longer texts: one at each place, the latest.
+/// The number that it remembers of short and of longer texts: one at each place, the latest.
 const PLACES: usize = 64;
 
-/// A few partitions, each at a place that its texts tell.
+/// A few partitions, each at a place that follows from its texts.
 #[derive(Clone, Debug)]
 pub(super) struct RecentPartitions {
     short: [Recent; PLACES],
@@ -57,7 +57,7 @@ impl<'a, const N: usize> PartitionTexts<'a, N> {
         Some(texts)
     }
 
-    /// Where a partition of the row's texts is remembered if one of them is not short.
+    /// The place of a partition of the row's texts if one of them is not short.
     fn longer_place(&self, row: usize) -> usize {
         let ends = self.0.iter().fold(0, |ends, slices| {
             let bytes = slices.bytes(row);
@@ -79,7 +79,7 @@ impl<'a, const N: usize> PartitionTexts<'a, N> {
     }
 }
 
-/// Where a partition of these texts is remembered: values differ at their ends.
+/// The place of a partition of these texts: values differ at their ends.
 #[inline(always)]
 fn place<const N: usize>(texts: &[ShortText; N]) -> usize {
     let ends = texts.iter().fold(0, |ends, text| words::mix(ends ^ text.last_word()));

@@ -211,9 +211,11 @@ fn rows_that_jump_between_partitions_find_their_own_every_time() {
     for _ in 0..2 {
         one.assign(&[column(&days)], days.len()).expect("below the limit");
         two.assign(&[column(&days), column(&hours)], days.len()).expect("below the limit");
-        let (named, named_twice) = (one.specs(), two.specs());
+        let named = one.specs();
+        let named_twice = two.specs();
         for (row, (day, hour)) in days.iter().zip(&hours).enumerate() {
-            let (day, hour) = (expected(day), expected(hour));
+            let day = expected(day);
+            let hour = expected(hour);
             assert_eq!(named[row], Some(&*format!("day='{day}'")), "row {row}");
             assert_eq!(named_twice[row], Some(&*format!("day='{day}',hour='{hour}'")));
         }

@@ -1,4 +1,4 @@
-//! How a writer keeps the coordinator told, and learns of sessions and commits.
+//! The requests of a writer to the coordinator, and the sessions that it receives in reply.
 //!
 //! Beside a row's way. Invariant: as long as a session is wanted, a commit is not known or a passed
 //! barrier was not confirmed, a request is under way or will be after a pause; a reply to anything
@@ -25,7 +25,7 @@ use upsert_sink_format::tunnel::SessionInfo;
 /// has news, so this only matters for requests and replies that were lost.
 const ASK_AGAIN: Millis = Millis(5_000);
 
-/// Where the exchange with the coordinator stands, and the sessions that it is about.
+/// The state of the exchange with the coordinator, and the sessions that it is about.
 #[derive(Clone, Debug)]
 pub(crate) struct Asking {
     start: u64,
@@ -34,7 +34,7 @@ pub(crate) struct Asking {
     number: u64,
     /// Whether something has changed since the newest request.
     changed: bool,
-    /// When the newest request was sent, until it is replied to.
+    /// The time at which the newest request was sent, until it is replied to.
     unanswered_since: Option<Millis>,
     /// The session of each partition.
     sessions: Vec<PartitionSession>,
@@ -54,9 +54,9 @@ pub(crate) struct RowLayout {
     partial: bool,
 }
 
-/// The meaning of a reply.
+/// A reply that was received.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub(crate) enum Received {
     /// Nothing, for this reason.
     Nothing(Ignored),
     /// It is the reply to the newest request.
@@ -101,12 +101,12 @@ impl Asking {
         }
     }
 
-    /// Something is still open that the coordinator will know more of.
+    /// Makes a request due: the coordinator will know more of something that is still open.
     pub(crate) fn ask_again(&mut self) {
         self.changed = true;
     }
 
-    /// When to ask again.
+    /// The time at which to ask again.
     pub(crate) fn deadline(&self) -> Option<Millis> {
         self.unanswered_since.map(|since| since.plus(ASK_AGAIN))
     }
@@ -146,17 +146,17 @@ impl Asking {
     /// Takes the coordinator's reply.
     ///
     /// Errors: `Corrupt` for damaged bytes.
-    pub(crate) fn take_reply(&mut self, bytes: &[u8]) -> Result<Heard, Error> {
+    pub(crate) fn take_reply(&mut self, bytes: &[u8]) -> Result<Received, Error> {
         let reply = Reply::from_bytes(bytes)?;
         if (reply.start, reply.nonce) != (self.start, self.nonce) {
-            return Ok(Heard::Nothing(Ignored::ForeignStart));
+            return Ok(Received::Nothing(Ignored::ForeignStart));
         }
         if reply.number != self.number || self.unanswered_since.is_none() {
-            // What it grants or knows is told again in the reply to the newest request.
-            return Ok(Heard::Nothing(Ignored::LateReply));
+            // The reply to the newest request repeats all that it grants or knows.
+            return Ok(Received::Nothing(Ignored::LateReply));
         }
         self.unanswered_since = None;
-        Ok(Heard::Reply(reply))
+        Ok(Received::Reply(reply))
     }
 
     /// Opens a session for the partition that asked for it.
@@ -199,7 +199,7 @@ impl Asking {
         self.sessions[partition.0 as usize].doubt(session)
     }
 
-    /// A barrier was passed or skipped: what comes now belongs to sessions of another name.
+    /// A barrier was passed or skipped: later rows belong to sessions of another name.
     pub(crate) fn pass_barrier(&mut self) {
         self.sessions.iter_mut().for_each(PartitionSession::leave);
         self.changed = true;

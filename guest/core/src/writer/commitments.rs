@@ -1,8 +1,8 @@
-//! The sessions that a writer stands for: with rows of it, and a commit that is not known.
+//! The sessions that a writer stands for: they hold rows of it, and their commit is not known.
 //!
 //! After `outbox` in a row's way: an acknowledged pack is counted here until its session's commit
 //! is known. Invariant: a session is held from its first pack on, over every barrier and restore,
-//! until the coordinator tells that it is committed; a snapshot holds every one of them.
+//! until the coordinator knows that it is committed; a snapshot holds every one of them.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -10,11 +10,10 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::io::{Snapshot, Task};
-use crate::session::{Committable, OpenSession, SessionName};
-use crate::writer::outbox::SubmittedPack;
+use crate::session::{Committable, OpenSession, SessionName, check_identity};
+use crate::writer::outbox::SentPack;
 use upsert_sink_format::error::Error;
-use upsert_sink_format::id::Hours;
-use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
+use upsert_sink_format::id::{CheckpointId, Hours, Millis, SessionId};
 use upsert_sink_format::sealed::{Kind, Opener, Sealer};
 
 /// Committables of one writer; also the restored ones.
@@ -47,7 +46,7 @@ impl Commitments {
     pub(crate) fn restore(&mut self, states: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Error> {
         for state in states {
             let mut opener = Opener::open(Kind::Writer, state)?;
-            self.check_identity(&opener.text()?)?;
+            check_identity("state", &opener.text()?, &self.identity)?;
             for bytes in opener.list(Opener::bytes)? {
                 let committable = Committable::from_bytes(bytes)?;
                 self.check_start(committable.name.start)?;
@@ -61,18 +60,6 @@ impl Commitments {
             opener.finish()?;
         }
         Ok(self.to_bytes())
-    }
-
-    fn check_identity(&self, identity: &str) -> Result<(), Error> {
-        if identity == self.identity {
-            return Ok(());
-        }
-        let message = format!(
-            "the checkpoint is of sink {identity}, this is sink {}: restore it with the journal \
-             directory it was written with",
-            self.identity
-        );
-        Err(Error::config("state", message))
     }
 
     fn check_start(&self, start: u64) -> Result<(), Error> {
@@ -112,11 +99,11 @@ impl Commitments {
     /// A pack of a session was acknowledged. If rows moved out with it, `moved_to` are the
     /// partitions that they are known to have moved to.
     ///
-    /// Errors: `Bug` if its session was told as committed before: its rows would be in no commit.
+    /// Errors: `Bug` if its session counted as committed before: its rows would be in no commit.
     pub(crate) fn acknowledge<'a>(
         &mut self,
         now: Millis,
-        pack: &SubmittedPack,
+        pack: &SentPack,
         moved_to: impl Iterator<Item = &'a str>,
     ) -> Result<(), Error> {
         let held = self.held.get_mut(&pack.session).ok_or_else(|| {
@@ -136,8 +123,8 @@ impl Commitments {
         Ok(())
     }
 
-    /// These sessions are known to be committed.
-    pub(crate) fn learn(&mut self, known: &[SessionId]) {
+    /// Forgets sessions that are known to be committed.
+    pub(crate) fn forget_known(&mut self, known: &[SessionId]) {
         self.held.retain(|_, held| !known.contains(&held.session));
     }
 

@@ -1,8 +1,9 @@
 //! A before-image at the end of a batch, whose after-image may begin the next one.
 //!
-//! Beside `path`, for partial rows only: to delete a whole row and put it back loses nothing, but
-//! to delete what a partial row leaves as it is would. Where batches are cut is chance. Invariant:
-//! it is absorbed by its own after-image alone, or buffered as it would have been at once.
+//! Beside `path`, for partial rows only: to delete a whole row and put it back loses nothing, but a
+//! delete loses the columns that a partial row leaves as they are. Batches are cut by chance.
+//! Invariant: it is absorbed by its own after-image alone, or buffered as it would have been at
+//! once.
 
 use alloc::vec::Vec;
 

@@ -3,9 +3,9 @@
 //! It hands values from part to part; each part owns its state, and none knows the writer. On a
 //! row's way they stand in this order: `path` makes records of rows, `buffers` keeps and counts
 //! them, `outbox` sends them as packs, `commitments` holds their sessions until the commits are
-//! known; `asking` keeps the coordinator told. Invariant: a row that was taken is buffered, in a
-//! pack that is not acknowledged, or in a committable, but for a before-image that may be absorbed
-//! (`held`); the values of one input are all handed on before the next is taken.
+//! known; `asking` sends requests to the coordinator. Invariant: a row that was taken is buffered,
+//! in a pack that is not acknowledged, or in a committable, but for a before-image that may be
+//! absorbed (`held`); the values of one input are all handed on before the next is taken.
 //!
 //! Order of calls: one `handle_input`, then `poll_output` until it is empty, then `deadline`.
 
@@ -16,19 +16,15 @@ mod held;
 mod outbox;
 mod path;
 
-use alloc::collections::VecDeque;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::checkpoint::{CheckpointEffect, CheckpointEvent, CheckpointState};
 use crate::config::{DeliveryGuarantee, SinkConfig};
-use crate::ignored::Ignored;
-use crate::io::{
-    BarrierKind, Completion, Level, Task, Telemetry, TunnelCommand, WriterInput, WriterOutput,
-};
+use crate::io::{BarrierKind, Completion, Level, Task, WriterInput, WriterOutput};
 use crate::open::Opened;
-use asking::{Asking, Heard, RowLayout};
+use crate::outputs::Outputs;
+use asking::{Asking, Received, RowLayout};
 use buffers::Buffers;
 use commitments::Commitments;
 use outbox::{DoubtedPack, DueBucket, Outbox, Settled};
@@ -48,7 +44,7 @@ pub struct Writer {
     checkpoint: CheckpointState,
     /// Whether an intermediate savepoint can be passed.
     savepoints: bool,
-    outputs: VecDeque<WriterOutput>,
+    outputs: Outputs<WriterOutput>,
 }
 
 impl Writer {
@@ -69,14 +65,14 @@ impl Writer {
             asking: Asking::new(task, layout),
             checkpoint: CheckpointState::first(),
             savepoints: can_pass_savepoints(&config),
-            outputs: VecDeque::new(),
+            outputs: Outputs::new(),
         };
         if task.index == WriterIndex(0) {
-            warnings.into_iter().for_each(|line| writer.log(Level::Warn, line));
+            warnings.into_iter().for_each(|line| writer.outputs.log(Level::Warn, line));
         }
         let restored = writer.commitments.restore(states)?;
         if !states.is_empty() {
-            writer.outputs.push_back(WriterOutput::Restored(restored));
+            writer.outputs.push(WriterOutput::Restored(restored));
         }
         writer.ask_if_due(now);
         Ok(writer)
@@ -96,7 +92,7 @@ impl Writer {
     ///
     /// Errors end the attempt; their kind says what to do.
     pub fn handle_input(&mut self, now: Millis, input: WriterInput<'_>) -> Result<(), Error> {
-        assert!(self.outputs.is_empty(), "an output that is left is carried out too late");
+        self.outputs.assert_drained();
         match input {
             WriterInput::BarrierArrived(barrier, kind) => {
                 self.check_barrier(barrier, kind)?;
@@ -110,7 +106,10 @@ impl Writer {
             WriterInput::Completed(completion) => self.complete_pack(now, completion)?,
             WriterInput::Replied(reply) => self.take_reply(reply)?,
             WriterInput::RowsArrived(batch) => self.take_rows(batch)?,
-            WriterInput::TimerFired => self.wake(now),
+            WriterInput::TimerFired => {
+                let asking_due = self.asking.deadline().is_some_and(|deadline| deadline <= now);
+                self.outbox.wake(now, asking_due, &mut self.outputs);
+            }
         }
         self.flush(now);
         self.snapshot_if_drained()?;
@@ -120,10 +119,10 @@ impl Writer {
 
     /// The next thing to carry out.
     pub fn poll_output(&mut self) -> Option<WriterOutput> {
-        self.outputs.pop_front()
+        self.outputs.pop()
     }
 
-    /// When to call with `TimerFired`.
+    /// The time at which to call with `TimerFired`.
     pub fn deadline(&self) -> Option<Millis> {
         [self.outbox.deadline(), self.asking.deadline()].into_iter().flatten().min()
     }
@@ -137,10 +136,10 @@ impl Writer {
         }
         let taken = self.path.take(batch, &mut self.buffers)?;
         for line in taken.dead_letters {
-            self.count("upsert_sink.rows.dead_letter", 1);
-            self.outputs.push_back(WriterOutput::DeadLetter(line));
+            self.outputs.count("upsert_sink.rows.dead_letter", 1);
+            self.outputs.push(WriterOutput::DeadLetter(line));
         }
-        self.count("messaging.client.consumed.messages", taken.rows as u64);
+        self.outputs.count("messaging.client.consumed.messages", taken.rows as u64);
         self.send_full();
         self.buffers.due().into_iter().for_each(|place| self.outbox.make_due(place));
         Ok(())
@@ -172,31 +171,30 @@ impl Writer {
         pack.body = self.buffers.pack_for(pack.body, &session.column_ids);
         let sent = pack.body.len();
         self.commitments.hold(now, session);
-        let (ticket, command) = self.outbox.submit(now, pack, session);
+        let ticket = self.outbox.submit(now, pack, session, &mut self.outputs);
         if self.is_draining() && self.buffers.has_rows(place) {
             self.outbox.make_due(place);
         }
         self.buffers.submit(place.partition, sealed, ticket, sent);
-        self.tunnel(command);
     }
 
     /// An attempt at a pack has an outcome.
     fn complete_pack(&mut self, now: Millis, completion: Completion) -> Result<(), Error> {
-        match self.outbox.complete(now, completion)? {
-            Settled::Acknowledged(ticket, pack) => {
-                self.tunnel(TunnelCommand::Release(ticket));
-                self.buffers.release(ticket);
+        match self.outbox.complete(now, completion, &mut self.outputs)? {
+            Settled::Acknowledged(pack) => {
+                self.buffers.release(pack.ticket);
+                let pack = pack.release(&mut self.outputs);
                 let moved_to = self.path.moved_to(pack.place.partition);
                 self.commitments.acknowledge(now, &pack, moved_to)?;
             }
             Settled::InDoubt(DoubtedPack { partition, session, at, waits }) => {
                 if self.asking.doubt(partition, &session) {
-                    self.log(Level::Info, format!("{at}: in doubt, a fresh session follows"));
+                    self.outputs
+                        .log(Level::Info, format!("{at}: in doubt, a fresh session follows"));
                 }
                 waits?;
             }
-            Settled::Late => self.ignore(Ignored::LateOutcome),
-            Settled::Waits => {}
+            Settled::Nothing => {}
         }
         Ok(())
     }
@@ -204,18 +202,18 @@ impl Writer {
     /// Takes the coordinator's reply.
     fn take_reply(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let reply = match self.asking.take_reply(bytes)? {
-            Heard::Nothing(reason) => {
-                self.ignore(reason);
+            Received::Nothing(reason) => {
+                self.outputs.ignore(reason);
                 return Ok(());
             }
-            Heard::Reply(reply) => reply,
+            Received::Reply(reply) => reply,
         };
-        self.commitments.learn(&reply.known);
+        self.commitments.forget_known(&reply.known);
         for grant in &reply.granted {
             self.asking.open_session(grant)?;
         }
-        // What is still open is asked for again at once: the coordinator holds the request until it
-        // knows more.
+        // The writer asks again at once for all that is still open: the coordinator holds the
+        // request until it knows more.
         if !self.commitments.is_empty() || self.asking.wanted().next().is_some() {
             self.asking.ask_again();
         }
@@ -226,17 +224,7 @@ impl Writer {
         if self.asking.is_due(now) {
             let pending = self.commitments.pending();
             let request = self.asking.request(now, self.checkpoint.passed(), pending);
-            self.outputs.push_back(WriterOutput::Request(request));
-        }
-    }
-
-    fn wake(&mut self, now: Millis) {
-        let due = self.outbox.wake(now);
-        if due.is_empty() && self.asking.deadline().is_none_or(|deadline| deadline > now) {
-            self.ignore(Ignored::TimerWithoutCause);
-        }
-        for ticket in due {
-            self.tunnel(TunnelCommand::Repeat(ticket));
+            self.outputs.push(WriterOutput::Request(request));
         }
     }
 
@@ -259,14 +247,14 @@ impl Writer {
             CheckpointEffect::Flush => {
                 self.buffers.all().into_iter().for_each(|place| self.outbox.make_due(place));
             }
-            CheckpointEffect::Ignore(reason) => self.ignore(reason),
+            CheckpointEffect::Ignore(reason) => self.outputs.ignore(reason),
             CheckpointEffect::Note => {}
             CheckpointEffect::Skip => self.asking.pass_barrier(),
             CheckpointEffect::Snapshot(checkpoint) => {
                 self.asking.pass_barrier();
                 self.forget_partitions();
                 let snapshot = self.commitments.snapshot(checkpoint);
-                self.outputs.push_back(WriterOutput::Snapshot(snapshot));
+                self.outputs.push(WriterOutput::Snapshot(snapshot));
             }
         }
         Ok(())
@@ -291,22 +279,6 @@ impl Writer {
 
     fn is_draining(&self) -> bool {
         matches!(self.checkpoint, CheckpointState::Draining { .. })
-    }
-
-    fn tunnel(&mut self, command: TunnelCommand) {
-        self.outputs.push_back(WriterOutput::Tunnel(command));
-    }
-
-    fn log(&mut self, level: Level, line: String) {
-        self.outputs.push_back(WriterOutput::Tell(Telemetry::Log(level, line)));
-    }
-
-    fn count(&mut self, counter: &'static str, value: u64) {
-        self.outputs.push_back(WriterOutput::Tell(Telemetry::Count(counter, value)));
-    }
-
-    fn ignore(&mut self, reason: Ignored) {
-        self.count(reason.counter(), 1);
     }
 }
 

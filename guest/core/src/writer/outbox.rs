@@ -3,7 +3,7 @@
 //! After `buffers` in a row's way; `flush` keeps its queue and its limit, `operation` its attempts.
 //! Invariant: at most one pack of a bucket is under way, and its later rows wait; a bucket with a
 //! pack that waits is due; a pack is kept, by its ticket, until the service has acknowledged
-//! exactly it, and every doubt about it is told.
+//! exactly it, and every doubt about it is reported.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
@@ -12,9 +12,11 @@ use alloc::vec::Vec;
 
 use crate::config::{DoubtPolicy, SinkConfig};
 use crate::flush::{ConcurrencyLimit, FlushQueue};
-use crate::io::{Completion, TunnelCommand};
-use crate::operation::Operations;
+use crate::io::{Completion, WriterOutput};
+use crate::operation::{Operations, Purpose, Submitted};
+use crate::outputs::Outputs;
 use crate::partition::PartitionIndex;
+use crate::retry::Pause;
 use crate::session::{OpenSession, SessionName};
 use crate::writer::buffers::{BucketPack, Place};
 use upsert_sink_format::error::{Error, ErrorKind};
@@ -27,10 +29,8 @@ pub(crate) struct Outbox {
     partitions: Vec<PartitionPacks>,
     queue: FlushQueue,
     limit: ConcurrencyLimit,
-    packs: Operations<SubmittedPack>,
+    packs: Operations<SentPack>,
     doubt: DoubtPolicy,
-    /// `upsert.writer.max-retries`: attempts after the first.
-    retries: u32,
     /// `upsert.flush.concurrent`: packs of one partition under way.
     concurrent: u32,
 }
@@ -62,7 +62,7 @@ pub(crate) struct DueBucket {
 
 /// A pack that was submitted and is not acknowledged.
 #[derive(Clone, Debug)]
-pub(crate) struct SubmittedPack {
+pub(crate) struct SentPack {
     pub(crate) place: Place,
     pub(crate) session: SessionName,
     pub(crate) records: u32,
@@ -73,15 +73,13 @@ pub(crate) struct SubmittedPack {
 /// The effect of an outcome.
 #[derive(Debug)]
 pub(crate) enum Settled {
-    /// The pack was acknowledged, and may be forgotten.
-    Acknowledged(Ticket, SubmittedPack),
+    /// The pack was acknowledged, and is to be released.
+    Acknowledged(Submitted<SentPack>),
     /// The pack may have been applied, or may be at any later time: after its acknowledgement
-    /// nothing more may go into this session, lest the late copy come after newer rows.
+    /// nothing more may go into this session, lest the late copy be applied after newer rows.
     InDoubt(DoubtedPack),
-    /// No attempt of this ticket was under way.
-    Late,
-    /// The pack waits for another attempt.
-    Waits,
+    /// No pack: the outcome is late, or the pack waits for another attempt.
+    Nothing,
 }
 
 /// A pack in doubt.
@@ -102,9 +100,8 @@ impl Outbox {
             partitions: Vec::new(),
             queue: FlushQueue::default(),
             limit: ConcurrencyLimit::default(),
-            packs: Operations::new(seed),
+            packs: Operations::new(seed, config.writer_retries),
             doubt: config.doubt,
-            retries: config.writer_retries,
             concurrent: config.flush_concurrent.get(),
         }
     }
@@ -134,7 +131,8 @@ impl Outbox {
         if self.packs.len() >= self.limit.allowed() as usize {
             return None;
         }
-        let (partitions, concurrent) = (&self.partitions, self.concurrent);
+        let partitions = &self.partitions;
+        let concurrent = self.concurrent;
         let (partition, bucket) = self.queue.take(|index, bucket| {
             let partition = &partitions[index.0 as usize];
             let free = partition.under_way < concurrent && !partition.buckets[&bucket].under_way;
@@ -153,7 +151,8 @@ impl Outbox {
         now: Millis,
         pack: BucketPack,
         session: &OpenSession,
-    ) -> (Ticket, TunnelCommand) {
+        outputs: &mut Outputs<WriterOutput>,
+    ) -> Ticket {
         let BucketPack { place, body, records, moved_out } = pack;
         self.partitions[place.partition.0 as usize].under_way += 1;
         let bucket = self.bucket(place);
@@ -161,18 +160,17 @@ impl Outbox {
         if !bucket.sealed.is_empty() {
             self.make_due(place);
         }
-        let submitted = SubmittedPack {
+        let submitted = SentPack {
             place,
             session: session.name.clone(),
             records,
             moved_out,
             session_id: session.id.clone(),
         };
-        let ticket = self.packs.begin(now, submitted);
         let partition = session.name.partition.clone();
         let session = SessionRef { id: session.id.clone(), partition };
         let operation = Operation::PutPack { session, bucket: place.bucket, records, body };
-        (ticket, TunnelCommand::Submit(ticket, operation))
+        self.packs.submit(now, submitted, operation, outputs)
     }
 
     /// An attempt at a pack has an outcome.
@@ -182,24 +180,29 @@ impl Outbox {
         &mut self,
         now: Millis,
         completion: Completion,
+        outputs: &mut Outputs<WriterOutput>,
     ) -> Result<Settled, Error> {
-        let Completion { ticket, outcome } = completion;
-        if self.packs.under_way(ticket).is_none() {
-            return Ok(Settled::Late);
-        }
+        let Some((pack, outcome)) = self.packs.take(completion, outputs) else {
+            return Ok(Settled::Nothing);
+        };
         match outcome {
-            Outcome::Done(_) => Ok(self.acknowledge(ticket)),
-            Outcome::InDoubt(cause) => self.doubt(now, ticket, &cause),
-            Outcome::Refused(refusal) => self.refused(now, ticket, &refusal),
+            Outcome::Done(_) => Ok(self.acknowledge(pack)),
+            Outcome::InDoubt(cause) => self.doubt(now, pack, &cause),
+            Outcome::Refused(refusal) => self.refused(now, pack, &refusal),
         }
     }
 
-    /// The packs whose next attempt is due: they are under way from now on.
-    pub(crate) fn wake(&mut self, now: Millis) -> Vec<Ticket> {
-        self.packs.wake(now)
+    /// The timer has fired: makes the attempts that are due.
+    pub(crate) fn wake(
+        &mut self,
+        now: Millis,
+        other_due: bool,
+        outputs: &mut Outputs<WriterOutput>,
+    ) {
+        self.packs.wake(now, other_due, outputs);
     }
 
-    /// When the next attempt is due.
+    /// The time at which the next attempt is due.
     pub(crate) fn deadline(&self) -> Option<Millis> {
         self.packs.deadline()
     }
@@ -227,27 +230,34 @@ impl Outbox {
         self.partitions[index].buckets.entry(place.bucket).or_default()
     }
 
-    fn acknowledge(&mut self, ticket: Ticket) -> Settled {
-        let pack = self.packs.finish(ticket).expect("looked up by the caller").purpose;
+    fn acknowledge(&mut self, pack: Submitted<SentPack>) -> Settled {
+        let place = pack.purpose.place;
         self.limit.acknowledge();
-        self.partitions[pack.place.partition.0 as usize].under_way -= 1;
-        self.bucket(pack.place).under_way = false;
-        Settled::Acknowledged(ticket, pack)
+        self.partitions[place.partition.0 as usize].under_way -= 1;
+        self.bucket(place).under_way = false;
+        Settled::Acknowledged(pack)
     }
 
-    fn doubt(&mut self, now: Millis, ticket: Ticket, cause: &str) -> Result<Settled, Error> {
-        let held = self.packs.under_way(ticket).expect("looked up by the caller");
-        let (wait, pack) = (held.attempts.after_doubt(), &held.purpose);
-        let (at, partition) = (pack.at(), pack.place.partition);
+    fn doubt(
+        &mut self,
+        now: Millis,
+        pack: Submitted<SentPack>,
+        cause: &str,
+    ) -> Result<Settled, Error> {
+        let SentPack { place, session_id, .. } = &pack.purpose;
+        let partition = place.partition;
+        let session = session_id.clone();
+        let at = pack.purpose.place();
         match self.doubt {
-            DoubtPolicy::Continue => self.put_off(now, ticket, wait, cause),
+            DoubtPolicy::Continue => {
+                self.packs.put_off(now, pack, Pause::Doubt, cause).map(|()| Settled::Nothing)
+            }
             DoubtPolicy::Fail => {
                 let message = format!("sink.doubt = fail, and a pack is in doubt: {cause}");
                 Err(Error::new(ErrorKind::Retry, at, message))
             }
             DoubtPolicy::Rollover => {
-                let session = pack.session_id.clone();
-                let waits = self.put_off(now, ticket, wait, cause).map(|_| ());
+                let waits = self.packs.put_off(now, pack, Pause::Doubt, cause);
                 Ok(Settled::InDoubt(DoubtedPack { partition, session, at, waits }))
             }
         }
@@ -256,68 +266,50 @@ impl Outbox {
     fn refused(
         &mut self,
         now: Millis,
-        ticket: Ticket,
+        pack: Submitted<SentPack>,
         refusal: &Refusal,
     ) -> Result<Settled, Error> {
-        let held = self.packs.under_way(ticket).expect("looked up by the caller");
-        let (wait, pack) = (held.attempts.after_refusal(refusal), &held.purpose);
-        let kind = match refusal.kind {
-            RefusalKind::SlowDown => {
-                self.limit.slow_down();
-                self.packs.wait(ticket, now.plus(wait));
-                return Ok(Settled::Waits);
-            }
-            RefusalKind::Moved => {
-                self.packs.wait(ticket, now.plus(wait));
-                return Ok(Settled::Waits);
+        let pause = Pause::Refused(refusal);
+        match refusal.kind {
+            RefusalKind::Moved | RefusalKind::SlowDown => {
+                if refusal.kind == RefusalKind::SlowDown {
+                    self.limit.slow_down();
+                }
+                self.packs.pause(now, pack, pause);
             }
             RefusalKind::NotSent | RefusalKind::Transient => {
-                return self.put_off(now, ticket, wait, &refusal.message);
+                self.packs.put_off(now, pack, pause, &refusal.message)?;
             }
-            RefusalKind::Full
+            RefusalKind::Denied
+            | RefusalKind::Full
             | RefusalKind::Invalid
             | RefusalKind::NoSuchPartition
-            | RefusalKind::NoSuchSession => ErrorKind::Retry,
-            RefusalKind::Denied => ErrorKind::Denied,
-        };
-        let message = format!(
-            "the service refused a pack: {} {} (request {}); its rows come again from the last \
-             completed checkpoint",
-            refusal.code, refusal.message, refusal.request_id
-        );
-        Err(Error::new(kind, pack.at(), message))
-    }
-
-    /// Makes another attempt later, with the same bytes, as often as `upsert.writer.max-retries`
-    /// allows.
-    fn put_off(
-        &mut self,
-        now: Millis,
-        ticket: Ticket,
-        wait: Millis,
-        cause: &str,
-    ) -> Result<Settled, Error> {
-        let held = self.packs.under_way(ticket).expect("looked up by the caller");
-        let made = held.attempts.made();
-        if made > self.retries {
-            let message = format!(
-                "a pack was not acknowledged in {made} attempts (upsert.writer.max-retries = {}), \
-                 the last cause being: {cause}; its rows come again from the last completed \
-                 checkpoint",
-                self.retries
-            );
-            return Err(Error::new(ErrorKind::Retry, held.purpose.at(), message));
+            | RefusalKind::NoSuchSession => {
+                let remedy = "its rows come again from the last completed checkpoint";
+                return Err(pack.refused(refusal, ErrorKind::Retry, "a pack", remedy));
+            }
         }
-        self.packs.wait(ticket, now.plus(wait));
-        Ok(Settled::Waits)
+        Ok(Settled::Nothing)
     }
 }
 
-impl SubmittedPack {
-    /// Its place, for messages.
-    fn at(&self) -> String {
+impl Purpose for SentPack {
+    /// `upsert.writer.max-retries`: attempts after the first.
+    type Patience = u32;
+
+    fn place(&self) -> String {
         let partition = &self.session.partition;
         let separator = if partition.is_empty() { "" } else { ", " };
         format!("{partition}{separator}bucket {}, session {}", self.place.bucket, self.session_id)
+    }
+
+    fn overdue(retries: u32, attempts: u32, _time: Millis, cause: &str) -> Option<String> {
+        (attempts > retries).then(|| {
+            format!(
+                "a pack was not acknowledged in {attempts} attempts (upsert.writer.max-retries = \
+                 {retries}), the last cause being: {cause}; its rows come again from the last \
+                 completed checkpoint"
+            )
+        })
     }
 }

@@ -3,7 +3,7 @@
 //! batch → partition → hash → bucket → record → `buffers`, which say what is full. It knows of no
 //! session and no pack. Invariant: a row is buffered exactly once, in the bucket that its key
 //! hashes to, or refused by name, but for a before-image that is absorbed or held (`held`); at most
-//! one row is held, never over a barrier, and nothing that came after it is buffered before it.
+//! one row is held, never over a barrier, and no later row is buffered before it.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -68,7 +68,7 @@ impl fmt::Debug for Scratch {
 /// A batch that was taken, beside its rows in the buffers.
 #[derive(Debug)]
 pub(crate) struct TakenBatch {
-    /// How many rows it had.
+    /// The number of its rows.
     pub(crate) rows: usize,
     /// A line for each row that was set aside.
     pub(crate) dead_letters: Vec<Vec<u8>>,
@@ -132,7 +132,7 @@ impl RowPath {
         Ok(TakenBatch { rows: batch.rows(), dead_letters })
     }
 
-    /// Buffers the held before-image: nothing comes any more that could absorb it.
+    /// Buffers the held before-image: no row can absorb it any more.
     pub(crate) fn release_held(&mut self, buffers: &mut Buffers) {
         if let Some(held) = self.held.take() {
             held.release(buffers, self.merge_per_key);
@@ -189,8 +189,8 @@ impl RowPath {
                 || !(first..first + rows).any(|row| batch.kind(row) == RowKind::UpdateBefore))
     }
 
-    /// Buffers the rows of a block for which there is nothing to decide. What few rows need is kept
-    /// out of this function, so that it stays small.
+    /// Buffers the rows of a block for which there is nothing to decide. The work for few rows
+    /// stands outside of this function, so that it stays small.
     #[inline(never)]
     fn take_plain<const KEYED: bool>(
         &mut self,
@@ -199,7 +199,8 @@ impl RowPath {
         rows: usize,
         buffers: &mut Buffers,
     ) {
-        let (buckets, scratch) = (self.buckets, &mut self.scratch);
+        let buckets = self.buckets;
+        let scratch = &mut self.scratch;
         let partitions = &scratch.partitions[first..][..rows];
         let hashes = &scratch.hashes[first..][..rows];
         for (index, (partition, hash)) in partitions.iter().zip(hashes).enumerate() {
@@ -272,7 +273,8 @@ impl RowPath {
 
     /// Whether the next row is the after-image of the same key.
     fn has_after_image(&mut self, batch: &RowBatch<'_>, first: usize, index: usize) -> bool {
-        let (row, next) = (first + index, first + index + 1);
+        let row = first + index;
+        let next = first + index + 1;
         let may_be = next < batch.rows()
             && batch.kind(next) == RowKind::UpdateAfter
             && self.scratch.hashes[next] == self.scratch.hashes[row];

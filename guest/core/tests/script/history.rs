@@ -1,7 +1,7 @@
-//! The input of a random schedule, and what the table may show of it.
+//! The input of a random schedule, and the rows that the table may show of it.
 //!
-//! Invariant: the value of a row is its position in the input, so that every copy of it can be told
-//! apart; what is told of the table follows from the input alone.
+//! Invariant: the value of a row is its position in the input, so that every copy of it can be
+//! known; the rules for the table follow from the input alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,7 +90,8 @@ impl History {
         self.changes[position].key
     }
 
-    /// How many changes are read at once: a before-image and its after-image come together.
+    /// The number of changes that are read at once: a before-image and its after-image stay
+    /// together.
     pub(crate) fn at_once(&self, position: usize) -> usize {
         if self.changes[position].kind == RowKind::UpdateBefore { 2 } else { 1 }
     }
@@ -160,7 +161,7 @@ impl History {
     }
 }
 
-/// Whether one can come back to where one was.
+/// Whether some moves lead back to their beginning.
 fn has_circle(mut moves: BTreeSet<(&str, &str)>) -> bool {
     loop {
         let from: BTreeSet<&str> = moves.iter().map(|(from, _)| *from).collect();

@@ -40,7 +40,7 @@ impl World {
         self.appends.iter().map(|(_, append)| record_label(append)).collect()
     }
 
-    /// The append at this place becomes durable and, if `told`, its owner learns of it.
+    /// The append at this place becomes durable and, if `told`, its owner receives the outcome.
     pub(crate) fn make_durable(&mut self, at: usize, told: bool) -> Result<(), Error> {
         let (owner, append) = self.appends.remove(at);
         if told {
@@ -72,7 +72,7 @@ impl World {
         *held = SessionRecord { state: JournalState::Open, ..record }.to_bytes();
     }
 
-    /// What is durable, by key.
+    /// The durable records, by key.
     pub(crate) fn journal(&self) -> Vec<String> {
         let line = |(key, bytes): (&String, &Vec<u8>)| {
             let record = SessionRecord::from_bytes(bytes).expect("a machine wrote it");

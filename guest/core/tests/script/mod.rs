@@ -1,5 +1,5 @@
-//! What drives the machines in tests: a world of messages, a Tunnel, and an engine that draws what
-//! happens.
+//! The drive of the machines in tests: a world of messages, a Tunnel, and an engine that draws the
+//! next event.
 //!
 //! Invariant: the machines are the core's own; nothing here decides for them.
 

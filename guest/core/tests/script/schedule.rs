@@ -26,7 +26,7 @@ use super::world::World;
 const WRITERS: [u32; 2] = [1, 2];
 const STEPS: usize = 400;
 
-/// What a suite of seeds is about.
+/// The subject of a suite of seeds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mode {
     pub(crate) exactly_once: bool,
@@ -57,7 +57,7 @@ enum Event {
     Barrier(u64),
 }
 
-/// What all seeds of a suite did.
+/// The events of all seeds of a suite.
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) crashes: usize,
@@ -175,7 +175,7 @@ impl Engine {
                 self.put_off(operation);
             }
         }
-        // What was being appended is durable, or not; nobody has learned of it.
+        // An append under way is durable, or not; its owner does not know.
         for at in (0..self.world.append_labels().len()).rev() {
             if self.dice.one_in(2) || !self.may_be_lost(at) {
                 self.world.make_durable(at, false)?;
@@ -196,7 +196,7 @@ impl Engine {
         }
     }
 
-    /// Where a second session is refused, one that nobody has heard of would be in the way until it
+    /// If a second session is refused, one that nobody knows of would be in the way until it
     /// expires; a script and the simulation have those.
     fn may_go_unheard(&self, operation: &Operation) -> bool {
         self.mode.overlap || !matches!(operation, Operation::CreateSession { .. })

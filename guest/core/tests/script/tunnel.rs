@@ -1,7 +1,7 @@
 //! A Tunnel that does what the script says: operations wait until they are answered, and their
-//! effects may come late.
+//! effects may be late.
 //!
-//! Invariant: rows are visible only by a commit, and of one session the last row of a key wins.
+//! Invariant: rows are visible only by a commit, and the last row of a key in a session wins.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use upsert_sink_format::tunnel::{
     Answer, ColumnDescription, Operation, Outcome, Refusal, RefusalKind, SessionInfo, SessionStatus,
 };
 
-/// What a session has become, and its rows in the order of arrival.
+/// The state of a session, and its rows in the order of arrival.
 #[derive(Debug)]
 struct Session {
     /// Sessions are counted as they are created.
     number: u32,
     partition: String,
     status: SessionStatus,
-    /// When the service drops it.
+    /// The time at which the service drops it.
     ends_at: u64,
     rows: Vec<(i64, Option<String>)>,
 }
@@ -39,7 +39,7 @@ pub(crate) struct Tunnel {
     pub(crate) forgets: bool,
     /// Whether a second open session of a partition is refused.
     pub(crate) one_session: bool,
-    /// How often one was.
+    /// The number that were refused so.
     pub(crate) second_sessions: u32,
     /// Milliseconds, as everybody's.
     pub(crate) now: u64,

@@ -2,7 +2,7 @@
 //! obeys the script.
 //!
 //! Invariant: messages move and operations are answered only when a command says so; all that
-//! happens is told in lines.
+//! happens is shown in lines.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,7 +23,7 @@ use upsert_sink_format::tunnel::{ColumnDescription, Operation, Outcome, TableDes
 
 use super::tunnel::Tunnel;
 
-/// Whose operation it is: a writer's index, the coordinator or the committer.
+/// The owner of an operation: a writer by its index, the coordinator or the committer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {
     Committer,
@@ -214,7 +214,7 @@ impl World {
         result
     }
 
-    /// A checkpoint ended; with `tell_writers`, they are told, too.
+    /// A checkpoint has ended; with `tell_writers`, they receive that, too.
     pub(crate) fn end(
         &mut self,
         checkpoint: u64,
@@ -271,7 +271,7 @@ impl World {
         self.replies.clear();
     }
 
-    /// Time passes, and nobody is told.
+    /// Time passes, and no timer fires.
     pub(crate) fn wait(&mut self, millis: u64) {
         self.now += millis;
         self.tunnel.now = self.now;
@@ -357,12 +357,12 @@ impl World {
         self.sink.as_ref().map_or(0, |sink| sink.committer.committed().0)
     }
 
-    /// How many writers have answered a barrier.
+    /// The number of writers that have answered a barrier.
     pub(crate) fn answered(&self, checkpoint: u64) -> usize {
         self.snapshots.get(&checkpoint).map_or(0, BTreeMap::len)
     }
 
-    /// Tells the owner what became of an attempt.
+    /// Gives the owner the outcome of an attempt.
     pub(crate) fn complete(
         &mut self,
         owner: Owner,
@@ -383,7 +383,7 @@ impl World {
         }
     }
 
-    /// What the machines say of themselves.
+    /// The state that the machines show of themselves.
     pub(crate) fn status(&self) -> String {
         let sink = self.sink.as_ref().expect("the sink is open");
         let held: Vec<String> = sink.writers.iter().map(|w| w.held_bytes().to_string()).collect();

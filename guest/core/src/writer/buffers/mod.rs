@@ -16,7 +16,7 @@ use crate::partition::PartitionIndex;
 use upsert_sink_format::id::{BucketId, Ticket};
 use upsert_sink_format::record::PartialRows;
 
-/// Where a row belongs.
+/// The bucket that a row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) partition: PartitionIndex,
@@ -29,7 +29,7 @@ pub(crate) struct BucketPack {
     pub(crate) place: Place,
     /// The records and their trailer.
     pub(crate) body: Vec<u8>,
-    /// How many records.
+    /// The number of records.
     pub(crate) records: u32,
     /// Before-images among them whose rows went elsewhere.
     pub(crate) moved_out: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Buffers {
     partitions: Vec<PartitionBuffers>,
     pool: BufferPool,
     account: BufferAccount,
-    /// Rises with each batch: tells which partitions are cold.
+    /// The number of batches so far: by it the cold partitions are known.
     batches: u64,
     /// Packs of buckets that became full, until they are taken.
     full: Vec<BucketPack>,
@@ -170,14 +170,14 @@ impl Buffers {
         self.partitions[place.partition.0 as usize].has_rows(place.bucket.0 as usize)
     }
 
-    /// Every bucket with rows: a barrier has come.
+    /// Every bucket with rows: a barrier has arrived.
     pub(crate) fn all(&self) -> Vec<Place> {
         (0..self.partitions.len()).flat_map(|index| self.with_rows(index)).collect()
     }
 
-    /// The buckets to flush after a batch: of partitions with rows of it that hold more than
-    /// `upsert.writer.buffer-size`; and over the budget of the coldest ones, until half of it would
-    /// be free.
+    /// The buckets to flush after a batch: those of partitions that had rows of it and hold more
+    /// than `upsert.writer.buffer-size`; and over the budget those of the coldest partitions, until
+    /// half of it would be free.
     pub(crate) fn due(&self) -> Vec<Place> {
         let partitions = self.partitions.iter().enumerate();
         let large = partitions.filter(|(_, partition)| {

@@ -145,7 +145,9 @@ proptest! {
         merge in any::<bool>(),
     ) {
         let mut buffers = buffers(&[]);
-        let (mut waits, mut flies, mut tickets) = (Vec::new(), Vec::new(), 0);
+        let mut waits = Vec::new();
+        let mut flies = Vec::new();
+        let mut tickets = 0;
         for (partition, bucket, what, key) in steps {
             let place = place(partition, bucket);
             match what {

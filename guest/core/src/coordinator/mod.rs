@@ -14,16 +14,17 @@
 //! | `Recovering` | those are known to be committed, and the other open sessions to be gone |
 //! | `Serving` | – |
 //!
-//! | a session is | until | what its record says meanwhile |
+//! | a session is | until | its record says meanwhile |
 //! |---|---|---|
 //! | `Creating` | the service has created it, and its record is durable | nothing yet |
 //! | `Open` | all have left its barrier, and nobody holds rows in it | open |
 //! | `Retiring` | the intent is durable, and then the service has aborted it | aborting |
-//! | gone | – | aborted; or committed, if that is what it was found to be |
+//! | gone | – | aborted; or committed, if the service says so |
 
 mod outcome;
+mod recovery;
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -32,20 +33,18 @@ use alloc::vec::Vec;
 use crate::config::SinkConfig;
 use crate::exchange::{Known, Reply, Request};
 use crate::ignored::Ignored;
-use crate::io::{
-    CoordinatorInput, CoordinatorOutput, JournalAppend, Level, Task, Telemetry, TunnelCommand,
-};
+use crate::io::{CoordinatorInput, CoordinatorOutput, JournalAppend, Task};
 use crate::journal::{self, JournalState, SessionRecord};
 use crate::operation::Operations;
+use crate::outputs::Outputs;
 use crate::session::{Grant, SessionName};
+use recovery::{Phase, Retired};
 use upsert_sink_format::error::Error;
 use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
 use upsert_sink_format::tunnel::{Operation, SessionRef};
 
 /// Sessions created or retired at once: a checkpoint of many partitions must not flood the service.
 const OPERATIONS_MOST: usize = 32;
-/// Records forgotten at once: a long-lived journal has tens of thousands that are past.
-const FORGOTTEN_MOST: usize = 32;
 
 /// One sink's coordinator.
 #[derive(Clone, Debug)]
@@ -55,29 +54,21 @@ pub struct Coordinator {
     lifecycle_hours: u32,
     slots: u32,
     overlap: bool,
-    patience: Millis,
     phase: Phase,
-    /// What the starts before have left, until every writer has reported.
+    /// The records that the starts before have left, until every writer has reported.
     journal: Vec<SessionRecord>,
     /// Keys of records that no start can ask about any more.
     past: Vec<String>,
-    /// How many of them are being forgotten.
+    /// The number of them that are being forgotten.
     forgetting: usize,
     writers: Vec<WriterView>,
     sessions: BTreeMap<SessionName, Standing>,
     known: BTreeSet<SessionId>,
-    operations: Operations<Purpose>,
-    outputs: VecDeque<CoordinatorOutput>,
+    operations: Operations<SessionOperation>,
+    outputs: Outputs<CoordinatorOutput>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Phase {
-    Gathering,
-    Recovering { retiring: BTreeSet<SessionId>, unknown: BTreeSet<SessionId> },
-    Serving,
-}
-
-/// The newest that is known of a writer.
+/// The newest report of a writer.
 #[derive(Clone, Debug, Default)]
 struct WriterView {
     number: u64,
@@ -88,7 +79,7 @@ struct WriterView {
     waiting: Option<u64>,
 }
 
-/// Where a named session stands.
+/// The state of a named session.
 #[derive(Clone, Debug)]
 enum Standing {
     Creating,
@@ -96,19 +87,9 @@ enum Standing {
     Retiring,
 }
 
-/// A session that is to end.
+/// The purpose of an operation.
 #[derive(Clone, Debug)]
-struct Retired {
-    session: SessionRef,
-    /// The start that created it.
-    start: u64,
-    /// What it was for, if it is of this start.
-    name: Option<SessionName>,
-}
-
-/// What an operation is for.
-#[derive(Clone, Debug)]
-enum Purpose {
+enum SessionOperation {
     AbortSession(Retired),
     CreatePartition(SessionName),
     CreateSession(SessionName, Millis),
@@ -116,7 +97,7 @@ enum Purpose {
     SessionStatus(Retired),
 }
 
-/// What follows a record, once it is durable.
+/// The step that follows a record, once it is durable.
 #[derive(Clone, Debug)]
 enum Recorded {
     /// The abort is sent.
@@ -149,7 +130,6 @@ impl Coordinator {
             lifecycle_hours: config.session_lifecycle.0,
             slots: config.slots.get(),
             overlap: config.session_overlap,
-            patience: config.commit_timeout,
             phase: Phase::Gathering,
             known: known.map(|record| record.id.clone()).collect(),
             past: past.map(|record| journal::key(&record.id)).collect(),
@@ -157,8 +137,8 @@ impl Coordinator {
             journal: records,
             writers,
             sessions: BTreeMap::new(),
-            operations: Operations::new(task.nonce),
-            outputs: VecDeque::new(),
+            operations: Operations::new(task.nonce, config.commit_timeout),
+            outputs: Outputs::new(),
         };
         coordinator.forget_past(now);
         Ok(coordinator)
@@ -173,14 +153,14 @@ impl Coordinator {
     ///
     /// Errors end the attempt; their kind says what to do.
     pub fn handle_input(&mut self, now: Millis, input: CoordinatorInput<'_>) -> Result<(), Error> {
-        assert!(self.outputs.is_empty(), "an output that is left is carried out too late");
+        self.outputs.assert_drained();
         match input {
             CoordinatorInput::Completed(completion) => self.complete(now, completion)?,
-            CoordinatorInput::KnownCommits(bytes) => self.learn(&Known::from_bytes(bytes)?),
+            CoordinatorInput::KnownCommits(bytes) => self.receive_known(&Known::from_bytes(bytes)?),
             CoordinatorInput::Requested(host_number, bytes) => {
                 self.take_request(host_number, Request::from_bytes(bytes)?)?;
             }
-            CoordinatorInput::TimerFired => self.wake(now),
+            CoordinatorInput::TimerFired => self.operations.wake(now, false, &mut self.outputs),
         }
         self.advance(now);
         Ok(())
@@ -188,20 +168,22 @@ impl Coordinator {
 
     /// The next thing to carry out.
     pub fn poll_output(&mut self) -> Option<CoordinatorOutput> {
-        self.outputs.pop_front()
+        self.outputs.pop()
     }
 
-    /// When to call with `TimerFired`.
+    /// The time at which to call with `TimerFired`.
     pub fn deadline(&self) -> Option<Millis> {
         self.operations.deadline()
     }
 
     fn take_request(&mut self, host_number: u64, request: Request) -> Result<(), Error> {
         if (request.start, request.nonce) != (self.start, self.nonce) {
-            self.ignore(Ignored::ForeignStart);
-            let (start, nonce, number) = (request.start, request.nonce, request.number);
+            self.outputs.ignore(Ignored::ForeignStart);
+            let start = request.start;
+            let nonce = request.nonce;
+            let number = request.number;
             let nothing = Reply { start, nonce, number, granted: vec![], known: vec![] };
-            self.outputs.push_back(CoordinatorOutput::Reply(host_number, nothing.to_bytes()));
+            self.outputs.push(CoordinatorOutput::Reply(host_number, nothing.to_bytes()));
             return Ok(());
         }
         let index = request.writer.0 as usize;
@@ -211,7 +193,7 @@ impl Coordinator {
             Error::bug("coordinator", message)
         })?;
         if request.number < view.number {
-            self.ignore(Ignored::LateRequest);
+            self.outputs.ignore(Ignored::LateRequest);
             let answer = self.answer(index);
             self.reply(host_number, &answer);
             return Ok(());
@@ -228,38 +210,18 @@ impl Coordinator {
         Ok(())
     }
 
-    fn learn(&mut self, known: &Known) {
+    fn receive_known(&mut self, known: &Known) {
         for session in &known.sessions {
-            if let Phase::Recovering { unknown, .. } = &mut self.phase {
-                unknown.remove(session);
-            }
+            self.phase.note_known(session);
             if !self.known.insert(session.clone()) {
-                self.ignore(Ignored::KnownBefore);
+                self.outputs.ignore(Ignored::KnownBefore);
             }
         }
     }
 
-    fn wake(&mut self, now: Millis) {
-        let due = self.operations.wake(now);
-        if due.is_empty() {
-            self.ignore(Ignored::TimerWithoutCause);
-        }
-        for ticket in due {
-            self.tunnel(TunnelCommand::Repeat(ticket));
-        }
-    }
-
-    /// Moves on as far as what is known allows.
+    /// Moves on as far as possible.
     fn advance(&mut self, now: Millis) {
-        if self.phase == Phase::Gathering && self.writers.iter().all(|view| view.number > 0) {
-            self.begin_recovery(now);
-        }
-        if matches!(&self.phase, Phase::Recovering { retiring, unknown }
-            if retiring.is_empty() && unknown.is_empty())
-        {
-            self.phase = Phase::Serving;
-            self.log(Level::Info, String::from("the coordinator hands out sessions"));
-        }
+        self.recover(now);
         if self.phase == Phase::Serving {
             self.create_wanted(now);
             self.retire_unused(now);
@@ -267,31 +229,6 @@ impl Coordinator {
         for index in 0..self.writers.len() {
             self.answer_if_news(index);
         }
-    }
-
-    /// Every writer has reported: what the journal calls open and no writer restored is of a dead
-    /// attempt.
-    fn begin_recovery(&mut self, now: Millis) {
-        let restored: BTreeSet<SessionId> =
-            self.writers.iter().flat_map(|view| view.pending.iter().cloned()).collect();
-        let unknown = restored.difference(&self.known).cloned().collect();
-        let is_open = |state| matches!(state, JournalState::Aborting | JournalState::Open);
-        let mut dead = core::mem::take(&mut self.journal);
-        // A writer that was told of a commit before the last one reported no longer names it.
-        dead.retain(|record| {
-            let needed = restored.contains(&record.id) || self.known.contains(&record.id);
-            is_open(record.state) && !needed
-        });
-        let retiring = dead.iter().map(|record| record.id.clone()).collect();
-        for SessionRecord { id, partition, start, state, .. } in dead {
-            let retired = Retired { session: SessionRef { id, partition }, start, name: None };
-            match state {
-                // A start before this one recorded the intent.
-                JournalState::Aborting => self.send_abort(now, retired),
-                _ => self.abort(now, retired),
-            }
-        }
-        self.phase = Phase::Recovering { retiring, unknown };
     }
 
     fn create_wanted(&mut self, now: Millis) {
@@ -326,46 +263,9 @@ impl Coordinator {
         })
     }
 
-    /// A session of a barrier that all have left, and that none holds rows in, is of no further
-    /// use: its commit is known, or nobody wrote to it.
-    fn retire_unused(&mut self, now: Millis) {
-        let passed_by_all = self.writers.iter().map(|view| view.passed).min().unwrap_or_default();
-        let held: BTreeSet<&SessionId> =
-            self.writers.iter().flat_map(|view| view.pending.iter()).collect();
-        let unused = self.sessions.iter().filter_map(|(name, standing)| match standing {
-            Standing::Open(grant)
-                if name.barrier < passed_by_all && !held.contains(&grant.info.id) =>
-            {
-                Some((name.clone(), grant.info.id.clone()))
-            }
-            Standing::Creating | Standing::Open(_) | Standing::Retiring => None,
-        });
-        for (name, id) in unused.collect::<Vec<_>>() {
-            if self.known.remove(&id) {
-                self.sessions.remove(&name);
-            } else if !self.is_busy() {
-                self.sessions.insert(name.clone(), Standing::Retiring);
-                let session = SessionRef { id, partition: name.partition.clone() };
-                self.abort(now, Retired { session, start: name.start, name: Some(name) });
-            }
-        }
-    }
-
     /// Whether as many sessions are being created or retired as may be, their records included.
     fn is_busy(&self) -> bool {
         self.operations.len() - self.forgetting >= OPERATIONS_MOST
-    }
-
-    /// Forgets records that are past, some at a time: the journal would grow for ever.
-    fn forget_past(&mut self, now: Millis) {
-        while self.forgetting < FORGOTTEN_MOST
-            && let Some(key) = self.past.pop()
-        {
-            self.forgetting += 1;
-            let ticket =
-                self.operations.begin(now, Purpose::Journal(Recorded::Forgotten(key.clone())));
-            self.journal(JournalAppend { ticket, key, record: Vec::new() });
-        }
     }
 
     fn answer_if_news(&mut self, index: usize) {
@@ -398,7 +298,7 @@ impl Coordinator {
     }
 
     fn reply(&mut self, host_number: u64, answer: &Reply) {
-        self.outputs.push_back(CoordinatorOutput::Reply(host_number, answer.to_bytes()));
+        self.outputs.push(CoordinatorOutput::Reply(host_number, answer.to_bytes()));
     }
 
     fn create(&mut self, now: Millis, name: SessionName) {
@@ -407,21 +307,10 @@ impl Coordinator {
             lifecycle_hours: self.lifecycle_hours,
             slots: self.slots,
         };
-        self.submit(now, Purpose::CreateSession(name, now), operation);
+        self.submit(now, SessionOperation::CreateSession(name, now), operation);
     }
 
-    /// Ends a session: first the intent is made durable.
-    fn abort(&mut self, now: Millis, retired: Retired) {
-        let of = (retired.session.clone(), retired.start);
-        self.record(now, of, JournalState::Aborting, Recorded::Aborting(retired));
-    }
-
-    fn send_abort(&mut self, now: Millis, retired: Retired) {
-        let operation = Operation::AbortSession(retired.session.clone());
-        self.submit(now, Purpose::AbortSession(retired), operation);
-    }
-
-    /// Appends what is known of a session, created by a start, to the journal.
+    /// Appends the state of a session, created by a start, to the journal.
     fn record(
         &mut self,
         now: Millis,
@@ -430,29 +319,15 @@ impl Coordinator {
         follows: Recorded,
     ) {
         let SessionRef { id, partition } = session;
-        let ticket = self.operations.begin(now, Purpose::Journal(follows));
+        let ticket = self.operations.begin(now, SessionOperation::Journal(follows));
         self.journal(SessionRecord { id, partition, start, state, at: now }.append(ticket));
     }
 
     fn journal(&mut self, append: JournalAppend) {
-        self.outputs.push_back(CoordinatorOutput::Journal(append));
+        self.outputs.push(CoordinatorOutput::Journal(append));
     }
 
-    fn submit(&mut self, now: Millis, purpose: Purpose, operation: Operation) {
-        let ticket = self.operations.begin(now, purpose);
-        self.tunnel(TunnelCommand::Submit(ticket, operation));
-    }
-
-    fn tunnel(&mut self, command: TunnelCommand) {
-        self.outputs.push_back(CoordinatorOutput::Tunnel(command));
-    }
-
-    fn log(&mut self, level: Level, line: String) {
-        self.outputs.push_back(CoordinatorOutput::Tell(Telemetry::Log(level, line)));
-    }
-
-    fn ignore(&mut self, reason: Ignored) {
-        let count = Telemetry::Count(reason.counter(), 1);
-        self.outputs.push_back(CoordinatorOutput::Tell(count));
+    fn submit(&mut self, now: Millis, purpose: SessionOperation, operation: Operation) {
+        self.operations.submit(now, purpose, operation, &mut self.outputs);
     }
 }
