@@ -1,8 +1,8 @@
 //! What the service answers: the verdict, sessions, tables, XML.
 //!
 //! An input is an answer as text: the status, headers one a line, an empty line, the body. Promises
-//! of the judgement: done is said only of a 2xx with the service's request id, refused only of what the
-//! service has coded; no text of the service reaches us with control characters or without end.
+//! of the judgement: done is said only of a 2xx with the service's request id, refused only of what
+//! the service has coded; no text of the service reaches us with control characters or without end.
 //! Promises of the readers: a session or a table that is read is read alike when it is written
 //! again, and what goes back into requests is safe there.
 
@@ -14,7 +14,7 @@ use upsert_sink_format::error::ErrorKind;
 use upsert_sink_format::tunnel::{ColumnDescription, Refusal, TableDescription};
 use upsert_sink_tests::fuzz::shape;
 use upsert_sink_tunnel::readers::{self, DescribedSession};
-use upsert_sink_tunnel::{Fault, TunnelError};
+use upsert_sink_tunnel::{NotDone, TunnelError};
 
 use crate::Memory;
 
@@ -101,13 +101,13 @@ fn check_judged(answer: &Answer, judged: &Result<(), TunnelError>) -> Result<()>
     let id = answer.headers.get("x-odps-request-id");
     let has_id = id.is_some_and(|id| id.to_str().is_ok_and(|id| !id.is_empty()));
     let success = answer.status.is_success();
-    match judged.as_ref().map_err(TunnelError::fault) {
+    match judged.as_ref().map_err(TunnelError::not_done) {
         Ok(()) => ensure!(success && has_id, "done, but it has no request id"),
-        Err(Fault::InDoubt(why)) => {
+        Err(NotDone::InDoubt(why)) => {
             ensure!(!(success && has_id), "in doubt, although the service says it is done");
             check_text(why)?;
         }
-        Err(Fault::Refused(refusal)) => {
+        Err(NotDone::Refused(refusal)) => {
             let Refusal { code, message, request_id, retry_after, .. } = refusal;
             let moved = answer.status == StatusCode::PERMANENT_REDIRECT;
             ensure!(!success && (moved || !code.is_empty()), "refused without a code: {refusal:?}");

@@ -9,7 +9,7 @@ mod keys;
 mod power;
 
 pub(crate) use clock::{Shown, VirtualClock};
-pub(crate) use disk::{AttemptDisk, Files, Loss};
+pub(crate) use disk::{Files, Loss};
 pub(crate) use keys::KeyShop;
 pub(crate) use power::Power;
 

@@ -15,7 +15,7 @@ use upsert_sink::journal;
 use upsert_sink::{Checkpoint, Compression, CredentialSource, ErrorKind, Plugin, Settings, Sink};
 
 use super::checker::{Checker, evidence, left_open};
-use super::components::{AttemptDisk, Files, KeyShop, Loss, Power, Shown, VirtualClock};
+use super::components::{Files, KeyShop, Loss, Power, Shown, VirtualClock};
 use super::faults::Fault;
 use super::feed::Feed;
 use super::network::{Line, Network};
@@ -90,7 +90,7 @@ pub(crate) struct Engine {
     trace: Trace,
     pub(super) network: Arc<Network>,
     pub(super) lives: Arc<Lives>,
-    files: Arc<Files>,
+    files: Files,
     pub(super) chance: Chance,
     pub(super) feed: Arc<Feed>,
     /// Completed checkpoints, oldest first.
@@ -179,7 +179,7 @@ impl Engine {
 
     /// What the journal says is so; at the end nothing is left open.
     async fn check_journal(&self, ended: bool) -> Result<()> {
-        let disk = AttemptDisk { files: Arc::clone(&self.files), power: Power::on(None) };
+        let disk = self.files.disk(Power::on(None));
         let read = journal::read(std::path::Path::new(JOURNAL), &disk).await?;
         let Some(journal) = read else { return Ok(()) };
         let service = self.lives.service();
@@ -363,11 +363,10 @@ impl Engine {
                 beginning_ms: self.lives.beginning_ms(),
             }),
         };
-        let (files, power) = (Arc::clone(&self.files), Arc::clone(power));
         Components {
             clock: Arc::new(Shown(Arc::clone(&self.sink_clock))),
             transport: Arc::clone(line) as _,
-            disk: Arc::new(AttemptDisk { files, power }),
+            disk: Arc::new(self.files.disk(Arc::clone(power))),
             entropy: Arc::new(Chance::new(self.plan.seed, 100 + self.outcome.attempts)),
             processors: Arc::new(InlineProcessors),
             surroundings,

@@ -2,8 +2,8 @@
 //!
 //! Reads `Cargo.toml` line by line, as people do.
 //! Invariant: format ← core, tunnel; core ← guest; core, tunnel ← runtime; runtime, server ← cli,
-//! tests; never back. DataFusion, half of what there is to compile, is the server's alone, and never
-//! without being asked for.
+//! tests; never back. DataFusion, half of what there is to compile, is the server's alone, and
+//! never without being asked for.
 
 use std::collections::BTreeMap;
 
@@ -274,6 +274,7 @@ mod tests {
             "host/server",
             "host/cli",
             "guest/format",
+            "host/tunnel",
         ];
         let mut manifests: Vec<Manifest> =
             crates.iter().map(|dir| manifest(&format!("{dir}/Cargo.toml"), "")).collect();

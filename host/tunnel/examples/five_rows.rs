@@ -5,8 +5,10 @@
 //! cargo run --release -p upsert-sink-tunnel --example five_rows -- ENDPOINT PROJECT
 //! ```
 //!
-//! It starts nothing of its own: the endpoint is the service's, or that of a local server (`cargo
-//! run --release -- serve` prints one; its project is `local`, and it takes any key).
+//! Stands on the crate alone. Invariant: a pack is sent until it is acknowledged, a session
+//! committed until that is known. It starts nothing of its own: the endpoint is the service's, or
+//! that of a local server (`cargo run --release -- serve` prints one; its project is `local`, and
+//! it takes any key).
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! How packs are compressed on the wire: the algorithms and their names, in options and in headers.
+//! The compression of packs on the wire: algorithms and their names, in options and in headers.
 //!
 //! Used by `pack.rs`, on the processors of `components`. Invariant: the same algorithm
 //! makes the same bytes of the same pack, in every process and at every time.
@@ -8,7 +8,7 @@ use std::io::Write;
 use lz4_flex::frame::FrameEncoder as Lz4Encoder;
 use snap::write::FrameEncoder as SnappyEncoder;
 
-/// How packs are compressed.
+/// The algorithm that compresses packs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compression {

@@ -236,7 +236,7 @@ mod tests {
             NewTable { buckets: 0, ..table() },
         ] {
             let error = table.statement("`t`").expect_err("it is refused");
-            assert!(matches!(error.fault(), crate::error::Fault::Unusable(_)), "{error}");
+            assert!(matches!(error.not_done(), crate::error::NotDone::Unusable(_)), "{error}");
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Where the service is, and how a request reaches it: addresses, common headers, signature, time
-//! limit.
+//! The way of a request to the service: addresses, common headers, signature, time limit.
 //!
 //! Between the calls of `table.rs`, `catalog.rs`, `sql.rs` and the transport. Invariant: one
 //! exchange is one attempt; only a request that the service has refused for its signature, and so
@@ -21,13 +20,13 @@ use crate::components::ConnectTimeout;
 use crate::components::TransportError;
 use crate::credentials::Credentials;
 use crate::date;
-use crate::error::Fault;
+use crate::error::NotDone;
 use crate::error::Result;
 use crate::keyring::Keyring;
-use crate::metrics::Meter;
-use crate::response::Answered;
+use crate::metrics::RequestMeter;
 use crate::response::NoAnswer;
 use crate::response::Objection;
+use crate::response::RawAnswer;
 use crate::response::is_worker;
 use crate::response::judge;
 use crate::response::objection;
@@ -38,7 +37,7 @@ use crate::sign;
 pub(crate) struct Endpoint {
     pub(crate) settings: ClientSettings,
     pub(crate) components: Components,
-    pub(crate) meter: Meter,
+    pub(crate) meter: RequestMeter,
     keyring: Keyring,
     /// The milliseconds that the service's clock is ahead of ours, as far as it has complained.
     ahead_ms: AtomicI64,
@@ -89,7 +88,7 @@ impl Endpoint {
             tunnel: OnceCell::new_with(tunnel),
             settings,
             components: components.clone(),
-            meter: Meter::default(),
+            meter: RequestMeter::default(),
             ahead_ms: AtomicI64::new(0),
         })
     }
@@ -113,12 +112,12 @@ impl Endpoint {
     }
 
     /// A request of the catalog or of SQL.
-    pub(crate) async fn ask_catalog(&self, request: Request) -> Answered {
+    pub(crate) async fn ask_catalog(&self, request: Request) -> RawAnswer {
         self.exchange(trimmed(&self.settings.endpoint), request).await
     }
 
     /// A request of the Tunnel.
-    pub(crate) async fn ask_tunnel(&self, request: Request) -> Answered {
+    pub(crate) async fn ask_tunnel(&self, request: Request) -> RawAnswer {
         let base = self.tunnel.get_or_try_init(|| self.discover()).await?.clone();
         let request = request.header("x-odps-tunnel-version", "6");
         let request = request.header("odps-tunnel-date-transform", "v1");
@@ -150,9 +149,9 @@ impl Endpoint {
         if let Err(NoAnswer::NoCredentials(why)) = answer {
             return Err(NoAnswer::NoCredentials(why));
         }
-        let body = judge(answer).map_err(|error| match error.fault() {
-            Fault::Refused(refusal) => unknown(&refusal.message),
-            Fault::InDoubt(why) | Fault::Unusable(why) | Fault::Garbled(why) => unknown(why),
+        let body = judge(answer).map_err(|error| match error.not_done() {
+            NotDone::Refused(refusal) => unknown(&refusal.message),
+            NotDone::InDoubt(why) | NotDone::Unusable(why) | NotDone::Garbled(why) => unknown(why),
         })?;
         let address = String::from_utf8_lossy(&body).trim().to_owned();
         if !is_worker(&address) {
@@ -164,7 +163,7 @@ impl Endpoint {
     }
 
     /// One attempt, or, if the service refuses to look at it, the one that it looks at.
-    async fn exchange(&self, base: &str, request: Request) -> Answered {
+    async fn exchange(&self, base: &str, request: Request) -> RawAnswer {
         let credentials = self.keyring.current(self.service_ms()).await;
         let mut credentials = credentials.map_err(NoAnswer::NoCredentials)?;
         let mut may_correct_time = true;
@@ -197,7 +196,7 @@ impl Endpoint {
         request: &Request,
         credentials: &Credentials,
         signed_ms: u64,
-    ) -> Answered {
+    ) -> RawAnswer {
         let sent_bytes = request.body.len();
         let request = request.clone();
         let request = self.address(base, request, credentials, signed_ms).map_err(|error| {

@@ -1,4 +1,4 @@
-//! Errors of this client: what to do next, what is known of the request, and what caused it.
+//! Errors of this client: the next step, the knowledge about the request, and the cause.
 //!
 //! Every public call returns one. Invariant: no secret is in a message, and foreign text in it is
 //! cut and cannot move a terminal's cursor.
@@ -22,19 +22,19 @@ pub type Result<T> = std::result::Result<T, TunnelError>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TunnelError {
-    /// What the caller does next.
+    /// The caller's next step.
     pub kind: ErrorKind,
     /// The table, session or setting it is about; may be empty.
     pub at: String,
-    /// What happened, and the remedy.
+    /// The failure and its remedy, in words.
     pub message: String,
     cause: Box<Cause>,
 }
 
-/// What is known of a request that is not done.
+/// The knowledge about a request that is not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum NotDone {
     /// The request certainly had no effect: the service refused it by a code of its own, or nothing
     /// was sent.
     Refused(Refusal),
@@ -48,28 +48,28 @@ pub enum Fault {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Cause {
-    fault: Fault,
+    not_done: NotDone,
     source: Option<TransportError>,
 }
 
 impl TunnelError {
-    /// What is known of the request.
-    pub fn fault(&self) -> &Fault {
-        &self.cause.fault
+    /// The knowledge about the request.
+    pub fn not_done(&self) -> &NotDone {
+        &self.cause.not_done
     }
 
     /// The refusal, if the request certainly had no effect.
     pub fn refusal(&self) -> Option<&Refusal> {
-        match &self.cause.fault {
-            Fault::Refused(refusal) => Some(refusal),
-            Fault::InDoubt(_) | Fault::Unusable(_) | Fault::Garbled(_) => None,
+        match &self.cause.not_done {
+            NotDone::Refused(refusal) => Some(refusal),
+            NotDone::InDoubt(_) | NotDone::Unusable(_) | NotDone::Garbled(_) => None,
         }
     }
 
     /// Whether the request may have been carried out. Only the same request may follow it: the same
     /// pack again, the same commit, or a question for the session's status.
     pub fn is_in_doubt(&self) -> bool {
-        matches!(self.cause.fault, Fault::InDoubt(_))
+        matches!(self.cause.not_done, NotDone::InDoubt(_))
     }
 
     pub(crate) fn refused(refusal: Refusal) -> Self {
@@ -91,23 +91,23 @@ impl TunnelError {
             code => format!("{code}: "),
         };
         let message = format!("{code}{}; {remedy}", refusal.message);
-        Self::new(kind, message, Fault::Refused(refusal))
+        Self::new(kind, message, NotDone::Refused(refusal))
     }
 
     pub(crate) fn in_doubt(why: impl Into<String>) -> Self {
         let why = why.into();
         let message = format!("the service gave no clear answer: {why}; try again");
-        Self::new(ErrorKind::Retry, message, Fault::InDoubt(why))
+        Self::new(ErrorKind::Retry, message, NotDone::InDoubt(why))
     }
 
     pub(crate) fn unusable(message: impl Into<String>) -> Self {
         let message = message.into();
-        Self::new(ErrorKind::InvalidConfig, message.clone(), Fault::Unusable(message))
+        Self::new(ErrorKind::InvalidConfig, message.clone(), NotDone::Unusable(message))
     }
 
     pub(crate) fn garbled(message: impl Into<String>) -> Self {
         let message = message.into();
-        Self::new(ErrorKind::Corrupt, message.clone(), Fault::Garbled(message))
+        Self::new(ErrorKind::Corrupt, message.clone(), NotDone::Garbled(message))
     }
 
     pub(crate) fn at(self, at: impl Into<String>) -> Self {
@@ -119,8 +119,8 @@ impl TunnelError {
         self
     }
 
-    fn new(kind: ErrorKind, message: String, fault: Fault) -> Self {
-        let cause = Box::new(Cause { fault, source: None });
+    fn new(kind: ErrorKind, message: String, not_done: NotDone) -> Self {
+        let cause = Box::new(Cause { not_done, source: None });
         Self { kind, at: String::new(), message, cause }
     }
 }
@@ -150,10 +150,10 @@ impl From<TunnelError> for Error {
 /// refusal or as a doubt.
 impl From<TunnelError> for Outcome {
     fn from(error: TunnelError) -> Self {
-        match error.cause.fault {
-            Fault::Refused(refusal) => Self::Refused(refusal),
-            Fault::InDoubt(why) | Fault::Garbled(why) => Self::InDoubt(why),
-            Fault::Unusable(why) => Self::Refused(refusal(RefusalKind::Invalid, why)),
+        match error.cause.not_done {
+            NotDone::Refused(refusal) => Self::Refused(refusal),
+            NotDone::InDoubt(why) | NotDone::Garbled(why) => Self::InDoubt(why),
+            NotDone::Unusable(why) => Self::Refused(refusal(RefusalKind::Invalid, why)),
         }
     }
 }

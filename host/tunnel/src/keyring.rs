@@ -19,19 +19,19 @@ use crate::date::http_date;
 pub(crate) struct Keyring {
     source: CredentialSource,
     components: Components,
-    held: Mutex<Option<Held>>,
+    held: Mutex<Option<HeldCredentials>>,
     refreshing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone)]
-struct Held {
+struct HeldCredentials {
     credentials: Arc<Credentials>,
     /// None if they do not say.
     expires_ms: Option<u64>,
     refresh_ms: u64,
 }
 
-impl Held {
+impl HeldCredentials {
     fn is_alive(&self, now_ms: u64) -> bool {
         self.expires_ms.is_none_or(|expires_ms| now_ms < expires_ms)
     }
@@ -40,7 +40,7 @@ impl Held {
 impl Keyring {
     pub(crate) fn new(source: &CredentialSource, components: &Components) -> Self {
         let held = match source {
-            CredentialSource::Given(credentials) => Some(Held {
+            CredentialSource::Given(credentials) => Some(HeldCredentials {
                 credentials: Arc::new(credentials.clone()),
                 expires_ms: None,
                 refresh_ms: u64::MAX,
@@ -123,16 +123,16 @@ impl Keyring {
         }
     }
 
-    async fn learn(&self, now_ms: u64) -> Result<Held, String> {
+    async fn learn(&self, now_ms: u64) -> Result<HeldCredentials, String> {
         let told = |why: &dyn std::fmt::Display| format!("{}: {why}", self.source.name());
         let text = match &self.source {
             CredentialSource::Given(credentials) => {
                 let credentials = Arc::new(credentials.clone());
-                return Ok(Held { credentials, expires_ms: None, refresh_ms: u64::MAX });
+                return Ok(HeldCredentials { credentials, expires_ms: None, refresh_ms: u64::MAX });
             }
             CredentialSource::Environment => {
                 let credentials = Arc::new(self.of_environment().map_err(|why| told(&why))?);
-                return Ok(Held { credentials, expires_ms: None, refresh_ms: u64::MAX });
+                return Ok(HeldCredentials { credentials, expires_ms: None, refresh_ms: u64::MAX });
             }
             CredentialSource::File(path) => {
                 let read = self.components.disk.read(path).await.map_err(|error| told(&error))?;
@@ -152,7 +152,7 @@ impl Keyring {
             return Err(told(&format!("what it holds expired at {expired}; renew it")));
         }
         let refresh_ms = self.refresh_at(expires_ms, now_ms);
-        Ok(Held { credentials: Arc::new(credentials), expires_ms, refresh_ms })
+        Ok(HeldCredentials { credentials: Arc::new(credentials), expires_ms, refresh_ms })
     }
 
     fn of_environment(&self) -> Result<Credentials, String> {
@@ -204,7 +204,7 @@ impl Keyring {
         now_ms.saturating_add(life_ms / 5 * 4).saturating_sub(early_ms)
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+    fn held(&self) -> MutexGuard<'_, Option<HeldCredentials>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

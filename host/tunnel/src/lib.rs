@@ -38,8 +38,8 @@
 //! together. Any process that knows the [`SessionRef`](upsert_sink_format::tunnel::SessionRef) can
 //! go on with it: [`Table::open_session`].
 //!
-//! **Time, network, disk and randomness** come in as [`components`]: the machine's own, or simulated
-//! ones. A tokio runtime is needed, of either kind, with time and I/O enabled.
+//! **Time, network, disk and randomness** come in as [`components`]: the machine's own, or
+//! simulated ones. A tokio runtime is needed, of either kind, with time and I/O enabled.
 //!
 //! Ids, values, records and types are those of `upsert-sink-format`, and part of this crate's
 //! interface.
@@ -84,7 +84,7 @@ pub use credentials::Credentials;
 pub use credentials::Secret;
 pub use definition::NewColumn;
 pub use definition::NewTable;
-pub use error::Fault;
+pub use error::NotDone;
 pub use error::Result;
 pub use error::TunnelError;
 #[doc(hidden)]

@@ -24,7 +24,7 @@ pub struct ClientMetrics {
 
 /// Where the parts of one client count.
 #[derive(Debug, Default)]
-pub(crate) struct Meter {
+pub(crate) struct RequestMeter {
     http_requests: AtomicU64,
     bytes_sent: AtomicU64,
     sessions_created: AtomicU64,
@@ -32,7 +32,7 @@ pub(crate) struct Meter {
     records: AtomicU64,
 }
 
-impl Meter {
+impl RequestMeter {
     pub(crate) fn read(&self) -> ClientMetrics {
         ClientMetrics {
             http_requests: self.http_requests.load(Ordering::Relaxed),

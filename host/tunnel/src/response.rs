@@ -20,7 +20,7 @@ use crate::error::refusal;
 use crate::xml;
 
 /// An answer, whatever its status, or why there is none.
-pub(crate) type Answered = std::result::Result<http::Response<Bytes>, NoAnswer>;
+pub(crate) type RawAnswer = std::result::Result<http::Response<Bytes>, NoAnswer>;
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(crate) enum Objection {
 
 /// The one table from answers to results: the body of a request that was carried out, and said to
 /// be so by the service.
-pub(crate) fn judge(answer: Answered) -> Result<Bytes> {
+pub(crate) fn judge(answer: RawAnswer) -> Result<Bytes> {
     let answer = answer.map_err(no_answer)?;
     let (head, body) = answer.into_parts();
     let request_id = escape(&header(&head.headers, REQUEST_ID), CODE_MAX);
@@ -73,8 +73,8 @@ pub(crate) fn judge(answer: Answered) -> Result<Bytes> {
     })
 }
 
-/// Whether the service has refused the request, which then had no effect, for who asked or when.
-/// `skew_ms` is how far the answer's date is from the time that was signed.
+/// The objection of a refusal to the one who asked, or to the time; none if the request may have
+/// had an effect. `skew_ms` is how far the answer's date is from the time that was signed.
 pub(crate) fn objection(answer: &http::Response<Bytes>, skew_ms: Option<i64>) -> Option<Objection> {
     if !answer.status().is_client_error() {
         return None;
@@ -265,7 +265,7 @@ mod tests {
 
     const HTML: &str = "<html><head><title>Sorry</title></head><body>Tengine</body></html>";
 
-    use crate::error::Fault;
+    use crate::error::NotDone;
 
     fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Result<Bytes> {
         let mut response = http::Response::builder().status(status);
@@ -281,10 +281,10 @@ mod tests {
     }
 
     fn word(judged: &Result<Bytes>) -> String {
-        match judged.as_ref().map_err(TunnelError::fault) {
+        match judged.as_ref().map_err(TunnelError::not_done) {
             Ok(_) => String::from("done"),
-            Err(Fault::Refused(refusal)) => format!("refused {:?}", refusal.kind),
-            Err(Fault::InDoubt(_)) => String::from("in doubt"),
+            Err(NotDone::Refused(refusal)) => format!("refused {:?}", refusal.kind),
+            Err(NotDone::InDoubt(_)) => String::from("in doubt"),
             Err(other) => panic!("{other:?}"),
         }
     }

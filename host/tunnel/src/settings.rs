@@ -12,7 +12,7 @@ use crate::error::TunnelError;
 use crate::error::escape;
 use crate::workers::WorkerAllowList;
 
-/// What a [`Client`](crate::Client) is made with. [`ClientSettings::new`] has a default for
+/// The settings of a [`Client`](crate::Client). [`ClientSettings::new`] has a default for
 /// everything but the service and the project.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -38,11 +38,12 @@ pub struct ClientSettings {
     /// The workers of the Tunnel that requests may be routed to. Messages call it
     /// `tunnel.worker-allow-list`.
     pub worker_allow_list: WorkerAllowList,
-    /// How packs are compressed. Default: lz4.
+    /// The compression of packs. Default: lz4.
     pub compression: Compression,
-    /// How long connecting may take. Default: 10 seconds.
+    /// The longest time that connecting may take. Default: 10 seconds.
     pub connect_timeout: Duration,
-    /// How long one request may take; after that its outcome is in doubt. Default: 2 minutes.
+    /// The longest time that one request may take; after that its outcome is in doubt. Default: 2
+    /// minutes.
     pub request_timeout: Duration,
 }
 

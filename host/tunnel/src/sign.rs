@@ -17,7 +17,7 @@ use crate::credentials::Credentials;
 pub(crate) struct Signed<'a> {
     /// `GET`, `PUT`, …
     pub(crate) method: &'a str,
-    /// All headers; those that are not signed are passed over.
+    /// All headers; those that are not signed are left out.
     pub(crate) headers: &'a [(&'a str, String)],
     /// The path below the endpoint, not encoded.
     pub(crate) path: &'a str,

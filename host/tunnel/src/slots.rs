@@ -134,11 +134,11 @@ struct SessionJson {
 
 #[derive(Deserialize)]
 struct SchemaJson {
-    columns: Vec<ColumnJson>,
+    columns: Vec<SessionColumnJson>,
 }
 
 #[derive(Deserialize)]
-struct ColumnJson {
+struct SessionColumnJson {
     name: String,
     #[serde(rename = "type")]
     column_type: String,
@@ -171,7 +171,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<(SessionInfo, SlotMap), String> {
     let slots = slot_map(&json.slots)?;
     let ids = json.schema.columns.iter().map(|column| whole_number(&column.column_id));
     let column_ids = ids.collect::<Option<Vec<i64>>>().unwrap_or_default();
-    let column = |column: ColumnJson| ColumnDescription {
+    let column = |column: SessionColumnJson| ColumnDescription {
         nullable: nullable(&column.nullable),
         name: column.name,
         column_type: column.column_type,

@@ -9,7 +9,7 @@ use upsert_sink_format::tunnel::RefusalKind;
 
 use crate::endpoint::Endpoint;
 use crate::endpoint::Request;
-use crate::error::Fault;
+use crate::error::NotDone;
 use crate::error::Result;
 use crate::error::TunnelError;
 use crate::error::escape;
@@ -90,19 +90,19 @@ async fn instance(
     endpoint: &Endpoint,
     id: &str,
     what: &'static str,
-) -> std::result::Result<xml::Node, String> {
+) -> std::result::Result<xml::XmlNode, String> {
     let path = endpoint.project_path(&format!("/instances/{id}"));
     let request = Request::new(Method::GET, path).query(what, "");
     let body = judge(endpoint.ask_catalog(request).await);
-    let body = body.map_err(|error| match error.fault() {
-        Fault::Refused(refusal) => refusal.message.clone(),
-        Fault::InDoubt(why) | Fault::Unusable(why) | Fault::Garbled(why) => why.clone(),
+    let body = body.map_err(|error| match error.not_done() {
+        NotDone::Refused(refusal) => refusal.message.clone(),
+        NotDone::InDoubt(why) | NotDone::Unusable(why) | NotDone::Garbled(why) => why.clone(),
     })?;
     xml::parse(&String::from_utf8_lossy(&body))
 }
 
 /// The status of the only task.
-fn status(root: &xml::Node) -> Option<&str> {
+fn status(root: &xml::XmlNode) -> Option<&str> {
     root.find("Task")?.child("Status").map(|status| status.text.as_str())
 }
 

@@ -21,7 +21,7 @@ use upsert_sink_format::tunnel::TableDescription;
 use crate::catalog::Catalog;
 use crate::endpoint::Endpoint;
 use crate::endpoint::Request;
-use crate::error::Fault;
+use crate::error::NotDone;
 use crate::error::Result;
 use crate::error::TunnelError;
 use crate::error::refusal;
@@ -75,9 +75,8 @@ impl Table {
     /// service may drop it after `lifecycle`, which is 1 to 24 hours, and writes it through so many
     /// slots of the Tunnel.
     ///
-    /// # Errors
-    /// `NoSuchPartition`, `SlowDown` and other refusals. In doubt, a session may have been created
-    /// that nobody knows; it ends with its lifecycle.
+    /// # Errors A refusal, such as `NoSuchPartition` or `SlowDown`. In doubt, a session may have
+    /// been created that nobody knows; it ends with its lifecycle.
     pub async fn create_session(
         &self,
         partition: &str,
@@ -98,12 +97,11 @@ impl Table {
         Ok(Session::new(self.clone(), session, info))
     }
 
-    /// Writes rows of one bucket. What is acknowledged becomes visible when the session is
-    /// committed. If the session's slots are not known here, they are asked for first.
+    /// Writes rows of one bucket. Acknowledged rows become visible when the session is committed.
+    /// If the session's slots are not known here, they are asked for first.
     ///
-    /// # Errors
-    /// `Moved` and `SlowDown` ask for the same pack again; in doubt, the same pack must be sent
-    /// again until it is acknowledged.
+    /// # Errors A refusal: `Moved` and `SlowDown` ask for the same pack again. In doubt, the same
+    /// pack must be sent again until it is acknowledged.
     pub async fn put_pack(
         &self,
         session: &SessionRef,
@@ -119,8 +117,8 @@ impl Table {
     /// status.
     ///
     /// # Errors
-    /// `NoSuchSession` for one that has ended. In doubt, the same commit may follow: it is
-    /// idempotent.
+    /// A refusal, such as `NoSuchSession` for one that has ended. In doubt, the same commit may
+    /// follow: it is idempotent.
     pub async fn commit(&self, session: &SessionRef) -> Result<SessionInfo> {
         noted("commit-session", self.ask(Method::POST, session).await).map_err(of(session))
     }
@@ -128,7 +126,7 @@ impl Table {
     /// Aborts a session: none of its rows becomes visible.
     ///
     /// # Errors
-    /// `NoSuchSession` for one that has ended.
+    /// A refusal, such as `NoSuchSession` for one that has ended.
     pub async fn abort(&self, session: &SessionRef) -> Result<()> {
         noted("abort-session", self.delete(session).await).map_err(of(session))
     }
@@ -136,7 +134,7 @@ impl Table {
     /// Asks for a session's status, which also tells the service that the session is in use.
     ///
     /// # Errors
-    /// `NoSuchSession` for one that the service does not know.
+    /// A refusal, such as `NoSuchSession` for one that the service does not know.
     pub async fn status(&self, session: &SessionRef) -> Result<SessionInfo> {
         noted("session-status", self.ask(Method::GET, session).await).map_err(of(session))
     }
@@ -266,9 +264,9 @@ impl Table {
         if let Some(route) = self.sessions.route(id, bucket) {
             return Ok(route);
         }
-        self.reload(session).await.map_err(|error| match error.fault() {
+        self.reload(session).await.map_err(|error| match error.not_done() {
             // The pack itself has not been sent.
-            Fault::InDoubt(why) => not_sent(why),
+            NotDone::InDoubt(why) => not_sent(why),
             _ => error,
         })?;
         self.sessions.route(id, bucket).ok_or_else(|| {
@@ -387,12 +385,12 @@ fn noted<T>(operation: &'static str, result: Result<T>) -> Result<T> {
 }
 
 fn summary(error: &TunnelError) -> &str {
-    match error.fault() {
-        Fault::Refused(Refusal { code, .. }) if !code.is_empty() => code,
-        Fault::Refused(Refusal { message: why, .. })
-        | Fault::InDoubt(why)
-        | Fault::Unusable(why)
-        | Fault::Garbled(why) => why,
+    match error.not_done() {
+        NotDone::Refused(Refusal { code, .. }) if !code.is_empty() => code,
+        NotDone::Refused(Refusal { message: why, .. })
+        | NotDone::InDoubt(why)
+        | NotDone::Unusable(why)
+        | NotDone::Garbled(why) => why,
     }
 }
 

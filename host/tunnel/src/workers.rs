@@ -1,4 +1,5 @@
-//! Which workers of the Tunnel requests may be routed to: the allow-list, and the rule without one.
+//! The workers of the Tunnel that requests may be routed to: the allow-list, and the rule without
+//! one.
 //!
 //! Used by `table.rs` when a session is described and when a slot moves. Requests always go
 //! to the Tunnel's own address; a worker is only named in their header. Invariant: a name that an

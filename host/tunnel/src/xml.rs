@@ -8,13 +8,13 @@ use quick_xml::events::Event;
 
 /// One element.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Node {
+pub(crate) struct XmlNode {
     pub(crate) name: String,
     pub(crate) text: String,
     pub(crate) children: Vec<Self>,
 }
 
-impl Node {
+impl XmlNode {
     /// The first child of that name.
     pub(crate) fn child(&self, name: &str) -> Option<&Self> {
         self.children.iter().find(|child| child.name == name)
@@ -34,9 +34,9 @@ impl Node {
 }
 
 /// The root element.
-pub(crate) fn parse(text: &str) -> Result<Node, String> {
+pub(crate) fn parse(text: &str) -> Result<XmlNode, String> {
     let mut reader = Reader::from_str(text);
-    let mut open = vec![Node::default()];
+    let mut open = vec![XmlNode::default()];
     // Whether the text of an open element is to be kept as it is, blanks at its ends included.
     let mut exact = vec![false];
     let mut nodes = 0;
@@ -51,13 +51,13 @@ pub(crate) fn parse(text: &str) -> Result<Node, String> {
             Event::Start(start) => {
                 nodes += 1;
                 let name = String::from_utf8_lossy(start.local_name().as_ref()).into_owned();
-                open.push(Node { name, ..Node::default() });
+                open.push(XmlNode { name, ..XmlNode::default() });
                 exact.push(false);
             }
             Event::Empty(start) => {
                 nodes += 1;
                 let name = String::from_utf8_lossy(start.local_name().as_ref()).into_owned();
-                top.children.push(Node { name, ..Node::default() });
+                top.children.push(XmlNode { name, ..XmlNode::default() });
             }
             Event::End(_) => {
                 let mut node = open.pop().ok_or("an element ends that did not begin")?;

@@ -12,7 +12,7 @@ use upsert_sink_format::schema::ColumnType;
 use upsert_sink_format::tunnel::RefusalKind;
 use upsert_sink_format::tunnel::TableDescription;
 use upsert_sink_tunnel::Client;
-use upsert_sink_tunnel::Fault;
+use upsert_sink_tunnel::NotDone;
 use upsert_sink_tunnel::ProjectAnswer;
 use upsert_sink_tunnel::TunnelError;
 
@@ -97,9 +97,9 @@ fn project(
         }
         Err(error) => error,
     };
-    let refusal = match error.fault() {
-        Fault::Refused(refusal) => refusal,
-        Fault::InDoubt(why) => {
+    let refusal = match error.not_done() {
+        NotDone::Refused(refusal) => refusal,
+        NotDone::InDoubt(why) => {
             let seen = format!("{endpoint} gave no clear answer: {why}; is it the service's?");
             chart.add(Finding::broken("endpoint", ENDPOINT, seen));
             return Err(String::from("the service gave no clear answer"));

@@ -17,9 +17,9 @@ use upsert_sink_format::tunnel::RefusalKind;
 use upsert_sink_format::tunnel::SessionStatus;
 use upsert_sink_tunnel::Catalog;
 use upsert_sink_tunnel::Client;
-use upsert_sink_tunnel::Fault;
 use upsert_sink_tunnel::NewColumn;
 use upsert_sink_tunnel::NewTable;
+use upsert_sink_tunnel::NotDone;
 use upsert_sink_tunnel::Pack;
 use upsert_sink_tunnel::Session;
 use upsert_sink_tunnel::Table;
@@ -64,9 +64,9 @@ impl Obstacle {
 
 impl From<TunnelError> for Obstacle {
     fn from(error: TunnelError) -> Self {
-        match error.fault() {
-            Fault::Refused(refusal) => Self::Refused(refusal.clone()),
-            Fault::InDoubt(why) => Self::Unclear(why.clone()),
+        match error.not_done() {
+            NotDone::Refused(refusal) => Self::Refused(refusal.clone()),
+            NotDone::InDoubt(why) => Self::Unclear(why.clone()),
             _ => Self::Unclear(error.to_string()),
         }
     }

@@ -1,8 +1,8 @@
 //! The host's options, parsed once into valid types: where the service is, who asks, where files
 //! go, what the sandbox may use. Everything else is the guest's, and goes to it unread.
 //!
-//! Read by `open.rs`, and by the Tunnel's client as its own settings. Invariant: an option has one owner; a secret is
-//! never printed.
+//! Read by `open.rs`, and by the Tunnel's client as its own settings. Invariant: an option has one
+//! owner; a secret is never printed.
 
 mod credentials;
 mod options;

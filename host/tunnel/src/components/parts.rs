@@ -51,7 +51,7 @@ pub trait Transport: Send + Sync {
 pub struct TransportError {
     /// Whether a first byte may have left: false only if it is certain that none has.
     pub sent: bool,
-    /// What happened.
+    /// The failure, in words.
     pub message: String,
 }
 
@@ -118,11 +118,11 @@ pub type Work = Box<dyn FnOnce() -> Vec<u8> + Send>;
 
 /// Does work that would keep others waiting.
 pub trait Processors: Send + Sync {
-    /// Does it, and returns what came of it.
+    /// Does it, and returns its result.
     fn run(&self, work: Work) -> BoxFuture<'static, io::Result<Vec<u8>>>;
 }
 
-/// What surrounds the process: where credentials may come from.
+/// The surroundings of the process, where credentials may come from.
 pub trait Surroundings: Send + Sync {
     /// The value of an environment variable, if it is text.
     fn variable(&self, name: &str) -> Option<String>;

@@ -1,7 +1,10 @@
-//! Simulated parts: a clock that is set by hand, seeded random numbers, and no threads, no programs.
+//! Simulated parts: a clock that is set by hand, seeded random numbers, a disk in memory, and no
+//! threads, no programs.
 //!
 //! Chosen by tests and simulations. Invariant: no thread is started, no real time is read, and the
 //! same seed gives the same numbers.
+
+mod disk;
 
 use std::io;
 use std::sync::atomic::AtomicU64;
@@ -16,6 +19,12 @@ use crate::components::parts::Entropy;
 use crate::components::parts::Processors;
 use crate::components::parts::Surroundings;
 use crate::components::parts::Work;
+
+pub use disk::DiskSteps;
+pub use disk::SimulatedDisk;
+pub use disk::SimulatedFiles;
+pub use disk::SyncedCall;
+pub use disk::Uninterrupted;
 
 /// A clock that stands still until it is set forward.
 #[derive(Debug)]

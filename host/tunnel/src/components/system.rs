@@ -27,7 +27,7 @@ use crate::components::parts::Work;
 /// The wall clock at its start, then a steady one: it never goes back when the wall clock is set.
 #[derive(Debug)]
 pub struct SystemClock {
-    epoch: Duration,
+    at_start: Duration,
     started: tokio::time::Instant,
 }
 
@@ -35,20 +35,20 @@ impl SystemClock {
     /// Reads the wall clock.
     #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn start() -> Self {
-        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { epoch, started: tokio::time::Instant::now() }
+        let at_start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { at_start, started: tokio::time::Instant::now() }
     }
 }
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
-        let now = self.epoch + self.started.elapsed();
+        let now = self.at_start + self.started.elapsed();
         u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
     }
 
     #[allow(clippy::disallowed_methods, reason = "this is the one place that sleeps")]
     fn sleep_until(&self, deadline_ms: u64) -> BoxFuture<'static, ()> {
-        let elapsed = Duration::from_millis(deadline_ms).saturating_sub(self.epoch);
+        let elapsed = Duration::from_millis(deadline_ms).saturating_sub(self.at_start);
         // Far enough for "never", and near enough for the timer's arithmetic.
         let deadline = self.started + elapsed.min(Duration::from_secs(10 * 365 * 86_400));
         Box::pin(tokio::time::sleep_until(deadline))

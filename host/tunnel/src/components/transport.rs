@@ -1,7 +1,7 @@
 //! The machine's network: one HTTP/1.1 client over keep-alive connections, with or without TLS.
 //!
-//! Used by `endpoint.rs`. Invariant: one call is one attempt, and `sent: false` is told only when it
-//! is certain that no byte of the request has left.
+//! Used by `endpoint.rs`. Invariant: one call is one attempt, and `sent: false` is told only when
+//! it is certain that no byte of the request has left.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
