@@ -13,10 +13,10 @@ use futures::TryStreamExt;
 use futures::future::BoxFuture;
 
 use crate::error::Error;
-use crate::service::Inner;
 use crate::table::catalog::BucketRun;
 use crate::table::catalog::DeltaFile;
 use crate::table::reader::OpenFile;
+use crate::tables::Tables;
 
 /// What a reader has seen of a table: files of each partition.
 #[derive(Clone, Debug, Default)]
@@ -37,12 +37,12 @@ pub struct Committed {
 ///
 /// Errors: `Damaged` if what was seen is there no more; as of reading files.
 pub(crate) fn committed<'a>(
-    server: &'a Inner,
+    tables: &'a Tables,
     table: &'a str,
     seen: &'a mut Seen,
 ) -> BoxFuture<'a, Result<Vec<Committed>, Error>> {
     async move {
-        let partitions = match server.log.catalog().table(table) {
+        let partitions = match tables.find(table) {
             Ok(table) => table.partitions.clone(),
             Err(_) => BTreeMap::new(),
         };
@@ -56,7 +56,7 @@ pub(crate) fn committed<'a>(
                 return Err(Error::damaged(partition.join("/"), "a commit that was seen is gone"));
             }
             for file in &files[known.len()..] {
-                let rows = read(server, Arc::clone(file)).await?;
+                let rows = read(tables, Arc::clone(file)).await?;
                 let session = file.path.rsplit('/').next().unwrap_or_default();
                 let session = session.trim_end_matches(".parquet").to_owned();
                 fresh.push(Committed { partition: partition.clone(), session, rows });
@@ -68,11 +68,11 @@ pub(crate) fn committed<'a>(
     .boxed()
 }
 
-async fn read(server: &Inner, file: Arc<DeltaFile>) -> Result<Vec<RecordBatch>, Error> {
+async fn read(tables: &Tables, file: Arc<DeltaFile>) -> Result<Vec<RecordBatch>, Error> {
     let path = file.path.clone();
     let unreadable =
         |error: &dyn std::fmt::Display| Error::damaged(path.clone(), error.to_string());
-    let open = OpenFile::open(server.directory.objects(), Arc::clone(&file)).await;
+    let open = OpenFile::open(tables.objects(), Arc::clone(&file)).await;
     let open = open.map_err(|error| unreadable(&error))?;
     let columns: Vec<usize> = (0..open.columns() + crate::table::rows::META_COLUMNS).collect();
     let last = file.runs.last().map_or(0, |run| run.first_row_group + run.row_groups);

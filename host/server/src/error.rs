@@ -1,6 +1,6 @@
 //! What goes wrong: before a server can answer (`Error`), and as its answer (`Refusal`).
 //!
-//! Every route ends here when it does not succeed; `service.rs` renders a refusal as JSON on the
+//! Every route ends here when it does not succeed; `answer.rs` renders a refusal as JSON on the
 //! Tunnel's plane and as XML on the other. Invariant: a refusal's code is one of the vendor's, and
 //! its message names what, the rule and the remedy.
 
@@ -230,6 +230,11 @@ impl Refusal {
 
     pub(crate) fn too_large(message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
+    }
+
+    /// A body with more bytes than this.
+    pub(crate) fn body_too_large(max: usize) -> Self {
+        Self::too_large(format!("a body may have {max} bytes; send less at once"))
     }
 
     pub(crate) fn too_slow(message: impl Into<String>) -> Self {

@@ -1,6 +1,6 @@
 //! Quotas: Tunnel slots of the project, bytes per second of a bucket. Both off by default.
 //!
-//! `route/upsert.rs` asks before it creates a session or takes a pack. Invariant: a refused request
+//! `sessions.rs` asks before it creates a session or keeps a pack. Invariant: a refused request
 //! has had no effect; what is counted never exceeds the quota, also not between two requests at
 //! once.
 

@@ -1,6 +1,6 @@
 //! One request, taken apart: the parts of its path, its parameters, its body.
 //!
-//! `service.rs` makes it of what `http.rs` or a simulation brings; routes read it. Invariant: names
+//! `admission.rs` makes it of what `http.rs` or a simulation sends; routes read it. Invariant: names
 //! and values are decoded once, here.
 
 use std::net::IpAddr;
@@ -85,12 +85,15 @@ impl Request {
     pub(crate) fn plane(&self) -> Plane {
         match self.path.last().map(String::as_str) {
             Some("upserts" | "capabilities" | "stats") => Plane::Tunnel,
-            _ if self.path.first().is_some_and(|part| part == crate::fault::ROUTE) => Plane::Tunnel,
+            _ if self.path.first().is_some_and(|part| part == FAULTS_PATH) => Plane::Tunnel,
             _ if self.is_download() => Plane::Tunnel,
             _ => Plane::Odps,
         }
     }
 }
+
+/// The first part of the path under which rules of faults are set.
+pub(crate) const FAULTS_PATH: &str = "__faults";
 
 fn decoded(text: &str) -> Result<String, Refusal> {
     let decoded = percent_decode_str(text).decode_utf8();

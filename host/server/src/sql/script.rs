@@ -1,7 +1,6 @@
 //! A job's text: settings, then statements that change the catalog, or one query.
 //!
-//! Between `route/instance.rs`, which takes the text out of a job, and `job`, which carries it out.
-//! Invariant: nothing of a script is done unless all of it can be read.
+//! `jobs.rs` reads it and carries it out. Invariant: nothing of a script is done unless all of it can be read.
 
 use sqlparser::ast;
 use sqlparser::tokenizer::Token;

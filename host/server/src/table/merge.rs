@@ -148,7 +148,7 @@ impl Scan {
             while let Some(batch) = stream.try_next().await? {
                 let (operation, key) = batch.columns().split_last().expect("a key has a column");
                 let operation = operation.as_any().downcast_ref::<Int8Array>();
-                let operation = operation.ok_or_else(|| ReadError::malformed(&file.file))?;
+                let operation = operation.ok_or_else(|| ReadError::malformed(&file.file.path))?;
                 let converted = converter.convert_columns(key)?;
                 for (at, row) in converted.iter().enumerate() {
                     let deletes = operation.value(at) == DELETE;

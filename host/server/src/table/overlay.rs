@@ -116,10 +116,10 @@ impl<'a> Overlay<'a> {
             while let Some(batch) = stream.try_next().await? {
                 let (key, meta) = batch.columns().split_at(table.key.len());
                 let operation = meta[0].as_any().downcast_ref::<Int8Array>();
-                let operation = operation.ok_or_else(|| ReadError::malformed(&file.file))?;
+                let operation = operation.ok_or_else(|| ReadError::malformed(&file.file.path))?;
                 let set = meta.get(1).map(|set| set.as_any().downcast_ref::<BinaryArray>());
                 let set = set
-                    .map(|set| set.ok_or_else(|| ReadError::malformed(&file.file)))
+                    .map(|set| set.ok_or_else(|| ReadError::malformed(&file.file.path)))
                     .transpose()?;
                 let converted = converter.convert_columns(key)?;
                 for (at, row) in converted.iter().enumerate() {

@@ -45,7 +45,7 @@ impl OpenFile {
         objects: Arc<dyn ObjectStore>,
         file: Arc<DeltaFile>,
     ) -> Result<Self, ReadError> {
-        let wrong = |source| ReadError::file(&file, source);
+        let wrong = |source| ReadError::file(&file.path, source);
         let path = Path::parse(&file.path);
         let path = path.map_err(|error| wrong(ParquetError::External(Box::new(error))))?;
         let mut bytes = FileBytes::new(objects, path, file.bytes);
@@ -86,7 +86,7 @@ impl OpenFile {
             self.bytes.clone(),
             self.metadata.clone(),
         );
-        let wrong = |source| ReadError::file(&self.file, source);
+        let wrong = |source| ReadError::file(&self.file.path, source);
         let stream = builder
             .with_row_groups(groups)
             .with_projection(mask)
