@@ -6,6 +6,7 @@
 
 pub(crate) mod change;
 pub(crate) mod ddl;
+mod dialect;
 pub(crate) mod failure;
 pub(crate) mod job;
 pub(crate) mod remembered;
