@@ -1,4 +1,4 @@
-//! What is committed, as the log and its files hold it, commit by commit: for simulations.
+//! The commits of a table, one by one, as the log and its files hold them: for simulations.
 //!
 //! Beside the way of a query: it reads the same files without SQL and without merging, and each
 //! file once. Invariant: rows come in the order in which their commits follow each other in a
@@ -18,7 +18,7 @@ use crate::table::catalog::DeltaFile;
 use crate::table::reader::OpenFile;
 use crate::tables::Tables;
 
-/// What a reader has seen of a table: files of each partition.
+/// The files of each partition that a reader has seen.
 #[derive(Clone, Debug, Default)]
 pub struct Seen(BTreeMap<Vec<String>, Vec<Arc<DeltaFile>>>);
 
@@ -35,7 +35,7 @@ pub struct Committed {
 
 /// The commits of a table that have files and were not seen before.
 ///
-/// Errors: `Damaged` if what was seen is there no more; as of reading files.
+/// Errors: `Damaged` if a commit that was seen is there no more; those of reading files.
 pub(crate) fn committed<'a>(
     tables: &'a Tables,
     table: &'a str,

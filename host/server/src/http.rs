@@ -64,7 +64,7 @@ impl Listener {
         settings: &ServerSettings,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let served = Arc::new(Served {
+        let served = Arc::new(ServedListener {
             service,
             clock,
             body_bytes_max: settings.body_bytes_max,
@@ -82,7 +82,7 @@ impl Listener {
 }
 
 /// The service, and the limits of its connections.
-struct Served {
+struct ServedListener {
     service: Arc<Service>,
     clock: Arc<dyn Clock>,
     body_bytes_max: usize,
@@ -91,7 +91,11 @@ struct Served {
     body_bytes: Semaphore,
 }
 
-async fn accept(listener: TcpListener, served: Arc<Served>, stopped: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    served: Arc<ServedListener>,
+    stopped: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     let mut ending = pin!(ending(Arc::clone(&served), stopped.clone()));
     loop {
@@ -130,7 +134,7 @@ enum StopReason {
     Crashed,
 }
 
-async fn ending(served: Arc<Served>, mut stopped: watch::Receiver<bool>) -> StopReason {
+async fn ending(served: Arc<ServedListener>, mut stopped: watch::Receiver<bool>) -> StopReason {
     let stop = pin!(stopped.wait_for(|stop| *stop));
     match select(served.service.crashed(), stop).await {
         Either::Left(_) => StopReason::Crashed,
@@ -141,7 +145,7 @@ async fn ending(served: Arc<Served>, mut stopped: watch::Receiver<bool>) -> Stop
 async fn serve_connection(
     stream: TcpStream,
     peer: Peer,
-    served: Arc<Served>,
+    served: Arc<ServedListener>,
     stopped: watch::Receiver<bool>,
 ) {
     // Answers are small: waiting to fill a packet only delays them.
@@ -172,7 +176,7 @@ async fn serve_connection(
 /// The answer; an error ends the connection without one.
 async fn answer(
     mut request: http::Request<Incoming>,
-    served: &Served,
+    served: &ServedListener,
 ) -> Result<Response<HttpBody>, Severed> {
     let fault = served.service.choose_fault(request.method(), request.uri());
     if let Some(bytes) = fault.as_ref().and_then(ChosenFault::request_bytes) {

@@ -1,7 +1,7 @@
 //! One request, taken apart: the parts of its path, its parameters, its body.
 //!
-//! `admission.rs` makes it of what `http.rs` or a simulation sends; routes read it. Invariant: names
-//! and values are decoded once, here.
+//! `admission.rs` makes it of what `http.rs` or a simulation sends; routes read it. Invariant:
+//! names and values are decoded once, here.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ pub(crate) struct Request {
     pub(crate) peer: Option<IpAddr>,
 }
 
-/// An extension of a request: where it came from.
+/// An extension of a request: the address of its sender.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 

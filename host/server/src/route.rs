@@ -54,7 +54,7 @@ impl Resources {
 }
 
 /// All routes. A download's request is looked up before the others of its path.
-static ROUTES: [Route; 22] = [
+static ROUTES: [HttpRoute; 22] = [
     on(Method::GET, Place::Uncounted, "stats", |server, _, _| at_once(stats(server))),
     any(Place::Uncounted, "__faults/{…}", |server, request, rest| {
         at_once(fault::respond(&server.faults, request, &rest))
@@ -116,7 +116,7 @@ static ROUTES: [Route; 22] = [
 ];
 
 /// One route.
-struct Route {
+struct HttpRoute {
     /// None for a route that looks at the method itself.
     method: Option<Method>,
     place: Place,
@@ -144,16 +144,16 @@ enum Place {
     Schema,
 }
 
-const fn on(method: Method, place: Place, path: &'static str, handler: Handler) -> Route {
-    Route { method: Some(method), place, path, is_download: false, handler }
+const fn on(method: Method, place: Place, path: &'static str, handler: Handler) -> HttpRoute {
+    HttpRoute { method: Some(method), place, path, is_download: false, handler }
 }
 
-const fn any(place: Place, path: &'static str, handler: Handler) -> Route {
-    Route { method: None, place, path, is_download: false, handler }
+const fn any(place: Place, path: &'static str, handler: Handler) -> HttpRoute {
+    HttpRoute { method: None, place, path, is_download: false, handler }
 }
 
-const fn download(place: Place, path: &'static str, handler: Handler) -> Route {
-    Route { method: None, place, path, is_download: true, handler }
+const fn download(place: Place, path: &'static str, handler: Handler) -> HttpRoute {
+    HttpRoute { method: None, place, path, is_download: true, handler }
 }
 
 fn at_once<'a>(answer: Result<Answer, Refusal>) -> BoxFuture<'a, Result<Answer, Refusal>> {
@@ -162,7 +162,7 @@ fn at_once<'a>(answer: Result<Answer, Refusal>) -> BoxFuture<'a, Result<Answer, 
 
 /// The route of a request.
 pub(crate) struct Found<'r> {
-    route: &'static Route,
+    route: &'static HttpRoute,
     names: Vec<&'r str>,
 }
 
@@ -213,7 +213,7 @@ fn unknown(request: &Request, path: &[&str]) -> Refusal {
     Refusal::no_such("NoSuchResource", message)
 }
 
-impl Route {
+impl HttpRoute {
     /// The parts of a path that stand in the places of the route's names, if the path is its own.
     fn names<'r>(&self, path: &[&'r str]) -> Option<Vec<&'r str>> {
         let mut names = Vec::new();

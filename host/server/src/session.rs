@@ -18,7 +18,7 @@ use upsert_sink_core::schema::TableSchema;
 
 use crate::error::Refusal;
 
-/// What a session is made of; never changes.
+/// The facts of a session that never change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SessionFacts {
     pub(crate) id: String,
@@ -225,18 +225,18 @@ pub(crate) struct AdmittedPack {
 impl AdmittedPack {
     /// The pack is durable. Answers whether it counts: it does not if the session was aborted
     /// meanwhile.
-    pub(crate) fn keep(mut self, range: PackRange) -> Kept {
+    pub(crate) fn keep(mut self, range: PackRange) -> PackKept {
         self.range = Some(range);
         match self.session.progress().status {
-            Status::Normal | Status::Committing => Kept::Yes,
-            Status::Committed | Status::Aborted | Status::Expired => Kept::No,
+            Status::Normal | Status::Committing => PackKept::Yes,
+            Status::Committed | Status::Aborted | Status::Expired => PackKept::No,
         }
     }
 }
 
 /// Whether a durable pack is part of its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kept {
+pub(crate) enum PackKept {
     Yes,
     No,
 }

@@ -21,7 +21,7 @@ use crate::error::Refusal;
 use crate::quota::Flow;
 use crate::quota::QuotaUse;
 use crate::session::AdmittedPack;
-use crate::session::Kept;
+use crate::session::PackKept;
 use crate::session::Session;
 use crate::session::SessionFacts;
 use crate::session::SessionIds;
@@ -199,7 +199,7 @@ impl Sessions {
         let VerifiedPack { bucket, records, body, .. } = pack;
         let frame = Frame::Pack { session: &facts.id, bucket, records, body };
         let range = self.spool.append(&frame).await?;
-        if admitted.keep(range) == Kept::No {
+        if admitted.keep(range) == PackKept::No {
             self.retire(&facts.id).await?;
             let message = format!("upsert session {} was aborted while the pack arrived", facts.id);
             return Err(Refusal::conflict(message));

@@ -137,7 +137,9 @@ fn listed(table: &Table, values: &[String]) -> String {
 
 fn show_partition(table: &Table, values: &[String]) -> Answer {
     let files = table.partitions.get(values).into_iter().flatten();
-    let (mut bytes, mut rows, mut count) = (0, 0, 0);
+    let mut bytes = 0;
+    let mut rows = 0;
+    let mut count = 0;
     for file in files {
         bytes += file.bytes;
         rows += file.rows;
@@ -184,7 +186,7 @@ fn schema_json(table: &Table, extended: bool) -> Value {
     schema
 }
 
-/// What clients look for to know that rows are upserted into this table.
+/// The properties by which clients know that rows are upserted into this table.
 fn reserved(table: &Table) -> Value {
     let definition = &table.definition;
     let sorted = |name: &String| json!({ "col": name, "order": "asc" });

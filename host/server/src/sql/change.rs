@@ -1,7 +1,8 @@
 //! Carries out statements that change the catalog.
 //!
-//! Between `script` and the tables; a table that is dropped takes its sessions with it. Invariant: a statement is decided on the newest catalog and
-//! is durable before it is done; of several, those before the one that fails stay done.
+//! Between `script` and the tables; a table that is dropped takes its sessions with it. Invariant:
+//! a statement is decided on the newest catalog and is durable before it is done; of several, those
+//! before the one that fails stay done.
 
 use super::ddl::NamedValues;
 use super::ddl::Statement;

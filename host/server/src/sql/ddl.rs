@@ -2,8 +2,8 @@
 //! writes them.
 //!
 //! Between `script`, which splits a text into statements, and `change`, which carries them out:
-//! `dialect` makes a tree of a statement, which is read here. Invariant: a statement that is read is
-//! supported whole; any clause that is not is refused by its name.
+//! `dialect` makes a tree of a statement, which is read here. Invariant: a statement that is read
+//! is supported whole; any clause that is not is refused by its name.
 
 mod definition;
 mod names;
@@ -53,7 +53,7 @@ pub(crate) enum Statement {
         table: TableName,
         if_exists: bool,
     },
-    /// Of all partitions, if none is named.
+    /// Empties all partitions, if none is named.
     Truncate {
         table: TableName,
         partitions: Vec<NamedValues>,

@@ -1,7 +1,7 @@
 //! The jobs that clients may still ask about.
 //!
-//! `jobs.rs` adds each job that begins. Invariant: a job is remembered until newer ones push it out,
-//! and as long as it runs; texts and numbers of jobs are bounded.
+//! `jobs.rs` adds each job that begins. Invariant: a job is remembered until newer ones push it
+//! out, and as long as it runs; texts and numbers of jobs are bounded.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;

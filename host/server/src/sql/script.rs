@@ -10,7 +10,7 @@ use super::failure::SqlFailure;
 use super::select;
 use super::tokens::statements;
 
-/// What a script does.
+/// The work of a script.
 #[derive(Debug)]
 pub(crate) enum Script {
     /// Changes the catalog, statement by statement.

@@ -2,8 +2,8 @@
 //!
 //! Under `script`, `ddl` and `select`; words and trees are those of sqlparser, which DataFusion has
 //! too. Types in angle brackets are made one word before a statement is parsed: sqlparser goes down
-//! such a type by calls, as deep as a client likes, and does not know MaxCompute's STRUCT. Invariant:
-//! an error names the statement's words where it was found and what was expected.
+//! such a type by calls, as deep as a client likes, and does not know MaxCompute's STRUCT.
+//! Invariant: an error names the statement's words where it was found and what was expected.
 
 use sqlparser::ast::Statement;
 use sqlparser::keywords::Keyword;
@@ -169,8 +169,8 @@ fn type_length(tokens: &[Token]) -> Option<usize> {
     None
 }
 
-/// An error of the parser in the words of this server. The parser tells where it is as the place of
-/// a word in the line.
+/// An error of the parser in the words of this server. The parser names the place of a word as a
+/// column of line 1.
 fn in_words(error: ParserError, tokens: &[Token]) -> String {
     let text = match error {
         ParserError::ParserError(text) | ParserError::TokenizerError(text) => text,

@@ -105,7 +105,7 @@ pub(crate) struct Commit {
     pub(crate) file: Option<DeltaFile>,
 }
 
-/// What one record of the log does.
+/// The change that one record of the log makes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Change {
@@ -137,7 +137,7 @@ pub(crate) enum Change {
 
 /// One record of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub(crate) struct LogRecord {
     pub(crate) version: u64,
     pub(crate) at_ms: u64,
     pub(crate) change: Change,
@@ -221,7 +221,7 @@ impl Catalog {
     /// Applies the record that a file of the log holds.
     ///
     /// Errors: `Damaged` for one that does not follow from those before it.
-    pub(crate) fn apply(&mut self, record: Record, file: &str) -> Result<(), Error> {
+    pub(crate) fn apply(&mut self, record: LogRecord, file: &str) -> Result<(), Error> {
         let damaged = |message: String| Error::damaged(file, message);
         if record.version != self.version + 1 {
             return Err(damaged(format!("version {} follows {}", record.version, self.version)));

@@ -14,7 +14,7 @@ pub enum ReadError {
     File {
         /// The file, within the data directory.
         file: String,
-        /// What the reader of Parquet says.
+        /// The error of the reader of Parquet.
         source: ParquetError,
     },
     /// A file can be read, but is none of a table's.

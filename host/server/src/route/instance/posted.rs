@@ -20,7 +20,8 @@ const SESSION: &str = "SQLRT";
 ///
 /// Errors: `MalformedXML`, `InvalidArgument` for a job of other or more tasks.
 pub(super) fn read(body: &str) -> Result<PostedTask, Refusal> {
-    let (mut name, mut query) = (String::new(), String::new());
+    let mut name = String::new();
+    let mut query = String::new();
     let mut tasks: Vec<String> = Vec::new();
     walk(body, |path, text| match (path, text) {
         ([.., "Tasks", task], None) => tasks.push((*task).to_owned()),

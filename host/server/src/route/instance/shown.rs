@@ -1,7 +1,7 @@
 //! Shows jobs: their status, their result as text, the task that was posted.
 //!
-//! Between `jobs.rs` and clients that ask again and again. Invariant: the task has the name and kind
-//! that its client gave it, and a result is bounded: one that is cut says so.
+//! Between `jobs.rs` and clients that ask again and again. Invariant: the task has the name and
+//! kind that its client gave it, and a result is bounded: one that is cut says so.
 
 use std::fmt::Write;
 use std::time::Duration;
