@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use upsert_sink::Catalog;
+use upsert_sink::ColumnType;
 use upsert_sink::Components;
 use upsert_sink::NewColumn;
 use upsert_sink::NewTable;
@@ -22,7 +23,6 @@ use upsert_sink::arrow_array::ArrayRef;
 use upsert_sink::arrow_array::Int64Array;
 use upsert_sink::arrow_array::RecordBatch;
 use upsert_sink::arrow_array::StringArray;
-use upsert_sink::ColumnType;
 
 /// The table.
 pub(crate) const TABLE: &str = "embedded";

@@ -78,10 +78,8 @@ impl Transport for Counting {
 
 /// Upserts one row; returns how many requests that took.
 pub(crate) async fn run(endpoint: &str, directory: &Path) -> Result<u64, Box<dyn Error>> {
-    let transport = Arc::new(Counting {
-        inner: SystemTransport::new(),
-        requests: AtomicU64::new(0),
-    });
+    let transport =
+        Arc::new(Counting { inner: SystemTransport::new(), requests: AtomicU64::new(0) });
     let components = Components {
         clock: Arc::new(Ahead(SystemClock::start())),
         transport: Arc::clone(&transport) as Arc<dyn Transport>,

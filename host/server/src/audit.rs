@@ -1,4 +1,4 @@
-//! What is committed, as the log and its files hold it, commit by commit: for simulations.
+//! The commits of a table, one by one, as the log and its files hold them: for simulations.
 //!
 //! Beside the way of a query: it reads the same files without SQL and without merging, and each
 //! file once. Invariant: rows come in the order in which their commits follow each other in a
@@ -13,12 +13,12 @@ use futures::TryStreamExt;
 use futures::future::BoxFuture;
 
 use crate::error::Error;
-use crate::service::Inner;
 use crate::table::catalog::BucketRun;
 use crate::table::catalog::DeltaFile;
 use crate::table::reader::OpenFile;
+use crate::tables::Tables;
 
-/// What a reader has seen of a table: files of each partition.
+/// The files of each partition that a reader has seen.
 #[derive(Clone, Debug, Default)]
 pub struct Seen(BTreeMap<Vec<String>, Vec<Arc<DeltaFile>>>);
 
@@ -35,14 +35,14 @@ pub struct Committed {
 
 /// The commits of a table that have files and were not seen before.
 ///
-/// Errors: `Damaged` if what was seen is there no more; as of reading files.
+/// Errors: `Damaged` if a commit that was seen is there no more; those of reading files.
 pub(crate) fn committed<'a>(
-    server: &'a Inner,
+    tables: &'a Tables,
     table: &'a str,
     seen: &'a mut Seen,
 ) -> BoxFuture<'a, Result<Vec<Committed>, Error>> {
     async move {
-        let partitions = match server.log.catalog().table(table) {
+        let partitions = match tables.find(table) {
             Ok(table) => table.partitions.clone(),
             Err(_) => BTreeMap::new(),
         };
@@ -56,7 +56,7 @@ pub(crate) fn committed<'a>(
                 return Err(Error::damaged(partition.join("/"), "a commit that was seen is gone"));
             }
             for file in &files[known.len()..] {
-                let rows = read(server, Arc::clone(file)).await?;
+                let rows = read(tables, Arc::clone(file)).await?;
                 let session = file.path.rsplit('/').next().unwrap_or_default();
                 let session = session.trim_end_matches(".parquet").to_owned();
                 fresh.push(Committed { partition: partition.clone(), session, rows });
@@ -68,11 +68,11 @@ pub(crate) fn committed<'a>(
     .boxed()
 }
 
-async fn read(server: &Inner, file: Arc<DeltaFile>) -> Result<Vec<RecordBatch>, Error> {
+async fn read(tables: &Tables, file: Arc<DeltaFile>) -> Result<Vec<RecordBatch>, Error> {
     let path = file.path.clone();
     let unreadable =
         |error: &dyn std::fmt::Display| Error::damaged(path.clone(), error.to_string());
-    let open = OpenFile::open(server.directory.objects(), Arc::clone(&file)).await;
+    let open = OpenFile::open(tables.objects(), Arc::clone(&file)).await;
     let open = open.map_err(|error| unreadable(&error))?;
     let columns: Vec<usize> = (0..open.columns() + crate::table::rows::META_COLUMNS).collect();
     let last = file.runs.last().map_or(0, |run| run.first_row_group + run.row_groups);

@@ -1,9 +1,9 @@
-//! Who may ask: anybody, or who signs with a key that the server was given.
+//! Authentication: anybody may ask, or only a client that signs with a key of the server.
 //!
-//! `service.rs` asks before a request is looked at. Invariant: with keys, nothing but the two
-//! health checks is answered to a request that is not signed, as the vendor's clients sign (version
-//! 2 or 4, with its security token if it has one), within a quarter of an hour; and no secret is
-//! ever told.
+//! `admission.rs` checks a request before anything else reads it. Invariant: with keys, nothing but
+//! the two health checks is answered to a request that is not signed, as the vendor's clients sign
+//! (version 2 or 4, with its security token if it has one), within a quarter of an hour; and no
+//! secret is ever shown.
 //!
 //! The text that is signed is put together here once more, and not shared with the runtime's
 //! `tunnel/sign.rs`: this crate may know the core only, which knows no HTTP and no secrets, and two
@@ -122,7 +122,7 @@ impl Auth {
     }
 }
 
-/// What the header `Authorization` says.
+/// The header `Authorization`, taken apart.
 struct Authorization<'a> {
     id: &'a str,
     /// Day, region and the two words that end a scope of version 4.
@@ -192,7 +192,7 @@ impl Key {
             (Some(_), None) => {
                 Err(missing("authorization-sts-token is missing; the key is a temporary one"))
             }
-            // Who knows the secret could read the token anyway, so time tells nothing new.
+            // Who knows the secret could read the token anyway, so time betrays nothing new.
             (Some(expected), Some(token)) if expected == token => Ok(()),
             (Some(_), Some(_)) => Err(not_known("the security token is not that of the key")),
         }

@@ -1,4 +1,4 @@
-//! What an answer says: bytes that are there, or rows that are still being read.
+//! The body of an answer: bytes that are there, or rows that are still being read.
 //!
 //! Routes make it; `http.rs` sends it, and `Service::respond` gathers it for callers without a
 //! network. Invariant: rows are read as fast as they are taken, and an error while reading cuts the
@@ -11,10 +11,10 @@ use futures::stream::BoxStream;
 use http_body_util::BodyExt;
 use http_body_util::Full;
 use http_body_util::StreamBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Frame;
 
 use crate::error::Error;
-use crate::http::HttpBody;
 
 /// The body of an answer.
 pub(crate) enum Body {
@@ -23,6 +23,10 @@ pub(crate) enum Body {
     /// Pieces, as they are read.
     Rows(BoxStream<'static, Result<Bytes, Error>>),
 }
+
+/// A body for the network: bytes that are there, bytes that are still read, or some of those
+/// announced.
+pub(crate) type HttpBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 impl Body {
     /// All of it, in memory.

@@ -1,7 +1,7 @@
-//! What the server cannot decide for itself: time, chance, and a directory on disk.
+//! The replaceable parts of a server: time, chance, threads, and a directory on disk.
 //!
 //! Stands below every other file: `spool.rs` and `table/log.rs` write through a [`Directory`],
-//! `session.rs` asks the [`Clock`]. Invariant: nothing else in this crate reads a clock, draws a
+//! `sessions.rs` reads the [`Clock`]. Invariant: nothing else in this crate reads a clock, draws a
 //! random number, starts a thread or opens a file, so that with [`simulated`] parts the whole
 //! server runs in virtual time on one thread.
 
@@ -78,7 +78,7 @@ pub trait Workers: Send + Sync {
     fn begin(&self, work: BoxFuture<'static, ()>) -> AbortHandle;
 }
 
-/// What a directory is opened for.
+/// The purpose that a directory is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// To read what is there, also while a server writes to it.

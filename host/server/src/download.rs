@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
 
 use crate::result::kept::ResultNumber;
 
-/// What rows are of.
+/// The owner of a session's rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DownloadOf {
     /// A partition's values, within the table of this id.
@@ -30,26 +32,36 @@ pub(crate) struct Download {
 
 /// The sessions of this start.
 #[derive(Debug, Default)]
-pub(crate) struct Downloads {
+pub(crate) struct DownloadSessions {
+    remembered: Mutex<RememberedDownloads>,
+}
+
+#[derive(Debug, Default)]
+struct RememberedDownloads {
     by_id: BTreeMap<String, Arc<Download>>,
     oldest_first: VecDeque<String>,
 }
 
-impl Downloads {
+impl DownloadSessions {
     /// Remembers a session, and forgets the oldest of too many.
-    pub(crate) fn remember(&mut self, download: &Arc<Download>) {
-        self.oldest_first.push_back(download.id.clone());
-        self.by_id.insert(download.id.clone(), Arc::clone(download));
-        while self.oldest_first.len() > REMEMBERED_MAX {
-            if let Some(oldest) = self.oldest_first.pop_front() {
-                self.by_id.remove(&oldest);
+    pub(crate) fn remember(&self, download: &Arc<Download>) {
+        let mut remembered = self.remembered();
+        remembered.oldest_first.push_back(download.id.clone());
+        remembered.by_id.insert(download.id.clone(), Arc::clone(download));
+        while remembered.oldest_first.len() > REMEMBERED_MAX {
+            if let Some(oldest) = remembered.oldest_first.pop_front() {
+                remembered.by_id.remove(&oldest);
             }
         }
     }
 
     /// A session by its id.
     pub(crate) fn get(&self, id: &str) -> Option<Arc<Download>> {
-        self.by_id.get(id).cloned()
+        self.remembered().by_id.get(id).cloned()
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, RememberedDownloads> {
+        self.remembered.lock().expect("no holder panics")
     }
 }
 

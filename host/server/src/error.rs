@@ -1,8 +1,8 @@
-//! What goes wrong: before a server can answer (`Error`), and as its answer (`Refusal`).
+//! Errors: those before a server can answer (`Error`), and those that it answers (`Refusal`).
 //!
-//! Every route ends here when it does not succeed; `service.rs` renders a refusal as JSON on the
+//! Every route ends here when it does not succeed; `answer.rs` renders a refusal as JSON on the
 //! Tunnel's plane and as XML on the other. Invariant: a refusal's code is one of the vendor's, and
-//! its message names what, the rule and the remedy.
+//! its message names the thing, the rule and the remedy.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ pub enum Error {
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the file system says.
+        /// The error of the file system.
         source: io::Error,
     },
     /// There is nothing to read.
@@ -48,7 +48,7 @@ pub enum Error {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the network says.
+        /// The error of the network.
         source: io::Error,
     },
     /// Anybody could ask.
@@ -71,7 +71,7 @@ pub enum Error {
     Damaged {
         /// The file, within the data directory.
         file: String,
-        /// What is wrong.
+        /// The damage.
         message: String,
     },
     /// The directory was written by a newer version.
@@ -92,7 +92,7 @@ pub enum Error {
     Disk {
         /// The file, within the data directory.
         file: String,
-        /// What happened.
+        /// The failure.
         message: String,
     },
     /// A query is wrong, or is no query.
@@ -232,6 +232,11 @@ impl Refusal {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
     }
 
+    /// A body with more bytes than this.
+    pub(crate) fn body_too_large(max: usize) -> Self {
+        Self::too_large(format!("a body may have {max} bytes; send less at once"))
+    }
+
     pub(crate) fn too_slow(message: impl Into<String>) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", message)
     }
@@ -265,12 +270,12 @@ pub(crate) fn error_body(
         Plane::Tunnel => {
             #[derive(Serialize)]
             #[serde(rename_all = "PascalCase")]
-            struct Body<'a> {
+            struct ErrorBody<'a> {
                 code: &'a str,
                 message: &'a str,
                 request_id: &'a str,
             }
-            let body = Body { code, message, request_id };
+            let body = ErrorBody { code, message, request_id };
             let text = serde_json::to_string(&body).expect("strings are always JSON");
             (text, "application/json")
         }

@@ -11,13 +11,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::Either;
 use futures::future::select;
 use http::Response;
 use http_body_util::BodyExt;
 use http_body_util::Limited;
-use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -32,9 +30,11 @@ use tokio::task::JoinSet;
 
 use self::body::CutBody;
 use crate::body::Body;
+use crate::body::HttpBody;
 use crate::components::Clock;
 use crate::components::ClockTimer;
 use crate::error::Error;
+use crate::fault::ChosenFault;
 use crate::fault::Severed;
 use crate::request::Peer;
 use crate::service::Service;
@@ -64,14 +64,14 @@ impl Listener {
         settings: &ServerSettings,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let limits = Arc::new(Limits {
+        let served = Arc::new(ServedListener {
             service,
             clock,
             body_bytes_max: settings.body_bytes_max,
             connections: Arc::new(Semaphore::new(settings.connections_max)),
             body_bytes: Semaphore::new(settings.body_bytes_max.max(BODIES_BYTES)),
         });
-        Self { stop, accepting: tokio::spawn(accept(listener, limits, stopped)) }
+        Self { stop, accepting: tokio::spawn(accept(listener, served, stopped)) }
     }
 
     /// Stops accepting, lets the requests that were begun end, and closes.
@@ -81,7 +81,8 @@ impl Listener {
     }
 }
 
-struct Limits {
+/// The service, and the limits of its connections.
+struct ServedListener {
     service: Arc<Service>,
     clock: Arc<dyn Clock>,
     body_bytes_max: usize,
@@ -90,12 +91,16 @@ struct Limits {
     body_bytes: Semaphore,
 }
 
-async fn accept(listener: TcpListener, limits: Arc<Limits>, stopped: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    served: Arc<ServedListener>,
+    stopped: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
-    let mut ending = pin!(ending(Arc::clone(&limits), stopped.clone()));
+    let mut ending = pin!(ending(Arc::clone(&served), stopped.clone()));
     loop {
         let next = async {
-            let permit = Arc::clone(&limits.connections).acquire_owned();
+            let permit = Arc::clone(&served.connections).acquire_owned();
             let permit = permit.await.expect("the semaphore is never closed");
             (permit, listener.accept().await)
         };
@@ -106,15 +111,15 @@ async fn accept(listener: TcpListener, limits: Arc<Limits>, stopped: watch::Rece
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, peer)) => {
-                let (limits, stopped) = (Arc::clone(&limits), stopped.clone());
+                let (served, stopped) = (Arc::clone(&served), stopped.clone());
                 connections.spawn(async move {
-                    serve_connection(stream, Peer(peer), limits, stopped).await;
+                    serve_connection(stream, Peer(peer), served, stopped).await;
                     drop(permit);
                 });
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
-                limits.clock.sleep(ACCEPT_PAUSE).await;
+                served.clock.sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -122,87 +127,83 @@ async fn accept(listener: TcpListener, limits: Arc<Limits>, stopped: watch::Rece
     while connections.join_next().await.is_some() {}
 }
 
-/// How a server ends.
+/// Why a listener ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
+enum StopReason {
     Stopped,
     Crashed,
 }
 
-async fn ending(limits: Arc<Limits>, mut stopped: watch::Receiver<bool>) -> Ending {
+async fn ending(served: Arc<ServedListener>, mut stopped: watch::Receiver<bool>) -> StopReason {
     let stop = pin!(stopped.wait_for(|stop| *stop));
-    match select(limits.service.crashed(), stop).await {
-        Either::Left(_) => Ending::Crashed,
-        Either::Right(_) => Ending::Stopped,
+    match select(served.service.crashed(), stop).await {
+        Either::Left(_) => StopReason::Crashed,
+        Either::Right(_) => StopReason::Stopped,
     }
 }
 
 async fn serve_connection(
     stream: TcpStream,
     peer: Peer,
-    limits: Arc<Limits>,
+    served: Arc<ServedListener>,
     stopped: watch::Receiver<bool>,
 ) {
     // Answers are small: waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
     let answer = service_fn(|mut request: http::Request<Incoming>| {
-        let limits = Arc::clone(&limits);
+        let served = Arc::clone(&served);
         request.extensions_mut().insert(peer);
-        async move { answer(request, &limits).await }
+        async move { answer(request, &served).await }
     });
     let connection = http1::Builder::new()
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEADER_BYTES_MAX)
-        .timer(ClockTimer(Arc::clone(&limits.clock)))
+        .timer(ClockTimer(Arc::clone(&served.clock)))
         .header_read_timeout(HEADER_TIMEOUT)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connection);
-    let ending = pin!(ending(Arc::clone(&limits), stopped));
+    let ending = pin!(ending(Arc::clone(&served), stopped));
     match select(ending, connection.as_mut()).await {
-        Either::Left((Ending::Stopped, _)) => {
+        Either::Left((StopReason::Stopped, _)) => {
             connection.as_mut().graceful_shutdown();
-            let _ = select(connection, limits.clock.sleep(SHUTDOWN_TIMEOUT)).await;
+            let _ = select(connection, served.clock.sleep(SHUTDOWN_TIMEOUT)).await;
         }
         // The dead answer nothing, and the living have ended it.
-        Either::Left((Ending::Crashed, _)) | Either::Right(_) => {}
+        Either::Left((StopReason::Crashed, _)) | Either::Right(_) => {}
     }
 }
-
-/// Bytes that are there, bytes that are still read, or some of those announced.
-pub(crate) type HttpBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The answer; an error ends the connection without one.
 async fn answer(
     mut request: http::Request<Incoming>,
-    limits: &Limits,
+    served: &ServedListener,
 ) -> Result<Response<HttpBody>, Severed> {
-    let met = limits.service.meet(request.method(), request.uri());
-    if let Some(bytes) = met.as_ref().and_then(|met| met.request_bytes()) {
-        limits.service.count_cut_request();
-        read_some(request.body_mut(), bytes, &*limits.clock).await;
+    let fault = served.service.choose_fault(request.method(), request.uri());
+    if let Some(bytes) = fault.as_ref().and_then(ChosenFault::request_bytes) {
+        served.service.count_cut_request();
+        read_some(request.body_mut(), bytes, &*served.clock).await;
         return Err(Severed::Unanswered);
     }
-    let (mut head, body) = request.into_parts();
-    head.extensions.insert(met);
-    let max = limits.body_bytes_max;
+    let (head, body) = request.into_parts();
+    let max = served.body_bytes_max;
     if usize::try_from(body.size_hint().lower()).is_ok_and(|declared| declared > max) {
-        return Ok(limits.service.refuse_large_body().map(Body::into_http));
+        return Ok(served.service.refuse_large_body().map(Body::into_http));
     }
     // A body of unknown length counts as the largest.
     let declared = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
     let permits = u32::try_from(declared.unwrap_or(max).min(max)).unwrap_or(u32::MAX);
-    let _held = limits.body_bytes.acquire_many(permits).await.expect("it is never closed");
+    let _held = served.body_bytes.acquire_many(permits).await.expect("it is never closed");
     let body = Limited::new(body, max).collect();
-    let body = match select(pin!(body), limits.clock.sleep(BODY_TIMEOUT)).await {
+    let body = match select(pin!(body), served.clock.sleep(BODY_TIMEOUT)).await {
         Either::Left((Ok(body), _)) => body.to_bytes(),
         Either::Left((Err(error), _)) if error.is::<http_body_util::LengthLimitError>() => {
-            return Ok(limits.service.refuse_large_body().map(Body::into_http));
+            return Ok(served.service.refuse_large_body().map(Body::into_http));
         }
         Either::Left((Err(_), _)) | Either::Right(_) => {
-            return Ok(limits.service.refuse_slow_body().map(Body::into_http));
+            return Ok(served.service.refuse_slow_body().map(Body::into_http));
         }
     };
-    let response = limits.service.answer(http::Request::from_parts(head, body)).await;
+    let response = served.service.answer(http::Request::from_parts(head, body), fault).await;
     match response.extensions().get::<Severed>().copied() {
         None => Ok(response.map(Body::into_http)),
         Some(Severed::After(bytes)) => Ok(response.map(|body| CutBody::of(body, bytes))),

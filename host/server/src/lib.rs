@@ -1,15 +1,18 @@
 //! The embedded local Tunnel server with its Delta tables: READ FIRST.
 //!
 //! It speaks MaxCompute's own upsert protocol on one port of this machine, so that a sink, and
-//! MaxCompute's clients, work without an account. **A pack's way**, file by file: `http` takes it
-//! from the network, `fault` may let it go wrong, `service` finds its route, `route/upsert`
-//! verifies it (`route/upsert/pack`) and appends it to the `spool`, where it is durable. **A
-//! commit's way**: `route/upsert` closes the session, `table/commit` writes its rows to a Parquet
-//! file (`table/delta`) and puts it, together with other commits that wait, into one record of the
-//! commit log (`table/log`). **A query's way**: `query/select` plans it over `query/provider`,
-//! which streams the merged rows of each partition (`table/stream`, `table/merge`); a client's
-//! query comes as a job (`route/instance`, `sql/job`), its rows are kept on disk (`result/kept`)
-//! and read back through `route/download`. DataFusion, which plans, is in builds with the feature
+//! MaxCompute's clients, work without an account. A server keeps three things, each of which knows
+//! only those before it: its `tables`, its upsert `sessions`, and its SQL `jobs`.
+//!
+//! **The way of a pack**, file by file: `http` receives it, `service` hands it through the layers
+//! (`fault/layer`, then `admission`) to its `route`, `route/upsert` verifies it
+//! (`route/upsert/pack`), and `sessions` appends it to the `spool`, where it is durable. **The way
+//! of a commit**: `sessions` closes the session, `table/commit` writes its rows to a Parquet file
+//! (`table/delta`) and puts it, together with other commits that wait, into one record of the
+//! commit log (`table/log`). **The way of a query**: `query/select` plans it over `query/provider`,
+//! which streams the merged rows of each partition (`table/stream`, `table/merge`); a client posts
+//! its query as a job (`route/instance`, `jobs`), its rows are kept on disk (`result/kept`) and
+//! read back through `route/download`. DataFusion, which plans, is in builds with the feature
 //! `query`; others refuse a SELECT, do all the rest, and read a table whole through [`table_rows`].
 //!
 //! Invariant: what was acknowledged survives any crash; rows are visible when their commit's log
@@ -44,6 +47,8 @@
 //! # Ok(()) }
 //! ```
 
+mod admission;
+mod answer;
 #[doc(hidden)]
 pub mod audit;
 mod auth;
@@ -53,6 +58,9 @@ mod download;
 mod error;
 mod fault;
 mod http;
+mod ids;
+mod jobs;
+mod project;
 mod query;
 mod quota;
 #[doc(hidden)]
@@ -63,11 +71,13 @@ mod route;
 mod server;
 mod service;
 mod session;
+mod sessions;
 mod settings;
 mod spool;
 mod sql;
 mod stats;
 mod table;
+mod tables;
 mod xml;
 
 pub use auth::Auth;

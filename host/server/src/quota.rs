@@ -1,6 +1,6 @@
 //! Quotas: Tunnel slots of the project, bytes per second of a bucket. Both off by default.
 //!
-//! `route/upsert.rs` asks before it creates a session or takes a pack. Invariant: a refused request
+//! `sessions.rs` asks before it creates a session or keeps a pack. Invariant: a refused request
 //! has had no effect; what is counted never exceeds the quota, also not between two requests at
 //! once.
 
@@ -15,7 +15,7 @@ use upsert_sink_format::id::Millis;
 
 use crate::error::Refusal;
 
-/// What clients may use.
+/// Limits of the use by clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quotas {
     /// Tunnel slots of all open sessions together; none is no limit.
@@ -24,7 +24,7 @@ pub struct Quotas {
     pub bucket_bytes_per_second: Option<NonZeroU64>,
 }
 
-/// What is used of the quotas.
+/// The use that is made of the quotas.
 #[derive(Debug)]
 pub(crate) struct QuotaUse {
     quotas: Quotas,
@@ -41,7 +41,7 @@ pub(crate) struct Flow {
     pub(crate) bucket: u32,
 }
 
-/// What a bucket may still send, in thousandths of a byte.
+/// The bytes that a bucket may still send, in thousandths.
 #[derive(Clone, Copy, Debug)]
 struct Balance {
     left: i64,

@@ -1,7 +1,7 @@
 //! The readers of foreign text, alone: for fuzzing.
 //!
-//! Beside the way of a request, not on it. Invariant: what is told of a statement is all that it
-//! means, so that two texts with the same meaning do the same.
+//! Beside the way of a request, not on it. Invariant: all that a statement means is
+//! shown, so that two texts with the same meaning do the same.
 
 use crate::sql::ddl::NamedValues;
 use crate::sql::ddl::Statement;

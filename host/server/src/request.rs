@@ -1,7 +1,7 @@
 //! One request, taken apart: the parts of its path, its parameters, its body.
 //!
-//! `service.rs` makes it of what `http.rs` or a simulation brings; routes read it. Invariant: names
-//! and values are decoded once, here.
+//! `admission.rs` makes it of what `http.rs` or a simulation sends; routes read it. Invariant:
+//! names and values are decoded once, here.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ pub(crate) struct Request {
     pub(crate) peer: Option<IpAddr>,
 }
 
-/// An extension of a request: where it came from.
+/// An extension of a request: the address of its sender.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
@@ -85,12 +85,15 @@ impl Request {
     pub(crate) fn plane(&self) -> Plane {
         match self.path.last().map(String::as_str) {
             Some("upserts" | "capabilities" | "stats") => Plane::Tunnel,
-            _ if self.path.first().is_some_and(|part| part == crate::fault::ROUTE) => Plane::Tunnel,
+            _ if self.path.first().is_some_and(|part| part == FAULTS_PATH) => Plane::Tunnel,
             _ if self.is_download() => Plane::Tunnel,
             _ => Plane::Odps,
         }
     }
 }
+
+/// The first part of the path under which rules of faults are set.
+pub(crate) const FAULTS_PATH: &str = "__faults";
 
 fn decoded(text: &str) -> Result<String, Refusal> {
     let decoded = percent_decode_str(text).decode_utf8();

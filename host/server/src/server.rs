@@ -1,7 +1,7 @@
-//! A running server, and what can be read of its directory without one.
+//! A running server, and ways to read its directory without one.
 //!
-//! What users of the crate hold; made of `http.rs` and `service.rs`. Invariant: reading a directory
-//! changes nothing in it, whether or not a server runs on it.
+//! Users of the crate hold it; it is made of `http.rs` and `service.rs`. Invariant: reading a
+//! directory changes nothing in it, whether or not a server runs on it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -77,7 +77,7 @@ impl Server {
         format!("http://{}/api", self.address)
     }
 
-    /// What has been done since the start.
+    /// Counts since the start.
     pub fn stats(&self) -> Stats {
         self.service.stats()
     }
@@ -87,7 +87,7 @@ impl Server {
         self.service.open_sessions()
     }
 
-    /// What goes wrong by rule.
+    /// The rules of faults.
     pub fn faults(&self) -> &Faults {
         self.service.faults()
     }
@@ -103,7 +103,7 @@ impl Server {
     /// Errors: none at present.
     pub fn shutdown(self) -> BoxFuture<'static, Result<(), Error>> {
         Box::pin(async move {
-            // What a rule delays would keep its connection, and the shutdown, waiting.
+            // Requests that a rule delays would keep their connections, and the shutdown, waiting.
             self.service.faults().clear();
             self.listener.shutdown().await;
             self.service.quiet().await;
@@ -136,7 +136,7 @@ pub fn query<'a>(dir: &'a Path, sql: &'a str) -> BoxFuture<'a, Result<Vec<Record
 ///
 /// Errors: `Directory` or `NoTables` if there is nothing to read, `NoTable` or `NoColumn` for a
 /// name that there is not, `Damaged` or `TooNew` if the log cannot be trusted or read; in the
-/// stream `Read`, after which nothing comes.
+/// stream `Read`, which ends it.
 pub fn table_rows<'a>(
     dir: &'a Path,
     table: &'a str,

@@ -1,7 +1,7 @@
-//! Upsert sessions: their ids, their states, and where their packs lie.
+//! One upsert session: its id, its state, and where its packs lie.
 //!
-//! `route/upsert.rs` opens and ends them, `spool.rs` keeps them over a restart, `table/delta.rs`
-//! reads their packs at a commit. Invariant: a pack is in `packs` only when it is durable, and once
+//! `sessions.rs` opens and ends it, `spool.rs` keeps it over a restart, `table/delta.rs` reads its
+//! packs at a commit. Invariant: a pack is in `packs` only when it is durable, and once
 //! a commit has begun no pack is added.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use upsert_sink_format::schema::TableSchema;
 
 use crate::error::Refusal;
 
-/// What a session is made of; never changes.
+/// The facts of a session that never change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SessionFacts {
     pub(crate) id: String,
@@ -122,6 +122,11 @@ impl Session {
         progress.status
     }
 
+    /// Whether it is neither committed nor aborted nor expired.
+    pub(crate) fn is_open(&self, now: Millis) -> bool {
+        matches!(self.status(now), Status::Normal | Status::Committing)
+    }
+
     pub(crate) fn pack_count(&self) -> usize {
         self.progress().packs.len()
     }
@@ -129,7 +134,7 @@ impl Session {
     /// Admits one pack, before anything of it is written.
     ///
     /// Refused unless the session is open, so that a refused pack certainly has no effect.
-    pub(crate) fn admit(self: &Arc<Self>, now: Millis) -> Result<Admission, Refusal> {
+    pub(crate) fn admit(self: &Arc<Self>, now: Millis) -> Result<AdmittedPack, Refusal> {
         let status = self.status(now);
         let mut progress = self.progress();
         if progress.status != Status::Normal {
@@ -140,7 +145,7 @@ impl Session {
             )));
         }
         progress.arriving += 1;
-        Ok(Admission { session: Arc::clone(self), range: None })
+        Ok(AdmittedPack { session: Arc::clone(self), range: None })
     }
 
     /// Closes the session to packs, waits for those that were admitted, and answers all of them by
@@ -167,16 +172,16 @@ impl Session {
         }
     }
 
-    /// Ends a commit: committed, or open again because it had no effect.
-    pub(crate) fn finish_commit(&self, committed: Committed) {
+    /// Ends a commit whose log record is durable.
+    pub(crate) fn close_committed(&self) {
         let mut progress = self.progress();
-        match committed {
-            Committed::Yes => {
-                progress.status = Status::Committed;
-                progress.packs = Vec::new();
-            }
-            Committed::No => progress.status = Status::Normal,
-        }
+        progress.status = Status::Committed;
+        progress.packs = Vec::new();
+    }
+
+    /// Ends a commit that certainly has no log record: the session is open again.
+    pub(crate) fn reopen(&self) {
+        self.progress().status = Status::Normal;
     }
 
     /// Ends the lifecycle now, as a rule of faults asks; a commit under way goes on.
@@ -200,15 +205,6 @@ impl Session {
     }
 }
 
-/// What became of a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Committed {
-    /// Its log record is durable.
-    Yes,
-    /// It certainly has no log record.
-    No,
-}
-
 /// The packs of a session, by bucket.
 pub(crate) type PacksByBucket = BTreeMap<u32, Vec<PackRange>>;
 
@@ -221,31 +217,31 @@ fn by_bucket(packs: &[PackRange]) -> PacksByBucket {
 }
 
 /// A pack on its way into the spool. Dropping it without `keep` means that it did not get there.
-pub(crate) struct Admission {
+pub(crate) struct AdmittedPack {
     session: Arc<Session>,
     range: Option<PackRange>,
 }
 
-impl Admission {
+impl AdmittedPack {
     /// The pack is durable. Answers whether it counts: it does not if the session was aborted
     /// meanwhile.
-    pub(crate) fn keep(mut self, range: PackRange) -> Kept {
+    pub(crate) fn keep(mut self, range: PackRange) -> PackKept {
         self.range = Some(range);
         match self.session.progress().status {
-            Status::Normal | Status::Committing => Kept::Yes,
-            Status::Committed | Status::Aborted | Status::Expired => Kept::No,
+            Status::Normal | Status::Committing => PackKept::Yes,
+            Status::Committed | Status::Aborted | Status::Expired => PackKept::No,
         }
     }
 }
 
 /// Whether a durable pack is part of its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kept {
+pub(crate) enum PackKept {
     Yes,
     No,
 }
 
-impl Drop for Admission {
+impl Drop for AdmittedPack {
     fn drop(&mut self) {
         let mut progress = self.session.progress();
         progress.arriving -= 1;

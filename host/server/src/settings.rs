@@ -1,4 +1,4 @@
-//! How a server is set up.
+//! The settings of a server.
 //!
 //! Given to `Server::start` or `Service::open`. Invariant: the default needs nothing but a
 //! directory.
@@ -11,14 +11,14 @@ use crate::auth::Auth;
 use crate::fault::FaultRules;
 use crate::quota::Quotas;
 
-/// What a server is started with.
+/// The settings that a server is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
     /// Where tables, log and sessions are kept; created if there is none.
     pub dir: PathBuf,
     /// Where to listen; port 0 takes any free one.
     pub listen: SocketAddr,
-    /// Who may ask. Anybody may only if no other machine can.
+    /// Who may ask. Anybody may only if no other machine can reach the server.
     pub auth: Auth,
     /// The name of its one project.
     pub project: String,
@@ -29,11 +29,11 @@ pub struct ServerSettings {
     /// Bytes after which the spool begins another segment.
     pub segment_bytes: u64,
     /// Whether a second open session of a partition is refused: then assumption (a) of the sink
-    /// does not hold, and it must be told `sink.session.overlap` = false.
+    /// does not hold, and it needs `sink.session.overlap` = false.
     pub one_session: bool,
-    /// What clients may use; no limits by default.
+    /// Limits of the use by clients; none by default.
     pub quotas: Quotas,
-    /// What is to go wrong; nothing by default.
+    /// Faults; none by default.
     pub faults: FaultRules,
 }
 

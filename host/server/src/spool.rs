@@ -1,7 +1,7 @@
 //! Packs of open sessions on disk: one append-only log of framed, checksummed records that all
 //! sessions share.
 //!
-//! `route/upsert.rs` appends verified packs, `table/delta.rs` reads them back at a commit. Many
+//! `sessions.rs` appends verified packs, `table/delta.rs` reads them back at a commit. Many
 //! packs wait for one sync. Invariant: what `append` has answered is durable, and a segment is
 //! deleted only when every session with a pack in it has ended.
 
@@ -29,13 +29,13 @@ pub(crate) struct Spool {
     directory: Arc<dyn Directory>,
     segment_bytes: u64,
     /// Held while bytes are appended: frames never interleave.
-    writer: tokio::sync::Mutex<Writer>,
+    writer: tokio::sync::Mutex<SegmentWriter>,
     /// Held while a sync runs: whoever waits for it usually finds its own bytes already durable.
     syncing: tokio::sync::Mutex<()>,
     segments: Mutex<Segments>,
 }
 
-struct Writer {
+struct SegmentWriter {
     segment: u64,
     length: u64,
 }
@@ -51,7 +51,7 @@ struct Segments {
     failed: Option<String>,
 }
 
-/// What a segment is still needed for.
+/// The sessions that still need a segment.
 #[derive(Debug, Default)]
 struct SegmentUse {
     open: BTreeSet<String>,
@@ -65,7 +65,7 @@ impl Spool {
         Self {
             directory,
             segment_bytes,
-            writer: tokio::sync::Mutex::new(Writer { segment: next, length: 0 }),
+            writer: tokio::sync::Mutex::new(SegmentWriter { segment: next, length: 0 }),
             syncing: tokio::sync::Mutex::default(),
             segments: Mutex::new(segments),
         }
@@ -85,7 +85,7 @@ impl Spool {
         if writer.length >= self.segment_bytes {
             // Only the last segment may ever be torn.
             self.sync(writer.segment, writer.length).await?;
-            *writer = Writer { segment: writer.segment + 1, length: 0 };
+            *writer = SegmentWriter { segment: writer.segment + 1, length: 0 };
         }
         let name = segment_name(writer.segment);
         if writer.length == 0 {
@@ -131,7 +131,7 @@ impl Spool {
         self.check()?;
         let written = self.segments().written.get(&segment).copied().unwrap_or(end);
         let name = segment_name(segment);
-        // After a failed sync nobody knows which bytes are durable; only reading them again tells.
+        // After a failed sync nobody knows which bytes are durable before they are read again.
         self.directory.sync(&name).await.map_err(|error| self.fail(&name, &error))?;
         self.segments().durable.insert(segment, written);
         Ok(())

@@ -1,6 +1,7 @@
-//! What a server has done, and which sessions are open: for operators and tests.
+//! Counts of a server since its start, and its open sessions: for operators and tests.
 //!
-//! Routes count, `/stats` and `Server::stats` tell. Invariant: a counter only rises.
+//! `admission.rs` and `sessions.rs` count, `/stats` and `Server::stats` show. Invariant: a counter
+//! only rises.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;

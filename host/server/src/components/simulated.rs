@@ -109,14 +109,14 @@ impl Entropy for SeededEntropy {
     }
 }
 
-/// What a crash does to bytes that were written and never synced.
+/// The effect of a crash on bytes that were written and never synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsynced {
     /// They survive, as after the death of the process alone.
     Kept,
     /// They are gone, as after a loss of power.
     Lost,
-    /// Of what was appended to a file, the first half survives; whole files are gone.
+    /// The first half of the bytes appended to a file survives; whole files are gone.
     Torn,
 }
 
@@ -126,7 +126,7 @@ pub struct SimulatedDisk {
     power: Arc<Power>,
 }
 
-/// How many syncs were asked for, and after which one nothing works any more.
+/// Counts the syncs, and fails after one of them.
 #[derive(Debug, Default)]
 struct Power {
     syncs: AtomicU64,
@@ -161,7 +161,7 @@ impl SimulatedDisk {
         *locked(&self.power.ignored) = folder;
     }
 
-    /// How many syncs were asked for so far.
+    /// The number of syncs so far.
     pub fn syncs(&self) -> u64 {
         self.power.syncs.load(Ordering::SeqCst)
     }
@@ -171,7 +171,7 @@ impl SimulatedDisk {
         self.power.failed.load(Ordering::SeqCst)
     }
 
-    /// What is left after a crash, on a disk that works. Nothing of it is locked.
+    /// The files that are left after a crash, on a disk that works. None of them is locked.
     pub async fn crash(&self, unsynced: Unsynced) -> Arc<Self> {
         let folders: Vec<_> =
             locked(&self.folders).iter().map(|(p, d)| (p.clone(), Arc::clone(d))).collect();
@@ -208,7 +208,7 @@ impl Disk for SimulatedDisk {
         if folder.served.swap(true, Ordering::SeqCst) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        Ok(Arc::new(Served(folder)))
+        Ok(Arc::new(OpenDirectory(folder)))
     }
 }
 
@@ -223,9 +223,9 @@ struct SimulatedDirectory {
 #[derive(Default)]
 struct Files {
     growing: BTreeMap<String, BytesMut>,
-    /// What a loss of power leaves of growing files: they are as long as when they were synced.
+    /// Growing files after a loss of power: they are as long as when they were synced.
     durable_lengths: BTreeMap<String, usize>,
-    /// And of whole files.
+    /// Whole files after a loss of power.
     durable: BTreeMap<String, Bytes>,
 }
 
@@ -441,15 +441,15 @@ impl Directory for SimulatedDirectory {
 }
 
 /// A directory that has a server; it can be served again once this one is dropped.
-struct Served(Arc<SimulatedDirectory>);
+struct OpenDirectory(Arc<SimulatedDirectory>);
 
-impl Drop for Served {
+impl Drop for OpenDirectory {
     fn drop(&mut self) {
         self.0.served.store(false, Ordering::SeqCst);
     }
 }
 
-impl Directory for Served {
+impl Directory for OpenDirectory {
     fn objects(&self) -> Arc<dyn ObjectStore> {
         self.0.objects()
     }

@@ -1,8 +1,8 @@
-//! What a fault answers in place of a route: the service's own errors, and the page of the proxy in
-//! front of it.
+//! The answers of faults in place of a route's: the service's own errors, and the page of the proxy
+//! in front of it.
 //!
-//! Under `fault.rs`. Invariant: an answer that the service gives has its request id; the proxy's
-//! has none.
+//! Under `fault/layer.rs`. Invariant: an answer that the service gives has its request id; the
+//! proxy's has none.
 
 use bytes::Bytes;
 use http::HeaderName;

@@ -1,7 +1,7 @@
-//! Rules of what goes wrong: JSON in, valid rules out.
+//! Rules of faults: JSON in, valid rules out.
 //!
 //! Between `serve --faults FILE` or `POST /__faults` and `fault.rs`, which applies them. Invariant:
-//! a rule that was parsed can be carried out; what it cannot mean is refused, with the remedy.
+//! a rule that was parsed can be applied; one that means nothing is refused, with the remedy.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -17,7 +17,7 @@ use super::reply::Reply;
 use crate::error::Error;
 use crate::request::Request;
 
-/// Rules of what goes wrong, in the order in which they are asked.
+/// Rules of faults, in the order in which a request is compared with them.
 ///
 /// ```
 /// use upsert_sink_server::FaultRules;
@@ -49,7 +49,7 @@ pub(super) struct Rule {
 /// Which requests a rule sees: those that all of its parts fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Matches {
-    operation: Option<Operation>,
+    operation: Option<UpsertCall>,
     method: Option<Method>,
     path: Option<Path>,
     query: Vec<(String, Wanted)>,
@@ -58,7 +58,7 @@ pub(super) struct Matches {
 /// A call of the upsert protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Operation {
+enum UpsertCall {
     Create,
     Reload,
     Put,
@@ -72,7 +72,7 @@ enum Path {
     Below(String),
 }
 
-/// What a parameter must be.
+/// The value that a parameter must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Wanted {
     Absent,
@@ -80,7 +80,7 @@ enum Wanted {
     Exactly(String),
 }
 
-/// Which of the requests that a rule sees it acts on.
+/// The requests that a rule applies to, among those that fit it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Occasion {
     Always,
@@ -90,21 +90,21 @@ pub(super) enum Occasion {
     Percent(u64),
 }
 
-/// Whether a fault comes before or after its request, or its commit's log record.
+/// Whether a fault is applied before or after its request, or its commit's log record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Moment {
-    /// What follows does not happen.
+    /// Prevents the rest.
     #[default]
     Before,
-    /// It has happened.
+    /// Leaves the rest as it was.
     After,
 }
 
-/// What goes wrong.
+/// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// This is answered; the request is carried out only if it comes after it.
+    /// This is answered, before the request is carried out or in place of its own answer.
     Answer(Moment, Reply),
     /// Nothing happens for so long.
     Delay(Moment, Duration),
@@ -207,7 +207,7 @@ impl Matches {
     /// Whether a request is one of them.
     pub(super) fn fit(&self, request: &Request) -> bool {
         let path = || format!("/{}", request.path.join("/"));
-        self.operation.is_none_or(|operation| Some(operation) == Operation::of(request))
+        self.operation.is_none_or(|operation| Some(operation) == UpsertCall::of(request))
             && self.method.as_ref().is_none_or(|method| *method == request.method)
             && self.path.as_ref().is_none_or(|wanted| match wanted {
                 Path::Exactly(wanted) => path() == *wanted,
@@ -221,7 +221,7 @@ impl Matches {
     }
 }
 
-impl Operation {
+impl UpsertCall {
     fn of(request: &Request) -> Option<Self> {
         if request.path.last().map(String::as_str) != Some("upserts") {
             return None;
@@ -253,7 +253,8 @@ impl Occasion {
         }
     }
 
-    /// Whether to act on the request that is the `seen`-th; chance is only asked if it matters.
+    /// Whether the rule applies to the request that is the `seen`-th; it draws only if that
+    /// matters.
     pub(super) fn is_now(self, seen: u64, draw: impl FnOnce() -> u64) -> bool {
         match self {
             Self::Always => true,
@@ -266,7 +267,7 @@ impl Occasion {
 }
 
 impl Fault {
-    fn parse(written: WrittenFault, operation: Option<Operation>) -> Result<Self, String> {
+    fn parse(written: WrittenFault, operation: Option<UpsertCall>) -> Result<Self, String> {
         match written {
             WrittenFault::Status { status, code, message, at } => {
                 Ok(Self::Answer(at, coded(status, code, message)?))
@@ -295,14 +296,14 @@ impl Fault {
             }
             WrittenFault::LostReply => Ok(Self::LostReply),
             WrittenFault::SessionExpired => match operation {
-                Some(Operation::Create) | None => {
+                Some(UpsertCall::Create) | None => {
                     Err("session-expired: it needs a request with a session; add \"match\": \
                      {\"operation\": …} with reload, put, commit or abort"
                         .to_owned())
                 }
                 Some(_) => Ok(Self::SessionExpired),
             },
-            WrittenFault::Crash { record } if operation == Some(Operation::Commit) => {
+            WrittenFault::Crash { record } if operation == Some(UpsertCall::Commit) => {
                 Ok(Self::Crash(record))
             }
             WrittenFault::Crash { .. } => {
@@ -373,7 +374,7 @@ struct Written {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenMatch {
-    operation: Option<Operation>,
+    operation: Option<UpsertCall>,
     method: Option<String>,
     path: Option<String>,
     #[serde(default)]
@@ -443,7 +444,7 @@ pub(crate) const FAULTS: [&str; 11] = [
     "session-expired",
     "crash",
 ];
-/// Rules at once, at most: each request asks all of them.
+/// Rules at once, at most: each request is compared with all of them.
 pub(super) const RULES_MAX: usize = 64;
 const METHODS: [&str; 5] = ["GET", "HEAD", "POST", "PUT", "DELETE"];
 const JSON_BYTES_MAX: usize = 256 * 1024;

@@ -13,8 +13,8 @@ use hyper::body::Body as HyperBody;
 use hyper::body::Frame;
 use hyper::body::SizeHint;
 
-use super::HttpBody;
 use crate::body::Body;
+use crate::body::HttpBody;
 use crate::fault::Severed;
 
 /// Bytes of an answer, and how many of those announced never come.

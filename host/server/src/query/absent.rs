@@ -36,7 +36,7 @@ mod tests {
     use crate::components::simulated::SimulatedDisk;
     use crate::sql::script;
     use crate::sql::script::Script;
-    use crate::table::catalog::Tables;
+    use crate::table::catalog::TablesByName;
 
     const REMEDY: &str = "this build has no SELECT; build it with \
                           `cargo build --release --features query`";
@@ -45,7 +45,7 @@ mod tests {
     async fn a_build_without_queries_refuses_each_and_names_the_remedy() {
         let directory =
             SimulatedDisk::new().open(Path::new("/d"), Access::Serve).expect("an empty disk");
-        let (project, tables) = ("local".to_owned(), Tables::new());
+        let (project, tables) = ("local".to_owned(), TablesByName::new());
         let readable = Readable { project, tables, objects: directory.objects() };
         assert_eq!(check().expect_err("refused").to_string(), REMEDY);
         let refused = run(&readable, "SELECT 1").await.expect_err("refused");

@@ -129,5 +129,5 @@ fn wrong(error: datafusion::error::DataFusionError) -> Error {
 
 /// Partitions of tables that are merged at the same time, each in its own bounded memory.
 const STREAMS: usize = 2;
-/// What sorting and grouping may hold in memory; beyond it they use the disk, or are refused.
+/// Bytes of sorting and grouping in memory, at most; beyond it they use the disk, or are refused.
 const QUERY_BYTES_MAX: usize = 512 << 20;

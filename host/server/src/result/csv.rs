@@ -156,7 +156,8 @@ fn day_time(seconds: i64, nanos: i32) -> String {
     let sign = if total < 0 { "-" } else { "" };
     let (seconds, nanos) =
         (total.unsigned_abs() / 1_000_000_000, total.unsigned_abs() % 1_000_000_000);
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let days = seconds / 86_400;
+    let rest = seconds % 86_400;
     format!("{sign}{days} {:02}:{:02}:{:02}.{nanos:09}", rest / 3600, rest / 60 % 60, rest % 60)
 }
 

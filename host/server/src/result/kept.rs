@@ -32,11 +32,11 @@ use crate::table::reader::FileBytes;
 /// The results of this start.
 pub(crate) struct Results {
     directory: Arc<dyn Directory>,
-    kept: Mutex<Kept>,
+    kept: Mutex<KeptResults>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct KeptResults {
     last: u64,
     by_number: BTreeMap<ResultNumber, Arc<KeptRows>>,
     /// Pushed out, but perhaps still being read.
@@ -144,12 +144,12 @@ impl Results {
         Ok(())
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, KeptResults> {
         self.kept.lock().expect("no holder panics")
     }
 }
 
-impl Kept {
+impl KeptResults {
     fn push(&mut self, number: ResultNumber, rows: Arc<KeptRows>) {
         self.by_number.insert(number, rows);
         let mut bytes: u64 = self.by_number.values().map(|rows| rows.bytes).sum();

@@ -123,7 +123,7 @@ impl Shape {
         Ok(picked)
     }
 
-    /// As a download session tells it.
+    /// The shape as a download session describes it.
     pub(crate) fn tunnel_json(&self) -> Json {
         let column = |c: &ResultColumn| {
             json!({
@@ -135,7 +135,7 @@ impl Shape {
         json!({ "columns": columns, "partitionKeys": [] })
     }
 
-    /// As the descriptor of an instance's result tells it.
+    /// The shape as the descriptor of an instance's result shows it.
     pub(crate) fn descriptor_json(&self) -> Json {
         let column =
             |c: &ResultColumn| json!({ "Name": c.name, "Type": c.column_type.to_string() });

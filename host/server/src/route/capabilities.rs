@@ -1,13 +1,14 @@
-//! What this server supports, and what it upholds of the assumptions that the sink makes about the
-//! service.
+//! The features that this server has, and the assumptions of the sink about the service that it
+//! upholds.
 //!
 //! Asked by `doctor` and by tests. Invariant: each value is what the server's own tests show.
 
 use serde_json::json;
 
+use crate::answer::Answer;
 use crate::fault;
 use crate::query;
-use crate::service::Answer;
+use crate::request::FAULTS_PATH;
 use crate::settings::ServerSettings;
 
 /// Answers `GET /capabilities`.
@@ -37,7 +38,7 @@ pub(crate) fn describe(settings: &ServerSettings) -> Answer {
         },
         // For tests of clients: what goes wrong by rule, and the quotas that `serve` can set.
         "faults": {
-            "route": format!("/{}", fault::ROUTE),
+            "route": format!("/{FAULTS_PATH}"),
             "methods": ["GET", "POST", "DELETE"],
             "from": "loopback",
             "kinds": fault::FAULTS,

@@ -1,16 +1,16 @@
-//! `/__faults`: sets, lists and removes the rules of what goes wrong.
+//! `/__faults`: sets, lists and removes the rules of faults.
 //!
-//! For tests and for people who want to see their client fail; never met by a rule itself.
+//! For tests and for people who want to see their client fail; no rule applies to it.
 //! Invariant: only a process on this machine may ask.
 
 use http::Method;
 use serde_json::json;
 
+use crate::answer::Answer;
 use crate::error::Refusal;
 use crate::fault::FaultRules;
 use crate::fault::Faults;
 use crate::request::Request;
-use crate::service::Answer;
 
 /// Answers a request to `/__faults…`.
 pub(crate) fn respond(

@@ -2,17 +2,19 @@
 //!
 //! The first thing that clients ask. Invariant: the Tunnel is this server itself.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 use std::time::UNIX_EPOCH;
 
+use upsert_sink_format::id::Millis;
+
+use crate::answer::Answer;
 use crate::request::Request;
-use crate::service::Answer;
-use crate::service::Inner;
 use crate::xml::escaped;
 
 /// Answers `GET /projects`.
-pub(crate) fn list(server: &Inner) -> Answer {
-    let name = escaped(&server.settings.project);
+pub(crate) fn list(project: &str) -> Answer {
+    let name = escaped(project);
     Answer::xml(format!(
         "<Projects><Marker></Marker><MaxItems>1000</MaxItems><Project><Name>{name}</Name>\
          <Type>managed</Type><Owner>{OWNER}</Owner></Project></Projects>"
@@ -20,9 +22,9 @@ pub(crate) fn list(server: &Inner) -> Answer {
 }
 
 /// Answers `GET /projects/{project}`.
-pub(crate) fn describe(server: &Inner) -> Answer {
-    let name = escaped(&server.settings.project);
-    let now = UNIX_EPOCH + Duration::from_millis(server.now().0);
+pub(crate) fn describe(project: &str, now: Millis) -> Answer {
+    let name = escaped(project);
+    let now = UNIX_EPOCH + Duration::from_millis(now.0);
     let body = format!(
         "<Project><Name>{name}</Name><Type>managed</Type><Comment></Comment><Owner>{OWNER}</Owner>\
          <State>AVAILABLE</State><Properties><Property><Name>odps.schema.model.enabled</Name>\
@@ -35,10 +37,9 @@ pub(crate) fn describe(server: &Inner) -> Answer {
 }
 
 /// Answers `GET /projects/{project}/tunnel?service`: host and port, as the client knows them.
-pub(crate) fn tunnel(server: &Inner, request: &Request) -> Answer {
-    let listen = server.settings.listen.to_string();
-    Answer::text(request.header("host").map_or(listen, str::to_owned))
+pub(crate) fn tunnel(listen: SocketAddr, request: &Request) -> Answer {
+    Answer::text(request.header("host").map_or_else(|| listen.to_string(), str::to_owned))
 }
 
-/// Who owns all that there is.
+/// The owner of all that there is.
 pub(crate) const OWNER: &str = "local";

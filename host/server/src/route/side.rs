@@ -1,19 +1,20 @@
-//! What clients ask on the side: the tenant, where the vendor's web pages are, a token for them.
+//! Small things that clients ask around every job: the tenant, where the vendor's web pages are, a
+//! token for them.
 //!
-//! Asked around every job. Invariant: the answers keep a client going and give nobody any right.
+//! Below `route.rs`. Invariant: the answers keep a client going and give nobody any right.
+
+use std::net::SocketAddr;
 
 use serde_json::Value as Json;
 use serde_json::json;
 
 use super::project::OWNER;
+use crate::answer::Answer;
 use crate::error::Refusal;
 use crate::request::Request;
-use crate::service::Answer;
-use crate::service::Inner;
 
 /// Answers `GET /tenants`. Its meta data is a string: as an object it stops the Java clients.
-pub(crate) fn tenant(server: &Inner) -> Answer {
-    let project = &server.settings.project;
+pub(crate) fn tenant(project: &str) -> Answer {
     let body = json!({ "Tenant": {
         "Name": project, "OwnerId": OWNER, "TenantId": project, "TenantState": "NORMAL",
         "TenantMeta": "{}", "Parameters": { "odps.namespace.schema": "false" },
@@ -22,9 +23,8 @@ pub(crate) fn tenant(server: &Inner) -> Answer {
 }
 
 /// Answers `GET /logview/host` and `GET /webconsole/host`: there are no pages but this server.
-pub(crate) fn web_host(server: &Inner, request: &Request) -> Answer {
-    let listen = server.settings.listen.to_string();
-    let host = request.header("host").map_or(listen, str::to_owned);
+pub(crate) fn web_host(listen: SocketAddr, request: &Request) -> Answer {
+    let host = request.header("host").map_or_else(|| listen.to_string(), str::to_owned);
     Answer::text(format!("http://{host}"))
 }
 

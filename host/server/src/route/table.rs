@@ -7,39 +7,38 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::project::OWNER;
+use crate::answer::Answer;
 use crate::error::Refusal;
 use crate::request::Request;
-use crate::service::Answer;
-use crate::service::Inner;
 use crate::table::catalog::Column;
 use crate::table::catalog::Table;
 use crate::table::partition;
+use crate::tables::Tables;
 use crate::xml::cdata;
 use crate::xml::escaped;
 
 /// Answers `GET …/tables`: those whose names begin with `name`, after `marker`.
-pub(crate) fn list(server: &Inner, request: &Request) -> Result<Answer, Refusal> {
+pub(crate) fn list(tables: &Tables, request: &Request) -> Result<Answer, Refusal> {
     let prefix = request.parameter("name").unwrap_or_default().to_lowercase();
     let others = request.parameter("owner").is_some_and(|owner| owner != OWNER)
         || request.parameter("type").is_some_and(|kind| !kind.eq_ignore_ascii_case(MANAGED));
-    let catalog = server.log.catalog();
+    let catalog = tables.catalog();
     let names = catalog.tables.keys().map(String::as_str);
     let names: Vec<&str> = names.filter(|name| !others && name.starts_with(&prefix)).collect();
     let (names, marker) = page(request, &names)?;
     let one = |name: &&str| {
         format!("<Table><Name>{name}</Name><Owner>{OWNER}</Owner><Type>{MANAGED}</Type></Table>")
     };
-    let tables: String = names.iter().map(one).collect();
-    let body = format!(
-        "<Tables><Marker>{marker}</Marker><MaxItems>{PAGE_MAX}</MaxItems>{tables}</Tables>"
-    );
+    let list: String = names.iter().map(one).collect();
+    let body =
+        format!("<Tables><Marker>{marker}</Marker><MaxItems>{PAGE_MAX}</MaxItems>{list}</Tables>");
     Ok(Answer::xml(body))
 }
 
 /// Answers `GET …/tables/{table}`: the table, with `partition=` the partition, with `partitions`
 /// all of them.
-pub(crate) fn show(server: &Inner, request: &Request, name: &str) -> Result<Answer, Refusal> {
-    let catalog = server.log.catalog();
+pub(crate) fn show(tables: &Tables, request: &Request, name: &str) -> Result<Answer, Refusal> {
+    let catalog = tables.catalog();
     let table = catalog.table(name)?;
     if request.parameter("partitions").is_some() {
         return partitions(request, table);
@@ -60,7 +59,7 @@ pub(crate) fn show(server: &Inner, request: &Request, name: &str) -> Result<Answ
          <Owner>{OWNER}</Owner><Comment>{comment}</Comment>\
          <Schema format=\"Json\">{schema}</Schema></Table>",
         name = definition.name,
-        project = escaped(&server.settings.project),
+        project = escaped(tables.project.name()),
         id = definition.id,
         comment = escaped(&definition.comment),
         schema = cdata(&schema),
@@ -138,7 +137,9 @@ fn listed(table: &Table, values: &[String]) -> String {
 
 fn show_partition(table: &Table, values: &[String]) -> Answer {
     let files = table.partitions.get(values).into_iter().flatten();
-    let (mut bytes, mut rows, mut count) = (0, 0, 0);
+    let mut bytes = 0;
+    let mut rows = 0;
+    let mut count = 0;
     for file in files {
         bytes += file.bytes;
         rows += file.rows;
@@ -185,7 +186,7 @@ fn schema_json(table: &Table, extended: bool) -> Value {
     schema
 }
 
-/// What clients look for to know that rows are upserted into this table.
+/// The properties by which clients know that rows are upserted into this table.
 fn reserved(table: &Table) -> Value {
     let definition = &table.definition;
     let sorted = |name: &String| json!({ "col": name, "order": "asc" });

@@ -1,5 +1,5 @@
 //! One record of the spool as bytes: a mark, its length, its CRC32C, how much of the segment was
-//! durable when it was written, and what it tells of a session.
+//! durable when it was written, and a fact about a session.
 //!
 //! `spool.rs` writes them, `spool/recover.rs` reads them at a start. Invariant: a frame that
 //! decodes is one that was written whole.
@@ -15,7 +15,7 @@ use crate::session::SessionFacts;
 /// How a segment begins: the letters and the version of the format.
 pub(super) const MAGIC: [u8; 8] = *b"USSPOOL2";
 
-/// What a record tells.
+/// The fact that a record holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Frame<'a> {
     /// A session was aborted.
@@ -85,7 +85,7 @@ pub(super) enum Decoded {
     Pack { session: String, bucket: u32, records: u32, body: Range<usize> },
 }
 
-/// A whole frame: what was durable when it was written, what it tells, and where it ends.
+/// A whole frame: the length that was durable when it was written, its payload, and its end.
 struct Whole<'a> {
     durable: u64,
     payload: &'a [u8],

@@ -2,9 +2,9 @@
 //!
 //! Between the last server's `spool.rs` and this one's. Invariant: every frame that was ever
 //! answered is found again; the only bytes that are dropped are those after the last whole frame of
-//! the last segment, of which nobody was told. A frame that is not whole, although later ones say
-//! that it was durable, is an error. Of the frames that no later one speaks of, those that the last
-//! sync wrote, damage cannot be told from a torn end.
+//! the last segment, which were never acknowledged. A frame that is not whole, although later ones
+//! say that it was durable, is an error. In the frames of the last sync, which no later one
+//! mentions, damage looks like a torn end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) struct RecoveredSession {
     pub(crate) aborted: bool,
 }
 
-/// What the spool holds.
+/// The contents of the spool.
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
     pub(crate) sessions: BTreeMap<String, RecoveredSession>,

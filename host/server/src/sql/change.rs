@@ -1,15 +1,16 @@
 //! Carries out statements that change the catalog.
 //!
-//! Between `script` and `table/log.rs`. Invariant: a statement is decided on the newest catalog and
-//! is durable before it is done; of several, those before the one that fails stay done.
+//! Between `script` and the tables; a table that is dropped takes its sessions with it. Invariant:
+//! a statement is decided on the newest catalog and is durable before it is done; of several, those
+//! before the one that fails stay done.
 
 use super::ddl::NamedValues;
 use super::ddl::Statement;
 use super::ddl::TableName;
 use super::failure::SqlFailure;
 use crate::error::Refusal;
-use crate::route::upsert;
-use crate::service::Inner;
+use crate::project::Project;
+use crate::sessions::Sessions;
 use crate::table::catalog::Catalog;
 use crate::table::catalog::Change;
 use crate::table::catalog::Column;
@@ -17,47 +18,55 @@ use crate::table::catalog::Table;
 use crate::table::catalog::TableDefinition;
 use crate::table::log::NotWritten;
 use crate::table::partition;
+use crate::tables::Tables;
 
 /// Carries statements out, one after another.
-pub(crate) async fn run(server: &Inner, statements: Vec<Statement>) -> Result<(), SqlFailure> {
+pub(crate) async fn run(
+    tables: &Tables,
+    sessions: &Sessions,
+    statements: Vec<Statement>,
+) -> Result<(), SqlFailure> {
     for statement in statements {
-        run_one(server, statement).await?;
+        run_one(tables, sessions, statement).await?;
     }
     Ok(())
 }
 
-async fn run_one(server: &Inner, statement: Statement) -> Result<(), SqlFailure> {
-    check_place(server, statement.table())?;
+async fn run_one(
+    tables: &Tables,
+    sessions: &Sessions,
+    statement: Statement,
+) -> Result<(), SqlFailure> {
+    check_place(&tables.project, statement.table())?;
     let dropped = match &statement {
         Statement::DropTable { table, .. } => {
-            server.log.catalog().table(&table.name).ok().map(|t| t.definition.id.clone())
+            tables.find(&table.name).ok().map(|table| table.definition.id.clone())
         }
         _ => None,
     };
-    match server.log.change(|catalog| decide(catalog, statement)).await {
-        Ok(_) => {}
+    match tables.change(|catalog| decide(catalog, statement)).await {
+        Ok(()) => {}
         Err(NotWritten::Decided(failure)) => return Err(failure),
         Err(NotWritten::Failed(error) | NotWritten::InDoubt(error)) => {
             return Err(SqlFailure::Internal(error.to_string()));
         }
     }
     match dropped {
-        Some(id) => Ok(upsert::abort_all(server, &id).await?),
+        Some(id) => Ok(sessions.abort_all(&id).await?),
         None => Ok(()),
     }
 }
 
-fn check_place(server: &Inner, table: &TableName) -> Result<(), SqlFailure> {
-    let project = &server.settings.project;
-    if let Some(other) = table.project.as_ref().filter(|p| !p.eq_ignore_ascii_case(project)) {
-        let message = format!("there is no project {other} here, only {project}");
+fn check_place(project: &Project, table: &TableName) -> Result<(), SqlFailure> {
+    if let Some(other) = table.project.as_ref().filter(|name| project.check(name).is_err()) {
+        let message = format!("there is no project {other} here, only {}", project.name());
         return Err(SqlFailure::Semantic(message));
     }
-    let schema = table.schema.as_deref().map_or(Ok(()), |schema| server.check_schema(schema));
+    let schema = table.schema.as_deref().map_or(Ok(()), |schema| project.check_schema(schema));
     schema.map_err(|refusal| SqlFailure::Semantic(refusal.message))
 }
 
-/// What a statement changes, if anything.
+/// The change that a statement makes, if any.
 fn decide(catalog: &Catalog, statement: Statement) -> Result<Option<Change>, SqlFailure> {
     match statement {
         Statement::CreateTable { table, if_not_exists, definition } => {

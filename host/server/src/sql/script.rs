@@ -1,18 +1,16 @@
 //! A job's text: settings, then statements that change the catalog, or one query.
 //!
-//! Between `route/instance.rs`, which takes the text out of a job, and `job`, which carries it out.
-//! Invariant: nothing of a script is done unless all of it can be read.
+//! `jobs.rs` reads it and carries it out. Invariant: nothing of a script is done unless all of it
+//! can be read.
 
 use sqlparser::ast;
-use sqlparser::tokenizer::Token;
 
 use super::ddl;
 use super::failure::SqlFailure;
 use super::select;
-use super::tokens::Tokens;
 use super::tokens::statements;
 
-/// What a script does.
+/// The work of a script.
 #[derive(Debug)]
 pub(crate) enum Script {
     /// Changes the catalog, statement by statement.
@@ -37,16 +35,16 @@ pub(crate) fn parse(text: &str) -> Result<Script, SqlFailure> {
 fn parse_statements(text: &str) -> Result<Script, String> {
     let mut changes = Vec::new();
     let mut query = None;
-    for mut tokens in statements(text)? {
-        if tokens.take("SET") {
-            set(&mut tokens)?;
+    for tokens in statements(text)? {
+        if tokens.begins_with("SET") {
+            check_setting(&tokens.setting()?)?;
         } else if tokens.is_query() {
             if query.is_some() {
                 return Err(ONE_QUERY.to_owned());
             }
             query = Some(select::parse(tokens)?);
         } else {
-            changes.push(ddl::parse(&mut tokens)?);
+            changes.push(ddl::parse(tokens)?);
         }
     }
     match (query, changes.is_empty()) {
@@ -57,13 +55,8 @@ fn parse_statements(text: &str) -> Result<Script, String> {
     }
 }
 
-/// Settings that clients send along and that change nothing here.
-fn set(tokens: &mut Tokens) -> Result<(), String> {
-    let mut name = tokens.name()?;
-    while tokens.take_mark(&Token::Period) {
-        name = format!("{name}.{}", tokens.name()?);
-    }
-    if HARMLESS_SETTINGS.contains(&name.as_str()) {
+fn check_setting(name: &str) -> Result<(), String> {
+    if HARMLESS_SETTINGS.contains(&name) {
         return Ok(());
     }
     Err(format!("the setting {name} is not supported: leave it out"))
@@ -73,6 +66,7 @@ const ONE_QUERY: &str = "a script with a query has no other statements; send eac
      own";
 /// As much as the service takes.
 const SCRIPT_BYTES_MAX: usize = 2 << 20;
+/// Settings that clients send along and that change nothing here.
 const HARMLESS_SETTINGS: [&str; 3] =
     ["odps.sql.type.system.odps2", "odps.sql.allow.fullscan", "odps.sql.hive.compatible"];
 

@@ -6,7 +6,6 @@
 use sqlparser::ast;
 
 use super::tokens::Tokens;
-use super::tokens::parse_query;
 
 /// Reads one SELECT.
 ///
@@ -19,7 +18,7 @@ pub(crate) fn parse(tokens: Tokens) -> Result<Box<ast::Query>, String> {
              of OR, or send it in parts"
         ));
     }
-    match parse_query(tokens)? {
+    match tokens.parse_query()? {
         ast::Statement::Query(query) => Ok(query),
         other => Err(format!("{} is not supported", first_word(&other.to_string()))),
     }

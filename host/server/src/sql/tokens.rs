@@ -1,218 +1,208 @@
-//! The words of a statement, one after another.
+//! The words of a statement, before and while they are parsed.
 //!
-//! Under `script`, `ddl` and `select`; the tokens are those of DataFusion's SQL parser. Invariant:
-//! an error names the statement's words where it was found and what was expected.
+//! Under `script`, `ddl` and `select`; words and trees are those of sqlparser, which DataFusion has
+//! too. Types in angle brackets are made one word before a statement is parsed: sqlparser goes down
+//! such a type by calls, as deep as a client likes, and does not know MaxCompute's STRUCT.
+//! Invariant: an error names the statement's words where it was found and what was expected.
 
-use sqlparser::ast;
-use sqlparser::dialect::Dialect;
+use sqlparser::ast::Statement;
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
+use sqlparser::parser::ParserError;
+use sqlparser::tokenizer::Location;
+use sqlparser::tokenizer::Span;
 use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::TokenWithSpan;
 use sqlparser::tokenizer::Tokenizer;
 use sqlparser::tokenizer::Word;
 
-/// MaxCompute's way of writing names and strings.
-#[derive(Debug)]
-struct MaxCompute;
-
-impl Dialect for MaxCompute {
-    fn is_identifier_start(&self, ch: char) -> bool {
-        ch.is_alphabetic() || ch == '_'
-    }
-
-    fn is_identifier_part(&self, ch: char) -> bool {
-        ch.is_alphanumeric() || ch == '_'
-    }
-
-    fn is_delimited_identifier_start(&self, ch: char) -> bool {
-        // Double quotes are those of strings.
-        ch == '`'
-    }
-
-    fn supports_string_literal_backslash_escape(&self) -> bool {
-        true
-    }
-
-    fn supports_filter_during_aggregation(&self) -> bool {
-        true
-    }
-
-    fn supports_group_by_expr(&self) -> bool {
-        true
-    }
-}
+use super::dialect::MaxCompute;
+use super::dialect::TYPE_QUOTE;
+use super::dialect::next_words;
 
 /// The statements of a text.
 ///
 /// Errors, in words: a quote that is not closed.
 pub(crate) fn statements(text: &str) -> Result<Vec<Tokens>, String> {
     let tokens = Tokenizer::new(&MaxCompute, text).tokenize().map_err(|e| e.to_string())?;
-    let statements = tokens.split(|token| *token == Token::SemiColon).map(|tokens| Tokens {
-        tokens: tokens.iter().filter(|t| !matches!(t, Token::Whitespace(_))).cloned().collect(),
-        at: 0,
+    let statements = tokens.split(|token| *token == Token::SemiColon).map(|tokens| {
+        Tokens(tokens.iter().filter(|t| !matches!(t, Token::Whitespace(_))).cloned().collect())
     });
-    Ok(statements.filter(|statement| !statement.tokens.is_empty()).collect())
+    Ok(statements.filter(|statement| !statement.0.is_empty()).collect())
 }
 
-/// Parses the words of one statement as a query's SQL, with names in lower case: they are the
-/// same in any case.
-pub(crate) fn parse_query(tokens: Tokens) -> Result<ast::Statement, String> {
-    let lower = |token| match token {
-        Token::Word(word) if word.quote_style.is_some() => {
-            Token::Word(Word { value: word.value.to_lowercase(), ..word })
-        }
-        token => token,
-    };
-    let tokens = tokens.tokens.into_iter().map(lower).collect();
-    let mut parser = Parser::new(&MaxCompute).with_tokens(tokens);
-    let statement = parser.parse_statement().map_err(|error| error.to_string())?;
-    match parser.peek_token().token {
-        Token::EOF => Ok(statement),
-        other => Err(format!("at \"{other}\": the statement's end is expected")),
-    }
-}
-
-/// One statement, read from left to right.
+/// The words of one statement.
 #[derive(Debug)]
-pub(crate) struct Tokens {
-    tokens: Vec<Token>,
-    at: usize,
-}
+pub(crate) struct Tokens(Vec<Token>);
 
 impl Tokens {
-    /// Takes the words if they come next, whatever their case.
-    pub(crate) fn take(&mut self, words: &str) -> bool {
-        let mut at = self.at;
-        for word in words.split(' ') {
-            match self.tokens.get(at) {
-                Some(token) if is_word(token, word) => at += 1,
-                _ => return false,
-            }
-        }
-        self.at = at;
-        true
+    /// Whether the statement begins with these words, whatever their case.
+    pub(crate) fn begins_with(&self, words: &str) -> bool {
+        let mut tokens = self.0.iter();
+        words.split(' ').all(|word| tokens.next().is_some_and(|token| is_word(token, word)))
     }
 
-    /// Takes a mark such as a comma if it comes next.
-    pub(crate) fn take_mark(&mut self, mark: &Token) -> bool {
-        let found = self.tokens.get(self.at) == Some(mark);
-        self.at += usize::from(found);
-        found
-    }
-
-    /// As `take_mark`, but it must come next.
-    pub(crate) fn expect_mark(&mut self, mark: &Token) -> Result<(), String> {
-        if self.take_mark(mark) { Ok(()) } else { Err(self.unexpected(&mark.to_string())) }
-    }
-
-    /// A name, in backticks or not, in lower case.
-    pub(crate) fn name(&mut self) -> Result<String, String> {
-        match self.tokens.get(self.at) {
-            Some(Token::Word(word)) => {
-                self.at += 1;
-                Ok(word.value.to_ascii_lowercase())
-            }
-            _ => Err(self.unexpected("a name")),
-        }
-    }
-
-    /// A string, in single or double quotes.
-    pub(crate) fn string(&mut self) -> Result<String, String> {
-        let text = match self.tokens.get(self.at) {
-            Some(Token::SingleQuotedString(text) | Token::DoubleQuotedString(text)) => text.clone(),
-            _ => return Err(self.unexpected("a string in quotes")),
-        };
-        self.at += 1;
-        Ok(text)
-    }
-
-    /// A string, or a number as it is written.
-    pub(crate) fn literal(&mut self) -> Result<String, String> {
-        if let Some(Token::Number(text, _)) = self.tokens.get(self.at) {
-            self.at += 1;
-            return Ok(text.clone());
-        }
-        self.string()
-    }
-
-    /// The words of a column's type: a name, and what is in brackets after it.
-    pub(crate) fn type_text(&mut self) -> Result<String, String> {
-        let mut text = self.name()?;
-        let mut depth = 0_i32;
-        while let Some(token) = self.tokens.get(self.at) {
-            let change = match token {
-                Token::LParen | Token::Lt => 1,
-                Token::RParen | Token::Gt => -1,
-                Token::ShiftRight => -2,
-                _ => 0,
-            };
-            if depth + change < 0 || (depth == 0 && change == 0) {
-                break;
-            }
-            text.push_str(&token.to_string().to_ascii_lowercase());
-            depth += change;
-            self.at += 1;
-        }
-        Ok(text)
-    }
-
-    /// Whether this reads, and changes nothing.
+    /// Whether the statement reads, and changes nothing.
     pub(crate) fn is_query(&self) -> bool {
-        let first = self.tokens.iter().find(|token| **token != Token::LParen);
+        let first = self.0.iter().find(|token| **token != Token::LParen);
         let words = ["SELECT", "WITH", "VALUES"];
         first.is_some_and(|token| words.iter().any(|word| is_word(token, word)))
     }
 
+    /// The name that a SET gives a value to, in lower case.
+    ///
+    /// Errors, in words: there is none.
+    pub(crate) fn setting(&self) -> Result<String, String> {
+        let mut name = String::new();
+        let mut at = 1;
+        loop {
+            let Some(Token::Word(word)) = self.0.get(at) else {
+                return Err(unexpected("a name", &self.0[at.min(self.0.len())..]));
+            };
+            name.push_str(&word.value.to_ascii_lowercase());
+            if self.0.get(at + 1) != Some(&Token::Period) {
+                return Ok(name);
+            }
+            name.push('.');
+            at += 2;
+        }
+    }
+
     /// How many words and marks make the statement deeper: each may be another level of a tree.
     pub(crate) fn operators(&self) -> usize {
-        self.tokens.iter().filter(|token| deepens(token)).count()
+        self.0.iter().filter(|token| deepens(token)).count()
     }
 
-    /// Whether there is nothing left.
-    pub(crate) fn is_at_end(&self) -> bool {
-        self.at >= self.tokens.len()
+    /// The first words of the statement, for messages.
+    pub(crate) fn first_words(&self) -> String {
+        next_words(self.0.iter())
     }
 
-    /// Nothing may be left.
-    pub(crate) fn expect_end(&self) -> Result<(), String> {
-        if self.is_at_end() { Ok(()) } else { Err(self.unexpected("the statement's end")) }
-    }
-
-    /// The statement's next words, for messages.
-    pub(crate) fn next_words(&self) -> String {
-        let words: Vec<String> =
-            self.tokens[self.at..].iter().take(4).map(ToString::to_string).collect();
-        words.join(" ")
-    }
-
-    fn unexpected(&self, expected: &str) -> String {
-        match self.next_words() {
-            found if found.is_empty() => format!("the statement ends where {expected} is expected"),
-            found => format!("at \"{found}\": {expected} is expected"),
+    /// Parses a query, with names in lower case: they are the same in any case.
+    ///
+    /// Errors, in words.
+    pub(crate) fn parse_query(self) -> Result<Statement, String> {
+        let lower = |token| match token {
+            Token::Word(word) if word.quote_style.is_some() => {
+                Token::Word(Word { value: word.value.to_lowercase(), ..word })
+            }
+            token => token,
+        };
+        let tokens = self.0.into_iter().map(lower).collect();
+        let mut parser = Parser::new(&MaxCompute).with_tokens(tokens);
+        let statement = parser.parse_statement().map_err(|error| error.to_string())?;
+        match parser.peek_token().token {
+            Token::EOF => Ok(statement),
+            other => Err(format!("at \"{other}\": the statement's end is expected")),
         }
+    }
+
+    /// Parses a statement that changes the catalog. Strings have single quotes then, whatever
+    /// quotes they were written in.
+    ///
+    /// Errors, in words: the first word that is not understood.
+    pub(crate) fn parse_change(self) -> Result<Statement, String> {
+        let tokens = with_plain_types(self.0)?;
+        let place = |(at, token): (usize, &Token)| {
+            let start = Location { line: 1, column: at as u64 + 1 };
+            let token = match token {
+                Token::DoubleQuotedString(text) => Token::SingleQuotedString(text.clone()),
+                token => token.clone(),
+            };
+            TokenWithSpan { token, span: Span { start, end: start } }
+        };
+        let placed = tokens.iter().enumerate().map(place).collect();
+        let mut parser = Parser::new(&MaxCompute).with_tokens_with_locations(placed);
+        let statement = parser.parse_statement().map_err(|error| in_words(error, &tokens))?;
+        match parser.peek_token().token {
+            Token::EOF => Ok(statement),
+            _ => {
+                let at = parser.peek_token().span.start.column as usize;
+                Err(unexpected("the statement's end", &tokens[at - 1..]))
+            }
+        }
+    }
+}
+
+/// The words with each type in angle brackets as one word, in lower case. Its quotes are those of
+/// no name, so it is not taken for one.
+///
+/// Errors, in words: brackets that do not match.
+fn with_plain_types(mut tokens: Vec<Token>) -> Result<Vec<Token>, String> {
+    let mut plain = Vec::with_capacity(tokens.len());
+    let mut at = 0;
+    while at < tokens.len() {
+        let rest = &tokens[at..];
+        let length =
+            type_length(rest).ok_or_else(|| unexpected("a type whose brackets match", rest))?;
+        if length == 1 {
+            plain.push(std::mem::replace(&mut tokens[at], Token::EOF));
+        } else {
+            let words = rest[..length].iter();
+            let value = words.map(|token| token.to_string().to_ascii_lowercase()).collect();
+            let keyword = Keyword::NoKeyword;
+            plain.push(Token::Word(Word { value, quote_style: Some(TYPE_QUOTE), keyword }));
+        }
+        at += length;
+    }
+    Ok(plain)
+}
+
+/// How many words from the first one on are a type in angle brackets: one if it is no such type,
+/// none if its brackets do not match.
+fn type_length(tokens: &[Token]) -> Option<usize> {
+    if !matches!(tokens, [Token::Word(_), Token::Lt, ..]) {
+        return Some(1);
+    }
+    let mut depth = 0_i32;
+    for (at, token) in tokens.iter().enumerate().skip(1) {
+        depth += match token {
+            Token::LParen | Token::Lt => 1,
+            Token::RParen | Token::Gt => -1,
+            Token::ShiftRight => -2,
+            _ => 0,
+        };
+        if depth <= 0 {
+            return (depth == 0).then_some(at + 1);
+        }
+    }
+    None
+}
+
+/// An error of the parser in the words of this server. The parser names the place of a word as a
+/// column of line 1.
+fn in_words(error: ParserError, tokens: &[Token]) -> String {
+    let text = match error {
+        ParserError::ParserError(text) | ParserError::TokenizerError(text) => text,
+        ParserError::RecursionLimitExceeded => return "it is nested too deeply".to_owned(),
+    };
+    let parts = text.strip_prefix("Expected: ").and_then(|text| text.split_once(", found: "));
+    let Some((expected, found)) = parts else { return text };
+    let expected = match expected {
+        "identifier" => "a name",
+        "string literal" => "a string in quotes",
+        "a data type name" => "a type",
+        "a list of columns in parentheses" => "(",
+        "a concrete value" => "a string or a number",
+        other => other,
+    };
+    let place = found.rsplit_once(" at Line: 1, Column: ");
+    let place = place.and_then(|(_, column)| column.parse::<usize>().ok());
+    let rest = place.and_then(|column| tokens.get(column.checked_sub(1)?..));
+    unexpected(expected, rest.unwrap_or_default())
+}
+
+fn unexpected(expected: &str, rest: &[Token]) -> String {
+    match next_words(rest.iter()) {
+        found if found.is_empty() => format!("the statement ends where {expected} is expected"),
+        found => format!("at \"{found}\": {expected} is expected"),
     }
 }
 
 fn deepens(token: &Token) -> bool {
     match token {
         Token::Word(word) if word.quote_style.is_none() => {
-            let words = [
-                "AND",
-                "OR",
-                "NOT",
-                "UNION",
-                "EXCEPT",
-                "INTERSECT",
-                "MINUS",
-                "JOIN",
-                "CASE",
-                "IS",
-                "IN",
-                "LIKE",
-                "BETWEEN",
-                "DIV",
-                "SELECT",
-            ];
-            words.iter().any(|deep| word.value.eq_ignore_ascii_case(deep))
+            DEEPENING.iter().any(|deep| word.value.eq_ignore_ascii_case(deep))
         }
         Token::Word(_)
         | Token::Number(..)
@@ -229,3 +219,21 @@ fn deepens(token: &Token) -> bool {
 fn is_word(token: &Token, word: &str) -> bool {
     matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
 }
+
+const DEEPENING: [&str; 15] = [
+    "AND",
+    "OR",
+    "NOT",
+    "UNION",
+    "EXCEPT",
+    "INTERSECT",
+    "MINUS",
+    "JOIN",
+    "CASE",
+    "IS",
+    "IN",
+    "LIKE",
+    "BETWEEN",
+    "DIV",
+    "SELECT",
+];

@@ -105,7 +105,7 @@ pub(crate) struct Commit {
     pub(crate) file: Option<DeltaFile>,
 }
 
-/// What one record of the log does.
+/// The change that one record of the log makes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Change {
@@ -137,7 +137,7 @@ pub(crate) enum Change {
 
 /// One record of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub(crate) struct LogRecord {
     pub(crate) version: u64,
     pub(crate) at_ms: u64,
     pub(crate) change: Change,
@@ -179,7 +179,7 @@ impl Table {
 }
 
 /// Tables by name. One that a request or a query holds never changes: a change makes another.
-pub(crate) type Tables = BTreeMap<String, Arc<Table>>;
+pub(crate) type TablesByName = BTreeMap<String, Arc<Table>>;
 
 /// All tables.
 #[derive(Clone, Debug, Default)]
@@ -187,7 +187,7 @@ pub(crate) struct Catalog {
     pub(crate) identity: String,
     /// The newest record's version; zero before the first.
     pub(crate) version: u64,
-    pub(crate) tables: Tables,
+    pub(crate) tables: TablesByName,
     /// Every committed session, with its table's id; for look-up only.
     committed: HashMap<String, String>,
 }
@@ -218,18 +218,18 @@ impl Catalog {
         self.committed.get(session).map(String::as_str)
     }
 
-    /// Applies a record.
+    /// Applies the record that a file of the log holds.
     ///
     /// Errors: `Damaged` for one that does not follow from those before it.
-    pub(crate) fn apply(&mut self, record: Record) -> Result<(), Error> {
-        let file = super::log::record_name(record.version);
-        let damaged = |message: String| Error::damaged(&*file, message);
+    pub(crate) fn apply(&mut self, record: LogRecord, file: &str) -> Result<(), Error> {
+        let damaged = |message: String| Error::damaged(file, message);
         if record.version != self.version + 1 {
             return Err(damaged(format!("version {} follows {}", record.version, self.version)));
         }
         match record.change {
             Change::Begin { identity, format } => {
                 if format > FORMAT {
+                    let file = file.to_owned();
                     return Err(Error::TooNew { file, found: format, known: FORMAT });
                 }
                 self.identity = identity;

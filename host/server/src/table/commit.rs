@@ -1,7 +1,7 @@
 //! Commits: a delta file each, and one log record for all that are waiting.
 //!
-//! Between `route/upsert.rs`, which has closed the session, and `table/log.rs`. Invariant: a commit
-//! is answered after the record that holds it is durable, and each is in at most one record, in the
+//! Between `sessions.rs`, which has closed the session, and `table/log.rs`. Invariant: a commit is
+//! answered after the record that holds it is durable, and each is in at most one record, in the
 //! order in which they were handed over.
 
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::catalog::Catalog;
 use super::catalog::Change;
 use super::catalog::Commit;
+use super::catalog::DeltaFile;
 use super::catalog::Table;
 use super::delta;
 use super::log::Log;
@@ -25,37 +26,47 @@ use super::partition;
 use crate::components::Clock;
 use crate::components::Directory;
 use crate::error::Error;
-use crate::fault::Life;
-use crate::fault::Moment;
 use crate::session::PacksByBucket;
 use crate::session::SessionFacts;
 use crate::spool::Spool;
+
+/// Stands around the log record of each group: whoever makes a server crash there implements it.
+pub(crate) trait CommitHook: Send + Sync {
+    /// Called before the record is written, which an error prevents.
+    fn before_record(&self) -> Result<(), Crashed>;
+
+    /// Called when the record is durable; after an error nobody hears of it.
+    fn after_record(&self) -> Result<(), Crashed>;
+}
+
+/// The server has crashed: it neither writes nor answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Crashed;
 
 /// Gathers commits into groups.
 pub(crate) struct GroupCommit {
     directory: Arc<dyn Directory>,
     clock: Arc<dyn Clock>,
-    spool: Arc<Spool>,
     log: Arc<Log>,
-    life: Arc<Life>,
+    hook: Arc<dyn CommitHook>,
     /// Bounds the memory of delta files that are being written.
     writers: Semaphore,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<WaitingCommits>,
     /// Held by the commit that writes the record for its group.
     turn: tokio::sync::Mutex<()>,
     file_written: Notify,
 }
 
 #[derive(Default)]
-struct Waiting {
-    group: Vec<(Commit, oneshot::Sender<Outcome>)>,
+struct WaitingCommits {
+    group: Vec<(Commit, oneshot::Sender<CommitOutcome>)>,
     /// Commits whose delta file is being written: they will join soon.
     writing: usize,
 }
 
-/// What became of a commit.
+/// The outcome of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum CommitOutcome {
     /// It is in the log.
     Done,
     /// It certainly is not, because of this.
@@ -70,16 +81,14 @@ impl GroupCommit {
     pub(crate) fn new(
         directory: Arc<dyn Directory>,
         clock: Arc<dyn Clock>,
-        spool: Arc<Spool>,
         log: Arc<Log>,
-        life: Arc<Life>,
+        hook: Arc<dyn CommitHook>,
     ) -> Self {
         Self {
             directory,
             clock,
-            spool,
             log,
-            life,
+            hook,
             writers: Semaphore::new(WRITERS_MAX),
             waiting: Mutex::default(),
             turn: tokio::sync::Mutex::new(()),
@@ -87,69 +96,74 @@ impl GroupCommit {
         }
     }
 
-    /// Commits the packs of a session to its partition.
+    /// Commits the packs of a session, which lie in the spool, to its partition.
     pub(crate) async fn commit(
         &self,
+        spool: &Spool,
         table: &Table,
         session: &SessionFacts,
         packs: &PacksByBucket,
-    ) -> Outcome {
+    ) -> CommitOutcome {
         self.waiting().writing += 1;
         let file = match packs.is_empty() {
             true => Ok(None),
-            false => self.write_file(table, session, packs).await.map(Some),
+            false => self.write_file(spool, table, session, packs).await.map(Some),
         };
         let joined = {
             let mut waiting = self.waiting();
             waiting.writing -= 1;
             file.map(|file| {
-                let (tell, told) = oneshot::channel();
+                let (sender, receiver) = oneshot::channel();
                 let commit = Commit {
                     session: session.id.clone(),
                     table_id: session.table_id.clone(),
                     partition: session.partition.clone(),
                     file,
                 };
-                waiting.group.push((commit, tell));
-                told
+                waiting.group.push((commit, sender));
+                receiver
             })
         };
         self.file_written.notify_waiters();
         match joined {
-            Ok(told) => self.lead_or_follow(told).await,
-            Err(error) => Outcome::NotDone(error.to_string()),
+            Ok(receiver) => self.lead_or_follow(receiver).await,
+            Err(error) => CommitOutcome::NotDone(error.to_string()),
         }
     }
 
     async fn write_file(
         &self,
+        spool: &Spool,
         table: &Table,
         session: &SessionFacts,
         packs: &PacksByBucket,
-    ) -> Result<super::catalog::DeltaFile, Error> {
+    ) -> Result<DeltaFile, Error> {
         let _permit = self.writers.acquire().await.expect("the semaphore is never closed");
         let folder = partition::folder(&table.schema, &session.partition);
         let folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let path = format!("{DATA}/{}/{folder}{}.parquet", session.table_id, session.id);
         let types = session.column_types(&table.schema);
         let of_table = (&*table.schema, table.definition.partial_update);
-        delta::write(&*self.directory, &self.spool, of_table, &types, packs, path).await
+        delta::write(&*self.directory, spool, of_table, &types, packs, path).await
     }
 
-    async fn lead_or_follow(&self, mut told: oneshot::Receiver<Outcome>) -> Outcome {
+    async fn lead_or_follow(
+        &self,
+        mut receiver: oneshot::Receiver<CommitOutcome>,
+    ) -> CommitOutcome {
         let _turn = self.turn.lock().await;
-        if let Ok(outcome) = told.try_recv() {
+        if let Ok(outcome) = receiver.try_recv() {
             return outcome;
         }
         self.wait_for_files().await;
-        let (commits, tellers): (Vec<_>, Vec<_>) =
+        let (commits, senders): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.waiting().group).into_iter().unzip();
         let outcomes = self.write_record(commits).await;
-        for (tell, outcome) in tellers.into_iter().zip(outcomes) {
+        for (sender, outcome) in senders.into_iter().zip(outcomes) {
             // Whoever does not wait any more finds the outcome in the catalog.
-            let _ = tell.send(outcome);
+            let _ = sender.send(outcome);
         }
-        told.try_recv().expect("the leader's own commit is in its group")
+        receiver.try_recv().expect("the leader's own commit is in its group")
     }
 
     /// Gives commits that are about to join the group a moment to do so: a record and a sync less
@@ -169,39 +183,39 @@ impl GroupCommit {
         }
     }
 
-    async fn write_record(&self, commits: Vec<Commit>) -> Vec<Outcome> {
-        let ended = || Outcome::InDoubt("the server has ended".to_owned());
-        if self.life.passes(Moment::Before).is_err() {
-            return commits.iter().map(|_| ended()).collect();
+    async fn write_record(&self, commits: Vec<Commit>) -> Vec<CommitOutcome> {
+        let crashed = || CommitOutcome::InDoubt("the server has ended".to_owned());
+        if self.hook.before_record().is_err() {
+            return commits.iter().map(|_| crashed()).collect();
         }
-        let mut outcomes = vec![Outcome::Done; commits.len()];
+        let mut outcomes = vec![CommitOutcome::Done; commits.len()];
         let written = self.log.change(|catalog| {
             let mut change = Vec::with_capacity(commits.len());
             for (commit, outcome) in commits.into_iter().zip(&mut outcomes) {
                 match has_partition(catalog, &commit) {
                     true => change.push(commit),
-                    false => *outcome = Outcome::NoTable,
+                    false => *outcome = CommitOutcome::NoTable,
                 }
             }
             Ok::<_, Error>((!change.is_empty()).then_some(Change::Commit(change)))
         });
         let failed = match written.await {
-            Ok(_) if self.life.passes(Moment::After).is_err() => ended(),
-            Ok(_) => return outcomes,
+            Ok(()) if self.hook.after_record().is_err() => crashed(),
+            Ok(()) => return outcomes,
             Err(NotWritten::Decided(error) | NotWritten::Failed(error)) => {
-                Outcome::NotDone(error.to_string())
+                CommitOutcome::NotDone(error.to_string())
             }
-            Err(NotWritten::InDoubt(error)) => Outcome::InDoubt(error.to_string()),
+            Err(NotWritten::InDoubt(error)) => CommitOutcome::InDoubt(error.to_string()),
         };
         for outcome in &mut outcomes {
-            if *outcome == Outcome::Done {
+            if *outcome == CommitOutcome::Done {
                 *outcome = failed.clone();
             }
         }
         outcomes
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, WaitingCommits> {
         self.waiting.lock().expect("no holder panics")
     }
 }

@@ -29,7 +29,7 @@ use crate::session::PacksByBucket;
 use crate::spool::Spool;
 
 /// Writes the packs of a session to `path`, one at a time. `types` are those of the packs' columns,
-/// the first ones of the table; `partial` tells whether rows may set some of them only.
+/// the first ones of the table; `partial` says whether rows may set some of them only.
 pub(crate) async fn write(
     directory: &dyn Directory,
     spool: &Spool,
@@ -105,7 +105,7 @@ impl File<'_> {
     }
 }
 
-/// Decodes a pack that was verified when it came; only the disk can have changed it since.
+/// Decodes a pack that was verified when it was received; only the disk can have changed it since.
 fn decode(
     body: &[u8],
     types: &[ColumnType],

@@ -1,8 +1,8 @@
 //! The commit log: one small JSON file a version, written once, each with its checksum.
 //!
-//! `sql/ddl.rs` and `table/commit.rs` write changes, `table/catalog.rs` is their fold. Invariant:
-//! versions have no gaps, a version is put only where there is none (compare-and-swap), and nobody
-//! is told of a change before it is durable.
+//! `sql/change.rs` and `table/commit.rs` write changes, `table/catalog.rs` is their fold.
+//! Invariant: versions have no gaps, a version is put only where there is none (compare-and-swap),
+//! and nobody hears of a change before it is durable.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ use object_store::path::Path;
 use super::catalog::Catalog;
 use super::catalog::Change;
 use super::catalog::FORMAT;
-use super::catalog::Record;
+use super::catalog::LogRecord;
 use crate::components::Clock;
 use crate::components::Directory;
 use crate::error::Error;
@@ -76,13 +76,12 @@ impl Log {
         self.catalog.lock().expect("no holder panics")
     }
 
-    /// Writes the change that `decide` makes of the newest catalog, durably, and applies it. No
-    /// other change comes between. Answers the version of its record, or none if there is nothing
-    /// to do.
+    /// Writes the change that `decide` makes of the newest catalog, if any, durably, and applies
+    /// it. No other change comes between.
     pub(crate) async fn change<E>(
         &self,
         decide: impl FnOnce(&Catalog) -> Result<Option<Change>, E>,
-    ) -> Result<Option<u64>, NotWritten<E>> {
+    ) -> Result<(), NotWritten<E>> {
         let mut failed = self.turn.lock().await;
         if let Some(message) = &*failed {
             return Err(NotWritten::Failed(Error::disk(FOLDER, message)));
@@ -91,9 +90,10 @@ impl Log {
             let catalog = self.catalog();
             (catalog.version + 1, decide(&catalog).map_err(NotWritten::Decided)?)
         };
-        let Some(change) = change else { return Ok(None) };
-        let record = Record { version, at_ms: self.clock.now().0, change };
-        match self.write(&record).await {
+        let Some(change) = change else { return Ok(()) };
+        let record = LogRecord { version, at_ms: self.clock.now().0, change };
+        let name = record_name(version);
+        match self.write(&record, &name).await {
             Ok(()) => {}
             Err(WriteError::NotThere(error)) => return Err(NotWritten::Failed(error)),
             Err(WriteError::Unknown(error)) => {
@@ -101,26 +101,24 @@ impl Log {
                 return Err(NotWritten::InDoubt(error));
             }
         }
-        let applied = self.catalog().apply(record);
-        applied.map_err(NotWritten::InDoubt)?;
-        Ok(Some(version))
+        let applied = self.catalog().apply(record, &name);
+        applied.map_err(NotWritten::InDoubt)
     }
 
-    async fn write(&self, record: &Record) -> Result<(), WriteError> {
-        let name = record_name(record.version);
-        let location = Path::from(name.as_str());
+    async fn write(&self, record: &LogRecord, name: &str) -> Result<(), WriteError> {
+        let location = Path::from(name);
         let objects = self.directory.objects();
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         if let Err(error) = objects.put_opts(&location, encode(record).into(), options).await {
             let there = objects.head(&location).await;
-            let error = Error::disk(&name, error);
+            let error = Error::disk(name, error);
             return Err(match there {
                 Err(object_store::Error::NotFound { .. }) => WriteError::NotThere(error),
                 _ => WriteError::Unknown(error),
             });
         }
-        let synced = self.directory.sync(&name).await;
-        synced.map_err(|error| WriteError::Unknown(Error::disk(&name, error)))
+        let synced = self.directory.sync(name).await;
+        synced.map_err(|error| WriteError::Unknown(Error::disk(name, error)))
     }
 }
 
@@ -129,10 +127,10 @@ enum WriteError {
     Unknown(Error),
 }
 
-/// What a log holds.
+/// The contents of a log.
 pub(crate) struct Folded {
     pub(crate) catalog: Catalog,
-    /// The last record, if it was not written whole: then nobody was told of it.
+    /// The last record, if it was not written whole: then it was never acknowledged.
     torn: Option<String>,
 }
 
@@ -149,7 +147,7 @@ pub(crate) async fn fold(directory: &dyn Directory) -> Result<Folded, Error> {
         let file = objects.get(&Path::from(name.as_str())).await.map_err(disk)?;
         let bytes = file.bytes().await.map_err(disk)?;
         match decode(&bytes) {
-            Some(record) => catalog.apply(record)?,
+            Some(record) => catalog.apply(record, &name)?,
             None if Some(version) == versions.last() => {
                 return Ok(Folded { catalog, torn: Some(name) });
             }
@@ -160,7 +158,7 @@ pub(crate) async fn fold(directory: &dyn Directory) -> Result<Folded, Error> {
 }
 
 /// The file of a version, within the directory.
-pub(crate) fn record_name(version: u64) -> String {
+fn record_name(version: u64) -> String {
     format!("{FOLDER}/{version:020}.json")
 }
 
@@ -169,12 +167,12 @@ fn record_version(name: &str) -> Option<u64> {
 }
 
 /// A record is valid JSON, and its checksum covers exactly the bytes of the inner object.
-fn encode(record: &Record) -> Vec<u8> {
+fn encode(record: &LogRecord) -> Vec<u8> {
     let inner = serde_json::to_string(record).expect("a record is strings and numbers");
     format!("{START}{:08x}{MIDDLE}{inner}{END}", crc32c::crc32c(inner.as_bytes())).into_bytes()
 }
 
-fn decode(bytes: &[u8]) -> Option<Record> {
+fn decode(bytes: &[u8]) -> Option<LogRecord> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (checksum, rest) = text.strip_prefix(START)?.split_at_checked(8)?;
     let inner = rest.strip_prefix(MIDDLE)?.strip_suffix(END)?;
@@ -194,7 +192,7 @@ mod tests {
     #[test]
     fn a_record_that_was_cut_or_changed_is_not_read() {
         let change = Change::DropTable { table_id: "t".into() };
-        let record = Record { version: 1, at_ms: 2, change };
+        let record = LogRecord { version: 1, at_ms: 2, change };
         let bytes = encode(&record);
         assert_eq!(decode(&bytes), Some(record));
         assert!(serde_json::from_slice::<serde_json::Value>(&bytes).is_ok());

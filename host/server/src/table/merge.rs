@@ -42,7 +42,7 @@ use super::rows::DELETE;
 use super::rows::data_type;
 use super::rows::parsed;
 
-/// What to read of a table, and how.
+/// A read of a table: its columns and its source.
 #[derive(Clone)]
 pub(crate) struct Scan {
     pub(crate) objects: Arc<dyn ObjectStore>,
@@ -123,7 +123,7 @@ impl Scan {
         let mut winners = BooleanBufferBuilder::new(total);
         winners.append_n(total, false);
         for class in Class::division(classes) {
-            let keys = Keys::new(class, self.key_bytes_max);
+            let keys = LastKeys::new(class, self.key_bytes_max);
             let Some(last) = self.last_rows(runs, keys).await? else { return Ok(None) };
             for row in last.into_values().filter(|row| !row.deletes) {
                 winners.set_bit(row.number, true);
@@ -135,20 +135,20 @@ impl Scan {
     async fn last_rows(
         &self,
         runs: &[(&OpenFile, BucketRun)],
-        mut keys: Keys,
+        mut keys: LastKeys,
     ) -> Result<Option<HashMap<Box<[u8]>, LastRow>>, ReadError> {
         let fields = self.table.key_columns().map(|c| SortField::new(data_type(&c.column_type)));
         let converter = RowConverter::new(fields.collect())?;
         let mut before = 0;
         for (file, run) in runs {
             let mut columns = self.table.key.clone();
-            // What a row does stands after the file's own columns.
+            // The operation of a row follows the file's own columns.
             columns.push(file.columns());
             let mut stream = file.stream(run, &columns)?;
             while let Some(batch) = stream.try_next().await? {
                 let (operation, key) = batch.columns().split_last().expect("a key has a column");
                 let operation = operation.as_any().downcast_ref::<Int8Array>();
-                let operation = operation.ok_or_else(|| ReadError::malformed(&file.file))?;
+                let operation = operation.ok_or_else(|| ReadError::malformed(&file.file.path))?;
                 let converted = converter.convert_columns(key)?;
                 for (at, row) in converted.iter().enumerate() {
                     let deletes = operation.value(at) == DELETE;
@@ -246,7 +246,7 @@ fn repeated(constant: &dyn Array, rows: usize) -> Result<ArrayRef, ArrowError> {
 }
 
 /// The newest row of each key that was seen, for one class of keys.
-struct Keys {
+struct LastKeys {
     class: Class,
     bytes_max: usize,
     bytes: usize,
@@ -259,7 +259,7 @@ struct LastRow {
     deletes: bool,
 }
 
-impl Keys {
+impl LastKeys {
     fn new(class: Class, bytes_max: usize) -> Self {
         Self { class, bytes_max, bytes: 0, last: HashMap::new() }
     }
@@ -280,7 +280,7 @@ impl Keys {
 
 /// Bytes of keys in memory, at most, while a bucket is merged.
 pub(crate) const KEY_BYTES_MAX: usize = 48 << 20;
-/// What a key costs besides its bytes, about.
+/// The cost of a key besides its bytes, about.
 pub(super) const ENTRY_BYTES: usize = 56;
 
 #[cfg(test)]

@@ -49,23 +49,23 @@ pub(super) struct Overlay<'a> {
     group_bytes_max: usize,
 }
 
-/// What is left of a key's rows.
+/// The rows of a key, laid over each other.
 struct Latest {
-    /// The row that came last.
+    /// The last row.
     last: usize,
     deleted: bool,
     /// For each wanted column the row that it is of, or [`NONE`].
     cells: Box<[usize]>,
 }
 
-/// A class of keys, and what is known of them.
-struct Keys {
+/// A class of keys, with their rows so far.
+struct OverlaidKeys {
     class: Class,
     bytes: usize,
     latest: HashMap<Box<[u8]>, Latest>,
 }
 
-/// What a row does to its key.
+/// The effect of a row on its key.
 enum Effect<'a> {
     Delete,
     Whole,
@@ -101,11 +101,11 @@ impl<'a> Overlay<'a> {
     }
 
     /// Finds the row of each cell; none if the class does not fit into memory.
-    async fn keys(&self, class: Class) -> Result<Option<Keys>, ReadError> {
+    async fn keys(&self, class: Class) -> Result<Option<OverlaidKeys>, ReadError> {
         let table = &self.scan.table;
         let fields = table.key_columns().map(|c| SortField::new(data_type(&c.column_type)));
         let converter = RowConverter::new(fields.collect())?;
-        let mut keys = Keys { class, bytes: 0, latest: HashMap::new() };
+        let mut keys = OverlaidKeys { class, bytes: 0, latest: HashMap::new() };
         let mut before = 0;
         for (file, run) in self.runs {
             let mut columns = table.key.clone();
@@ -116,10 +116,10 @@ impl<'a> Overlay<'a> {
             while let Some(batch) = stream.try_next().await? {
                 let (key, meta) = batch.columns().split_at(table.key.len());
                 let operation = meta[0].as_any().downcast_ref::<Int8Array>();
-                let operation = operation.ok_or_else(|| ReadError::malformed(&file.file))?;
+                let operation = operation.ok_or_else(|| ReadError::malformed(&file.file.path))?;
                 let set = meta.get(1).map(|set| set.as_any().downcast_ref::<BinaryArray>());
                 let set = set
-                    .map(|set| set.ok_or_else(|| ReadError::malformed(&file.file)))
+                    .map(|set| set.ok_or_else(|| ReadError::malformed(&file.file.path)))
                     .transpose()?;
                 let converted = converter.convert_columns(key)?;
                 for (at, row) in converted.iter().enumerate() {
@@ -142,7 +142,7 @@ impl<'a> Overlay<'a> {
 
     fn apply(
         &self,
-        keys: &mut Keys,
+        keys: &mut OverlaidKeys,
         key: &[u8],
         number: usize,
         effect: &Effect<'_>,
@@ -176,7 +176,7 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    async fn send_keys(&self, keys: Keys, rows: &Receiver) -> Result<bool, ReadError> {
+    async fn send_keys(&self, keys: OverlaidKeys, rows: &Receiver) -> Result<bool, ReadError> {
         let mut left: Vec<Latest> =
             keys.latest.into_values().filter(|latest| !latest.deleted).collect();
         left.sort_unstable_by_key(|latest| latest.last);

@@ -6,8 +6,6 @@
 use arrow_schema::ArrowError;
 use parquet::errors::ParquetError;
 
-use super::catalog::DeltaFile;
-
 /// Why the rows of a table cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -16,7 +14,7 @@ pub enum ReadError {
     File {
         /// The file, within the data directory.
         file: String,
-        /// What the reader of Parquet says.
+        /// The error of the reader of Parquet.
         source: ParquetError,
     },
     /// A file can be read, but is none of a table's.
@@ -34,11 +32,11 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    pub(super) fn file(file: &DeltaFile, source: ParquetError) -> Self {
-        Self::File { file: file.path.clone(), source }
+    pub(super) fn file(path: &str, source: ParquetError) -> Self {
+        Self::File { file: path.to_owned(), source }
     }
 
-    pub(super) fn malformed(file: &DeltaFile) -> Self {
-        Self::Malformed { file: file.path.clone() }
+    pub(super) fn malformed(path: &str) -> Self {
+        Self::Malformed { file: path.to_owned() }
     }
 }

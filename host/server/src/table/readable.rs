@@ -1,6 +1,6 @@
 //! One version of all tables of a directory, for reading.
 //!
-//! Made by `service.rs` or of a directory without a server (`server.rs`); read by queries, and
+//! Made by `tables.rs`, or of a directory without a server (`server.rs`); read by queries, and
 //! table by table in here. Invariant: whatever is committed meanwhile, it stays the same.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 use object_store::ObjectStore;
 
 use super::catalog::Table;
-use super::catalog::Tables;
+use super::catalog::TablesByName;
 use super::merge::PartitionFiles;
 use super::stream::merged;
 use super::stream::scan;
@@ -25,7 +25,7 @@ pub type TableRows = BoxStream<'static, Result<RecordBatch, Error>>;
 #[derive(Clone)]
 pub(crate) struct Readable {
     pub(crate) project: String,
-    pub(crate) tables: Tables,
+    pub(crate) tables: TablesByName,
     pub(crate) objects: Arc<dyn ObjectStore>,
 }
 

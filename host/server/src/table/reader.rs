@@ -45,7 +45,7 @@ impl OpenFile {
         objects: Arc<dyn ObjectStore>,
         file: Arc<DeltaFile>,
     ) -> Result<Self, ReadError> {
-        let wrong = |source| ReadError::file(&file, source);
+        let wrong = |source| ReadError::file(&file.path, source);
         let path = Path::parse(&file.path);
         let path = path.map_err(|error| wrong(ParquetError::External(Box::new(error))))?;
         let mut bytes = FileBytes::new(objects, path, file.bytes);
@@ -55,13 +55,13 @@ impl OpenFile {
     }
 
     /// How many of its table's columns the file has: those that the table had when it was written.
-    /// What a row does stands after them.
+    /// The operation of a row follows them.
     pub(crate) fn columns(&self) -> usize {
         let meta = META_COLUMNS + usize::from(self.may_be_partial());
         self.metadata.schema().fields().len().saturating_sub(meta)
     }
 
-    /// Whether its rows may set some columns only; which ones stands in its last column.
+    /// Whether its rows may set some columns only; its last column says which.
     pub(crate) fn may_be_partial(&self) -> bool {
         self.metadata.schema().fields().last().is_some_and(|last| last.name() == SET_COLUMN)
     }
@@ -86,7 +86,7 @@ impl OpenFile {
             self.bytes.clone(),
             self.metadata.clone(),
         );
-        let wrong = |source| ReadError::file(&self.file, source);
+        let wrong = |source| ReadError::file(&self.file.path, source);
         let stream = builder
             .with_row_groups(groups)
             .with_projection(mask)
@@ -137,5 +137,5 @@ impl AsyncFileReader for FileBytes {
 
 /// Rows of a batch.
 pub(crate) const BATCH_ROWS: usize = 8192;
-/// What is read from a file's end in the hope that its footer is in it.
+/// Bytes that are read from a file's end in the hope that its footer is in them.
 const FOOTER_BYTES: usize = 64 * 1024;

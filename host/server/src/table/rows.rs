@@ -54,7 +54,7 @@ pub(crate) const META_COLUMNS: usize = 2;
 /// One more, the last, in the files of tables whose rows may set some columns only: a bit for each
 /// column that the row sets, lowest first; null if the row is whole.
 pub(crate) const SET_COLUMN: &str = "__value_cols";
-/// Where a field of a query's schema tells its column's own type.
+/// The metadata of a field that holds its column's own type.
 pub(crate) const TYPE_KEY: &str = "maxcompute.type";
 /// The value of [`OP_COLUMN`] for a row that deletes its key.
 pub(crate) const DELETE: i8 = b'D' as i8;
@@ -122,7 +122,7 @@ pub(crate) fn file_schema(table: &TableSchema, partial: bool) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// The schema that queries see: the columns, then the partition columns. Each field tells the
+/// The schema that queries see: the columns, then the partition columns. Each field names the
 /// column's own type, which says more than Arrow's.
 pub(crate) fn query_schema(table: &TableSchema) -> SchemaRef {
     let field = |c: &TableColumn, nullable| {
@@ -407,7 +407,8 @@ fn maps(
     value: &ColumnType,
     values: &[Option<&Value>],
 ) -> Result<ArrayRef, String> {
-    let (mut keys, mut mapped) = (Vec::new(), Vec::new());
+    let mut keys = Vec::new();
+    let mut mapped = Vec::new();
     let mut lengths = Vec::with_capacity(values.len());
     for value in values {
         let entries: &[(Value, Option<Value>)] = match value {

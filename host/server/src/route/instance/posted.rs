@@ -1,4 +1,4 @@
-//! Reads what clients post: a job's one task, and the status they want an instance to have.
+//! Reads the XML that clients post: a job's one task, and the status that an instance is to have.
 //!
 //! Between the network and `route/instance.rs`. Invariant: whatever the XML is, nothing of it is
 //! taken for what it is not, and other kinds of tasks are refused by their name.
@@ -9,14 +9,7 @@ use quick_xml::events::BytesRef;
 use quick_xml::events::Event;
 
 use crate::error::Refusal;
-
-/// The one task of a job.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Posted {
-    pub(super) kind: &'static str,
-    pub(super) name: String,
-    pub(super) query: String,
-}
+use crate::sql::job::PostedTask;
 
 /// Tasks that carry out a script.
 pub(super) const SQL: &str = "SQL";
@@ -26,8 +19,9 @@ const SESSION: &str = "SQLRT";
 /// Reads a job.
 ///
 /// Errors: `MalformedXML`, `InvalidArgument` for a job of other or more tasks.
-pub(super) fn read(body: &str) -> Result<Posted, Refusal> {
-    let (mut name, mut query) = (String::new(), String::new());
+pub(super) fn read(body: &str) -> Result<PostedTask, Refusal> {
+    let mut name = String::new();
+    let mut query = String::new();
     let mut tasks: Vec<String> = Vec::new();
     walk(body, |path, text| match (path, text) {
         ([.., "Tasks", task], None) => tasks.push((*task).to_owned()),
@@ -51,7 +45,7 @@ pub(super) fn read(body: &str) -> Result<Posted, Refusal> {
     if kind == SQL && query.trim().is_empty() {
         return Err(Refusal::invalid("the job's SQL task has no Query"));
     }
-    Ok(Posted { kind, name: name.trim().to_owned(), query })
+    Ok(PostedTask { kind, name: name.trim().to_owned(), query })
 }
 
 /// Reads the status that an instance is to have.
@@ -132,7 +126,7 @@ mod tests {
         };
         let expected = || {
             let query = "a < 'b' & \"c\";".to_owned();
-            Ok(Posted { kind: SQL, name: "Task".to_owned(), query })
+            Ok(PostedTask { kind: SQL, name: "Task".to_owned(), query })
         };
         assert_eq!(read(&job("a &lt; 'b' &amp; &#34;c&quot;;")), expected());
         assert_eq!(read(&job("<![CDATA[a < 'b' & \"c\";]]>")), expected());

@@ -1,7 +1,7 @@
-//! Shows jobs: their status, their result as text, what was posted.
+//! Shows jobs: their status, their result as text, the task that was posted.
 //!
-//! Between `sql/job.rs` and clients that ask again and again. Invariant: the task has the name and
-//! kind that its client gave it, and a result is bounded: what is more is told to be cut.
+//! Between `jobs.rs` and clients that ask again and again. Invariant: the task has the name and
+//! kind that its client gave it, and a result is bounded: one that is cut says so.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -12,30 +12,30 @@ use base64::engine::general_purpose::STANDARD;
 use futures::TryStreamExt;
 use serde_json::json;
 
-use super::super::project::OWNER;
+use crate::answer::Answer;
 use crate::error::Refusal;
+use crate::jobs::Jobs;
 use crate::request::Request;
 use crate::result::csv;
 use crate::result::kept::ResultNumber;
-use crate::service::Answer;
-use crate::service::Inner;
-use crate::sql::job::How;
+use crate::route::project::OWNER;
 use crate::sql::job::Job;
+use crate::sql::job::JobOutcome;
 use crate::xml::can_hold;
 use crate::xml::cdata;
 use crate::xml::escaped;
 
-/// Answers `GET …/instances`: all that are remembered.
-pub(crate) fn list(server: &Inner) -> Answer {
+/// All jobs that are remembered.
+pub(super) fn list(jobs: &Jobs) -> Answer {
     let mut body = "<Instances><Marker></Marker><MaxItems>1000</MaxItems>".to_owned();
-    for job in server.jobs.all() {
-        let end = job.ending().map(|e| format!("<EndTime>{}</EndTime>", date(e.at_ms)));
+    for job in jobs.all() {
+        let end = job.finished().map(|e| format!("<EndTime>{}</EndTime>", date(e.at_ms)));
         write!(
             body,
             "<Instance><Name>{}</Name><Owner>{OWNER}</Owner><StartTime>{}</StartTime>{}\
              <Status>{}</Status></Instance>",
-            job.asked.id,
-            date(job.asked.at_ms),
+            job.id,
+            date(job.begun_ms),
             end.unwrap_or_default(),
             status(&job)
         )
@@ -44,14 +44,14 @@ pub(crate) fn list(server: &Inner) -> Answer {
     Answer::xml(body + "</Instances>")
 }
 
-/// Answers `GET …/instances/{id}`, with `taskstatus`, `result` and others for more of it.
-pub(crate) async fn show(server: &Inner, request: &Request, id: &str) -> Result<Answer, Refusal> {
-    let job = server.jobs.get(id)?;
+/// One job, or more of it as the request asks.
+pub(super) async fn show(jobs: &Jobs, request: &Request, id: &str) -> Result<Answer, Refusal> {
+    let job = jobs.find(id)?;
     let asked = |name: &str| request.parameter(name).is_some();
     let answer = if asked("taskstatus") {
         task_status(&job)
     } else if asked("result") {
-        result(server, &job).await?
+        result(jobs, &job).await?
     } else if asked("source") {
         source(&job)
     } else if asked("instancesummary") {
@@ -68,45 +68,45 @@ pub(crate) async fn show(server: &Inner, request: &Request, id: &str) -> Result<
     };
     let answer = answer
         .with_header("x-odps-owner", OWNER.to_owned())
-        .with_header("x-odps-start-time", date(job.asked.at_ms));
-    Ok(match job.ending() {
-        Some(ending) => answer.with_header("x-odps-end-time", date(ending.at_ms)),
+        .with_header("x-odps-start-time", date(job.begun_ms));
+    Ok(match job.finished() {
+        Some(finished) => answer.with_header("x-odps-end-time", date(finished.at_ms)),
         None => answer,
     })
 }
 
 fn task_status(job: &Job) -> Answer {
-    let end = job.ending().map(|e| format!("<EndTime>{}</EndTime>", date(e.at_ms)));
+    let end = job.finished().map(|e| format!("<EndTime>{}</EndTime>", date(e.at_ms)));
     Answer::xml(format!(
         "<Instance><Status>{}</Status><Tasks><Task Type=\"{}\"><Name>{}</Name>\
          <StartTime>{}</StartTime>{}<Status>{}</Status><Histories/></Task></Tasks></Instance>",
         status(job),
-        job.asked.kind,
-        escaped(&job.asked.task),
-        date(job.asked.at_ms),
+        job.task.kind,
+        escaped(&job.task.name),
+        date(job.begun_ms),
         end.unwrap_or_default(),
         task_word(job),
     ))
 }
 
 fn source(job: &Job) -> Answer {
-    let kind = job.asked.kind;
+    let kind = job.task.kind;
     Answer::xml(format!(
         "<Job><Priority>9</Priority><Tasks><{kind}><Name>{}</Name><Query>{}</Query>\
          </{kind}></Tasks><DAG><RunMode>Sequence</RunMode></DAG></Job>",
-        escaped(&job.asked.task),
-        cdata(&job.asked.query)
+        escaped(&job.task.name),
+        cdata(&job.task.query)
     ))
 }
 
-async fn result(server: &Inner, job: &Job) -> Result<Answer, Refusal> {
-    let (format, text, descriptor) = match job.ending().map(|ending| ending.how) {
+async fn result(jobs: &Jobs, job: &Job) -> Result<Answer, Refusal> {
+    let (format, text, descriptor) = match job.finished().map(|finished| finished.outcome) {
         None => ("text", String::new(), None),
-        Some(How::Done) => ("text", "OK".to_owned(), None),
-        Some(How::Failed(message)) => ("text", message, None),
-        Some(How::Cancelled) => ("text", "the instance was stopped".to_owned(), None),
-        Some(How::Rows(number)) => {
-            let (text, descriptor) = rows(server, number).await?;
+        Some(JobOutcome::Done) => ("text", "OK".to_owned(), None),
+        Some(JobOutcome::Failed(message)) => ("text", message, None),
+        Some(JobOutcome::Cancelled) => ("text", "the instance was stopped".to_owned(), None),
+        Some(JobOutcome::Rows(number)) => {
+            let (text, descriptor) = rows(jobs, number).await?;
             ("csv", text, Some(descriptor))
         }
     };
@@ -122,16 +122,16 @@ async fn result(server: &Inner, job: &Job) -> Result<Answer, Refusal> {
     Ok(Answer::xml(format!(
         "<Instance><Tasks><Task Type=\"{}\"><Name>{}</Name>{result}{}<Status>{}</Status></Task>\
          </Tasks></Instance>",
-        job.asked.kind,
-        escaped(&job.asked.task),
+        job.task.kind,
+        escaped(&job.task.name),
         descriptor.unwrap_or_default(),
         task_word(job),
     )))
 }
 
 /// The first rows of a result, and what they are the first rows of.
-async fn rows(server: &Inner, number: ResultNumber) -> Result<(String, String), Refusal> {
-    let kept = server.results.get(number).ok_or_else(|| {
+async fn rows(jobs: &Jobs, number: ResultNumber) -> Result<(String, String), Refusal> {
+    let kept = jobs.rows(number).ok_or_else(|| {
         let message = "the rows were pushed out by newer results; run the query again";
         Refusal::no_such("NoSuchObject", message)
     })?;
@@ -157,15 +157,15 @@ async fn rows(server: &Inner, number: ResultNumber) -> Result<(String, String), 
 }
 
 fn status(job: &Job) -> &'static str {
-    if job.ending().is_some() { "Terminated" } else { "Running" }
+    if job.finished().is_some() { "Terminated" } else { "Running" }
 }
 
 fn task_word(job: &Job) -> &'static str {
-    match job.ending().map(|ending| ending.how) {
+    match job.finished().map(|finished| finished.outcome) {
         None => "Running",
-        Some(How::Done | How::Rows(_)) => "Success",
-        Some(How::Failed(_)) => "Failed",
-        Some(How::Cancelled) => "Cancelled",
+        Some(JobOutcome::Done | JobOutcome::Rows(_)) => "Success",
+        Some(JobOutcome::Failed(_)) => "Failed",
+        Some(JobOutcome::Cancelled) => "Cancelled",
     }
 }
 

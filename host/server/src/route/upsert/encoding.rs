@@ -145,7 +145,7 @@ impl Encoding {
     }
 }
 
-/// What is left after a frame; a frame has at least a byte.
+/// The rest after a frame; a frame has at least a byte.
 fn after_frame<'a>(before: &[u8], after: &'a [u8]) -> Result<&'a [u8], NotDecoded> {
     match after.len() < before.len() {
         true => Ok(after),

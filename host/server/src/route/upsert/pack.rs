@@ -16,15 +16,9 @@ use upsert_sink_format::schema::TableSchema;
 use crate::error::Refusal;
 use crate::request::Request;
 use crate::session::SessionFacts;
+use crate::sessions::VerifiedPack;
 use crate::table::catalog::Table;
 use crate::table::rows::Rows;
-
-/// A pack that may be kept.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Verified {
-    pub(super) bucket: u32,
-    pub(super) records: u32,
-}
 
 /// The slot that a bucket is written through.
 pub(super) fn slot_of(bucket: u32, slots: u32) -> u32 {
@@ -32,12 +26,12 @@ pub(super) fn slot_of(bucket: u32, slots: u32) -> u32 {
 }
 
 /// Checks a pack, decompressed, against its request, its checksums and its session's table.
-pub(super) fn verify(
+pub(super) fn verify<'b>(
     request: &Request,
-    body: &[u8],
+    body: &'b [u8],
     table: &Table,
     session: &SessionFacts,
-) -> Result<Verified, Refusal> {
+) -> Result<VerifiedPack<'b>, Refusal> {
     let bucket = bucket(request, table, session)?;
     let types = session.column_types(&table.schema);
     let records = check_records(body, table, &types, bucket)?;
@@ -45,7 +39,7 @@ pub(super) fn verify(
         Some(counted) if counted != records => Err(Refusal::corrupted(format!(
             "record_count={counted}, but the pack has {records} records; send it again"
         ))),
-        _ => Ok(Verified { bucket, records }),
+        _ => Ok(VerifiedPack { bucket, records, body, wire_bytes: request.body.len() }),
     }
 }
 
