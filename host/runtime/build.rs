@@ -13,7 +13,7 @@ use std::process::Command;
 const TARGET: &str = "wasm32-unknown-unknown";
 /// If it is set, the build adds no target to the toolchain.
 const FORBIDDEN: &str = "UPSERT_SINK_NO_RUSTUP";
-/// What the component is made of; the guest's tests are no part of it.
+/// The sources of the component; the guest's tests are no part of it.
 const WATCHED: [&str; 9] = [
     "guest/format/src",
     "guest/format/Cargo.toml",
@@ -107,7 +107,7 @@ fn build_guest(workspace: &Path, out: &Path) -> PathBuf {
     target_dir.join(TARGET).join("guest").join("upsert_sink_guest.wasm")
 }
 
-/// What the outer build, or clippy, has set for itself and would change the guest.
+/// Variables that the outer build, or clippy, has set for itself and that would change the guest.
 fn is_of_outer_build(name: &str) -> bool {
     let set_by_wrappers = [
         "CARGO_ENCODED_RUSTFLAGS",

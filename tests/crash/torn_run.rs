@@ -8,8 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use upsert_sink::journal::Record;
+use upsert_sink::journal::JournalRecord;
 use upsert_sink::sessions::{JournalState, SessionRecord};
+use upsert_sink_format::frame;
 use upsert_sink_tests::binary;
 
 use crate::crash::components::jitter;
@@ -23,26 +24,24 @@ const EVENTS: u64 = 120_000;
 const RATE: u64 = 30_000;
 const POWER_CUTS: u32 = 5;
 
-/// The journal: letters and version, then records behind three words of lengths and checksums.
+/// The journal: letters and version, then records in frames.
 const MAGIC_BYTES: usize = 8;
-const HEADER_BYTES: usize = 12;
 
 /// The last record of a journal: where it begins, and what it says.
-fn last_record(journal: &[u8]) -> Result<(usize, Record)> {
+fn last_record(journal: &[u8]) -> Result<(usize, JournalRecord)> {
     let (mut at, mut last) = (MAGIC_BYTES, 0);
     let mut record = None;
     while at < journal.len() {
-        let length: [u8; 4] = journal[at..at + 4].try_into()?;
-        let end = at + HEADER_BYTES + u32::from_le_bytes(length) as usize;
-        record = Some(serde_json::from_slice(&journal[at + HEADER_BYTES..end])?);
-        (last, at) = (at, end);
+        let payload = frame::whole_at(journal, at).context("a journal with a torn record")?;
+        record = Some(serde_json::from_slice(&journal[payload.clone()])?);
+        (last, at) = (at, payload.end);
     }
     Ok((last, record.context("a journal without a record")?))
 }
 
 /// Whether a record says that a session was created.
-fn is_of_a_new_session(record: &Record) -> bool {
-    let Record::Appended { bytes, .. } = record else { return false };
+fn is_of_a_new_session(record: &JournalRecord) -> bool {
+    let JournalRecord::Appended { bytes, .. } = record else { return false };
     SessionRecord::from_bytes(bytes).is_ok_and(|session| session.state == JournalState::Open)
 }
 

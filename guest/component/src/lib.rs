@@ -26,7 +26,7 @@ macro_rules! exports {
     };
 }
 
-/// What happened to a role, as its input.
+/// An event of a role, as its input.
 macro_rules! happened {
     ($event:expr => $input:ident) => {
         match $event {

@@ -1,4 +1,4 @@
-//! What a sink has once: coordinator, committer, route, describe. Invariant: one call, one input.
+//! The exports that a sink has once: coordinator, committer, route, describe. Invariant: one call, one input.
 
 use upsert_sink_core::io::{CommitterInput, CommitterOutput, CoordinatorInput, CoordinatorOutput};
 use upsert_sink_core::{bucket::Router, committer::Committer, config};

@@ -41,7 +41,7 @@ pub(crate) struct Cadence {
     pub(crate) rate: Option<u64>,
 }
 
-/// What a run did.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// Events handed over by this run.

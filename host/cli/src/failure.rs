@@ -1,4 +1,4 @@
-//! What ends a command early, and the exit code each kind of failure has.
+//! The failures that end a command early, each with its exit code.
 //!
 //! Every other file returns `anyhow::Error`; `main.rs` asks here which code that is. Invariant: a
 //! script can tell the causes apart by the code alone: the world failed (1), what was asked
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use upsert_sink::ErrorKind;
 use upsert_sink::TunnelError;
 
-/// What the user gave cannot be used: arguments, a job file, an input file or a row.
+/// The user's input cannot be used: arguments, a job file, an input file or a row.
 #[derive(Debug)]
 pub(crate) struct BadInput(pub(crate) String);
 

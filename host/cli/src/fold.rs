@@ -1,4 +1,4 @@
-//! What a table must hold: a feed folded by key, independently of everything that the sink and the
+//! The rows that a table must hold: a feed folded by key, independently of everything that the sink and the
 //! server do.
 //!
 //! The demo and `run --verify` compare the table read back with it. Invariant: nothing

@@ -87,7 +87,7 @@ pub(crate) struct JobTable {
     pub(crate) buckets: u32,
 }
 
-/// What rows are to a table.
+/// The relation of rows to a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowForm {
     /// Each replaces the one before.
@@ -97,7 +97,7 @@ pub(crate) enum RowForm {
 }
 
 impl RowForm {
-    /// What the options of the sink say of its rows.
+    /// The options of the sink that concern its rows.
     pub(crate) fn of(options: &BTreeMap<String, String>) -> Self {
         let partial = options.get("upsert.partial-column.enable");
         match partial.is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {

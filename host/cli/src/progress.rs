@@ -1,4 +1,4 @@
-//! What is told on standard error while a job runs: a live bar on a terminal, plain lines
+//! Progress on standard error while a job runs: a live bar on a terminal, plain lines
 //! elsewhere.
 //!
 //! `engine.rs` reports every step here. Invariant: standard output stays free for the report, and
@@ -9,7 +9,7 @@ use std::io::IsTerminal;
 use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
 
-/// What a checkpoint just reached.
+/// The stage that a checkpoint just reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// The barrier is on its way; the sink flushes.

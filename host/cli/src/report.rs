@@ -1,4 +1,4 @@
-//! What a command did, as one JSON document or for people.
+//! The report of a command, as one JSON document or for people.
 //!
 //! The last thing a command prints. Invariant: keys are only ever added; a figure that is not known
 //! is null, never a guess.

@@ -1,4 +1,4 @@
-//! What survives the process: one file per completed checkpoint, with the position of the input and
+//! The state that survives the process: one file per completed checkpoint, with the position of the input and
 //! the sink's own state.
 //!
 //! `engine.rs` saves between the sink's flush and the completion of the checkpoint;

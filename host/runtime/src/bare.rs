@@ -53,7 +53,7 @@ impl BareWriter {
         Ok(self.accepting)
     }
 
-    /// What it has asked the coordinator since the last time.
+    /// Its requests to the coordinator since the last time.
     pub fn take_requests(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.requests)
     }

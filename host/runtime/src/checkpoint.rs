@@ -1,4 +1,4 @@
-//! What an engine stores of a sink at a checkpoint: the writers' states, whose they are, and a
+//! A checkpoint, as an engine stores it of a sink: the writers' states, whose they are, and a
 //! checksum.
 //!
 //! Made by `Sink::checkpoint`, handed back to the builder's `restore`. Invariant: the bytes are

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
 
-/// What other parts of the sink say to the committer.
+/// A message of another part of the sink to the committer.
 pub(crate) enum ToCommitter {
     /// All writers have passed a barrier.
     Prepared {

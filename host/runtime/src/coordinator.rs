@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::writer::ToWriter;
 
-/// What other parts of the sink say to the coordinator.
+/// A message of another part of the sink to the coordinator.
 pub(crate) enum ToCoordinator {
     /// A writer asks.
     Request {

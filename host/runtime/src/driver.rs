@@ -31,7 +31,7 @@ use crate::metrics::Meter;
 use crate::operation::Operation;
 use crate::recording::Recorder;
 
-/// What all parts of one sink share.
+/// The things that all parts of one sink share.
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) table: Table,
@@ -41,7 +41,7 @@ pub(crate) struct Shared {
     pub(crate) recorder: Recorder,
 }
 
-/// What can happen to an instance.
+/// The events of an instance.
 pub(crate) enum Event<C, D> {
     /// Something that it asked for has an outcome.
     Completed(Completion),
@@ -53,11 +53,11 @@ pub(crate) enum Event<C, D> {
     Data(D),
 }
 
-/// What an instance is for: which guest call follows from what happens, and what from its progress.
+/// The role of an instance: which guest call follows from what happens, and what from its progress.
 pub(crate) trait Role: Send + 'static {
-    /// What other parts of the sink say to it.
+    /// The messages of other parts of the sink.
     type Control: Send + 'static;
-    /// What waits in order until it is accepting.
+    /// The items that wait in order until it is accepting.
     type Data: Send + 'static;
 
     /// Whether data may be taken from the queue.
@@ -145,7 +145,7 @@ impl<R: Role> Driver<R> {
         self.alarm.set(capabilities.timer.deadline_ms(), self.shared.clock.as_ref());
     }
 
-    /// What happens next; none when the sink has ended.
+    /// The next event; none when the sink has ended.
     async fn next(&mut self) -> Result<Option<Event<R::Control, R::Data>>> {
         loop {
             tokio::select! {

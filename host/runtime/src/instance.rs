@@ -43,12 +43,12 @@ pub(crate) struct Instance {
     guest: Guest,
     watch: Watch,
     recorder: Option<InstanceRecorder>,
-    /// What its last call left it in, for whoever watches.
+    /// The state that its last call left it in, for a watcher.
     state: &'static str,
     ended: bool,
 }
 
-/// What a component answers.
+/// The answers of a component.
 type Answered<T> = std::result::Result<T, types::Error>;
 
 enum Guest {
@@ -85,12 +85,12 @@ impl Instance {
         self.capabilities().outputs = Some(Outputs::default());
     }
 
-    /// What the last call came to.
+    /// The result of the last call.
     pub(crate) fn take_outputs(&mut self) -> Outputs {
         self.capabilities().outputs.replace(Outputs::default()).unwrap_or_default()
     }
 
-    /// What the host keeps for it.
+    /// The things that the host keeps for it.
     pub(crate) fn capabilities(&mut self) -> &mut Capabilities {
         match &mut self.guest {
             Guest::Component(store, _) => store.data_mut(),
@@ -126,7 +126,7 @@ impl Instance {
     }
 }
 
-/// What is noted of its calls.
+/// The notes of its calls.
 impl Instance {
     /// It is about to be called. Nothing is made of the input if nobody records it.
     fn begin<'a>(&mut self, now_ms: u64, input: impl FnOnce() -> Input<'a>) {

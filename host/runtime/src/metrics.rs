@@ -1,4 +1,4 @@
-//! What a sink has done so far: counters and histograms, by OpenTelemetry's messaging names.
+//! The work of a sink so far: counters and histograms, by OpenTelemetry's messaging names.
 //!
 //! Fed by the drivers, joined with the counters of the Tunnel's client, read through
 //! `Sink::metrics`. Invariant: counters

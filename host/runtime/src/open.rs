@@ -47,7 +47,7 @@ use crate::sink::Sink;
 use crate::sink::WriterQueues;
 use crate::writer::Writer;
 
-/// What a sink is opened with.
+/// The parts of a sink that is to be opened.
 pub struct SinkBuilder {
     plugin: Plugin,
     settings: Settings,

@@ -38,7 +38,7 @@ pub struct Plugin {
     watch: Watch,
 }
 
-/// What instances are made of.
+/// The code that instances are made of.
 #[derive(Clone)]
 pub(crate) enum Code {
     /// A component in its sandbox.
@@ -47,7 +47,7 @@ pub(crate) enum Code {
     Twin(MakeTwin),
 }
 
-/// What a component is, from outside.
+/// A component, seen from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
     /// The digest of its bytes, in hexadecimal.
@@ -123,7 +123,7 @@ impl Plugin {
         Self { watch: Watch::by(probe), ..self }
     }
 
-    /// What the component imports, exports and weighs.
+    /// The imports, exports and size of the component.
     pub fn inspect(&self) -> Inspection {
         self.inspection.clone()
     }

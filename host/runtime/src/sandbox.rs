@@ -16,7 +16,7 @@ use crate::components::tick_every;
 use crate::error::Error;
 use crate::error::Result;
 
-/// What one instance may use. All of it is bounded; the defaults suit one sink task.
+/// The limits of one instance. All of it is bounded; the defaults suit one sink task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Linear memory, in bytes.
@@ -106,7 +106,7 @@ pub(crate) fn begin_call<T: Limited>(store: &mut Store<T>) {
     store.set_epoch_deadline(ticks);
 }
 
-/// What memory and tables of one instance may grow to, as wasmtime asks for it. A guest that wants
+/// The sizes that memory and tables of one instance may grow to, as wasmtime asks for them. A guest that wants
 /// more is trapped, with [`GrowthRefused`] as the reason.
 #[derive(Clone, Debug)]
 pub(crate) struct Growth {

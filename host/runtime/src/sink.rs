@@ -167,7 +167,7 @@ impl Sink {
         }
     }
 
-    /// What it has done so far.
+    /// Its counters and histograms so far.
     pub fn metrics(&self) -> Metrics {
         self.shared.meter.read()
     }

@@ -39,7 +39,7 @@ use crate::capability::Capabilities;
 pub use crate::capability::watch::Called;
 pub use crate::capability::watch::Probe;
 
-/// What a call came to.
+/// The result of a call.
 pub struct Turn<O> {
     /// Whether the role takes more: a writer rows, a coordinator requests for sessions, a committer
     /// checkpoints.

@@ -29,7 +29,7 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::metrics::Meter;
 
-/// What other parts of the sink say to a writer.
+/// A message of another part of the sink to a writer.
 pub(crate) enum ToWriter {
     /// The coordinator's answer to one of its requests.
     Reply(Vec<u8>),
@@ -37,7 +37,7 @@ pub(crate) enum ToWriter {
     CheckpointEnded(u64, CheckpointOutcome),
 }
 
-/// What waits in the writer's queue.
+/// An item of the writer's queue.
 pub(crate) enum WriterData {
     /// Rows in the `columns` form, and when they were handed over.
     Batch(Bytes, u64),

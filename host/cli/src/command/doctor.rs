@@ -120,7 +120,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     ended(&diagnosis, &settings)
 }
 
-/// What the job says, then what the arguments say.
+/// The options of the job, then those of the arguments.
 fn options(arguments: &Arguments) -> anyhow::Result<Options> {
     let mut options = BTreeMap::new();
     if let Some(path) = &arguments.job {
@@ -212,7 +212,7 @@ fn document(diagnosis: &Diagnosis) -> Document<'_> {
     }
 }
 
-/// What follows for the sink, for people.
+/// The consequences for the sink, for people.
 fn conclusion(diagnosis: &Diagnosis) -> String {
     let count = |verdict: Verdict| {
         diagnosis.findings.iter().filter(|finding| finding.verdict == verdict).count()

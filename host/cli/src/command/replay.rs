@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     report: ReportForm,
 }
 
-/// What is printed of a replay.
+/// The printed part of a replay.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     table: &'a str,

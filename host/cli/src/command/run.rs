@@ -149,7 +149,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     opened.run().await
 }
 
-/// What can be refused before anything is opened.
+/// Refuses what can be refused before anything is opened.
 fn check(arguments: &Arguments, job: &Job) -> anyhow::Result<()> {
     let guarantee = job.options.get("sink.delivery-guarantee").map(String::as_str);
     if job.paths.iter().any(|path| path == "-") && guarantee != Some("at-least-once") {

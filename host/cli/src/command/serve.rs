@@ -144,7 +144,7 @@ fn read_faults(path: &Path) -> anyhow::Result<FaultRules> {
     rules.map_err(|error| bad_input(format!("--faults {}: {error}", path.display())))
 }
 
-/// What `--help` tells of fault rules.
+/// The part of `--help` about fault rules.
 const FAULTS: &str = r#"Faults:
   Requests go wrong by rule: from the file of --faults, or set while the server runs with
   POST /__faults (GET lists the rules and how often each acted, DELETE removes all, DELETE

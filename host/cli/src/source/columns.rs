@@ -44,7 +44,7 @@ use super::value::Json;
 pub(crate) struct Fault {
     /// Which of the objects.
     pub(crate) row: usize,
-    /// What is wrong with it.
+    /// The mistake.
     pub(crate) message: String,
 }
 

@@ -68,7 +68,7 @@ impl Source for DebeziumSource {
 type Rows<'v, 'a> = Vec<(RowKind, &'v Json<'a>)>;
 
 impl Place {
-    /// What an envelope does: no row, one, or two.
+    /// The rows of an envelope: none, one, or two.
     fn rows<'v, 'a>(&self, envelope: &'v Json<'a>) -> Result<Rows<'v, 'a>, String> {
         // A tombstone says to Kafka that the key is gone; the delete before it said so to us.
         if envelope.is_null() {

@@ -17,7 +17,7 @@ pub(crate) struct OpColumn {
     kinds: BTreeMap<String, RowKind>,
 }
 
-/// What the values of an op column mean where the job does not say.
+/// The meaning of an op column's values where the job does not say.
 const DEFAULT: &[(&str, RowKind)] = &[
     ("I", RowKind::Insert),
     ("U", RowKind::UpdateAfter),

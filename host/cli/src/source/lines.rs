@@ -27,7 +27,7 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Bytes read from a file at once.
 const READ_BYTES: usize = 256 << 10;
 
-/// What some programs begin a UTF-8 file with. It is no part of the first line.
+/// The mark that some programs begin a UTF-8 file with. It is no part of the first line.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Reads files one after another.

@@ -30,7 +30,7 @@ pub(crate) const BATCH_ROWS_MAX: usize = 8192;
 pub(crate) struct Events {
     /// The rows; one event may be two of them, or none.
     pub(crate) rows: RecordBatch,
-    /// What each row does. Empty: all are inserts.
+    /// The kind of each row. Empty: all are inserts.
     pub(crate) kinds: Vec<RowKind>,
     /// How many events these are.
     pub(crate) events: u64,

@@ -1,4 +1,4 @@
-//! What a checkpoint remembers about the input: which files, that they are still the same, and how
+//! The input as a checkpoint remembers it: which files, that they are still the same, and how
 //! far they were read.
 //!
 //! `state.rs` stores it; `files.rs` makes it. Invariant: reading from an offset gives exactly the

@@ -38,7 +38,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// What this is, for an error.
+    /// The kind of value, for an error.
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Null => String::from("null"),

@@ -81,7 +81,7 @@ fn debezium_changes_move_rows_between_partitions() {
     assert_eq!(place.query("SELECT id, day FROM people"), json!([[1, "tue"]]));
 }
 
-/// Of a key that is unique in the whole table: one envelope moves a row to another partition, one
+/// A key that is unique in the whole table: one envelope moves a row to another partition, one
 /// gives it another key, one does both, and one changes it where it is.
 #[test]
 fn rows_that_move_leave_their_old_place() {

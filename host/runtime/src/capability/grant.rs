@@ -23,11 +23,11 @@ impl Grant {
     /// Nothing: routers and descriptions are pure.
     pub(crate) const NONE: Self =
         Self { write: false, prepare: false, commit: false, journal: false };
-    /// What a writer needs.
+    /// The needs of a writer.
     pub(crate) const WRITER: Self = Self { write: true, ..Self::NONE };
-    /// What the coordinator needs.
+    /// The needs of the coordinator.
     pub(crate) const COORDINATOR: Self = Self { prepare: true, journal: true, ..Self::NONE };
-    /// What the committer needs.
+    /// The needs of the committer.
     pub(crate) const COMMITTER: Self = Self { commit: true, journal: true, ..Self::NONE };
 
     /// Whether `operation` may be submitted. Asking for a status is granted with any power.

@@ -1,4 +1,4 @@
-//! What a guest is lent: one file for each import of `wit/`, the grant that decides whether it may
+//! The powers that a guest is lent: one file for each import of `wit/`, the grant that decides whether it may
 //! use it, and the tickets of what it has asked for.
 //!
 //! Between the running guest and `driver.rs`. Invariant: an import only notes what is asked; the
@@ -32,7 +32,7 @@ pub(crate) struct Capabilities {
     pub(crate) tickets: Tickets,
     pub(crate) timer: Timer,
     pub(crate) telemetry: Telemetry,
-    /// What the call under way has come to, if somebody records or replays it.
+    /// The outputs of the call under way, if somebody records or replays it.
     pub(crate) outputs: Option<Outputs>,
 }
 

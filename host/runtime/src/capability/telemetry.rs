@@ -10,7 +10,7 @@ use crate::capability::Capabilities;
 use crate::error::escape;
 use crate::sandbox::Limits;
 
-/// What one instance has told so far.
+/// The log lines and counts of one instance so far.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     name: String,
@@ -46,7 +46,7 @@ impl Telemetry {
         self.now_ms = now_ms;
     }
 
-    /// What was counted since the last time.
+    /// The counts since the last time.
     pub(crate) fn take_counters(&mut self) -> BTreeMap<String, u64> {
         std::mem::take(&mut self.counters)
     }

@@ -23,11 +23,11 @@ pub(crate) struct Attempt {
     pub(crate) ticket: u64,
     /// The host's number of this attempt; never used twice.
     pub(crate) number: u64,
-    /// What to do.
+    /// The operation.
     pub(crate) asked: Asked,
 }
 
-/// What a guest has asked for, and is granted.
+/// The operations that a guest has asked for, and its grant.
 #[derive(Debug)]
 pub(crate) enum Asked {
     /// An operation of the Tunnel.
@@ -64,7 +64,7 @@ pub(crate) struct Tickets {
     attempts: u64,
     due: Vec<Attempt>,
     answered: Vec<Answered>,
-    /// What was settled last, which completes once: its ticket, and its name.
+    /// The operation that was settled last, which completes once: its ticket, and its name.
     last: (u64, &'static str),
 }
 
@@ -145,7 +145,7 @@ impl Tickets {
         Some(Settled { since_ms, operation })
     }
 
-    /// What a ticket is for, or was until its only outcome; nothing if it is released.
+    /// The operation of a ticket, until its only outcome and after it; none if it is released.
     pub(crate) fn operation_name(&self, ticket: u64) -> &'static str {
         match self.held.get(&ticket) {
             Some(Held { kept: Kept::Operation(operation), .. }) => operation.name(),

@@ -11,9 +11,9 @@ use std::sync::Arc;
 pub struct Called<'a> {
     /// The instance, such as `writer 3`.
     pub instance: &'a str,
-    /// What its last call left it in.
+    /// The state that its last call left it in.
     pub state: &'static str,
-    /// What happened.
+    /// The event.
     pub event: &'static str,
     /// The operation whose outcome it is, as `wit/tunnel.wit` calls it, or `journal-append`; may be
     /// empty.
@@ -32,7 +32,7 @@ pub trait Probe: Send + Sync {
     fn imported(&self, instance: &str, import: &'static str) -> Result<(), String>;
 }
 
-/// What watches the instances of a sink; usually nothing.
+/// The watcher of a sink's instances; usually there is none.
 #[derive(Clone, Default)]
 pub(crate) struct Watch(Option<Arc<dyn Probe>>);
 

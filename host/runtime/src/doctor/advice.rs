@@ -1,4 +1,4 @@
-//! What the sink will do on such a service, and which options that takes.
+//! The behaviour of the sink on such a service, and the options that it takes.
 //!
 //! The last part of a diagnosis. Invariant: every assumption that is broken or unknown has a
 //! consequence here; an option is advised only with the value that it has now.
@@ -12,9 +12,9 @@ use super::Verdict;
 pub struct Advice {
     /// The option that it is about; none if no option helps.
     pub option: Option<&'static str>,
-    /// What it should be; none if it may stay.
+    /// The value that it should have; none if it may stay.
     pub set: Option<&'static str>,
-    /// What follows, in words.
+    /// The consequence, in words.
     pub consequence: String,
 }
 
@@ -103,7 +103,7 @@ fn written<'a>(options: &'a [(String, String)], name: &str) -> Option<&'a str> {
 const DOUBT: &str = "sink.doubt";
 const OVERLAP: &str = "sink.session.overlap";
 
-/// What no option can mend.
+/// Findings that no option can mend.
 const CONSEQUENCES: [(&str, &str); 5] = [
     (
         "b",

@@ -32,7 +32,7 @@ const C: &str = "a commit is atomic over buckets";
 const D: &str = "an open session in contact is never dropped";
 const E: &str = "no intermediary repeats a PUT on its own";
 
-/// What the advice rests on.
+/// The facts that the advice rests on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Assumptions {
     pub(super) order: Order,

@@ -23,7 +23,7 @@ use assumptions::Assumptions;
 
 pub use advice::Advice;
 
-/// What is looked at.
+/// The object of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scope {
     /// Whether the settings name a table of the user's, whose description is then read.
@@ -34,7 +34,7 @@ pub struct Scope {
     pub hold: Duration,
 }
 
-/// What is known after a look.
+/// The result of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It was seen to hold, as far as the finding says.
@@ -60,11 +60,11 @@ impl fmt::Display for Verdict {
 pub struct Finding {
     /// Its short name: `clock`, or the letter of an assumption.
     pub name: &'static str,
-    /// What is expected.
+    /// The expectation.
     pub expected: &'static str,
     /// Whether it is so.
     pub verdict: Verdict,
-    /// What was seen, or why nothing was; and what to do about it.
+    /// The observation, or why there is none; and the remedy.
     pub seen: String,
 }
 
@@ -104,7 +104,7 @@ pub struct Diagnosis {
     pub findings: Vec<Finding>,
     /// How two open sessions are ordered.
     pub order: Order,
-    /// What the sink will do, and which options must be set for it.
+    /// The behaviour of the sink there, and the options that must be set for it.
     pub advice: Vec<Advice>,
     /// The scratch table, if it could not be dropped.
     pub left_behind: Option<String>,

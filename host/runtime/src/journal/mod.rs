@@ -30,7 +30,7 @@ use crate::error::Result;
 
 pub use record::JournalRecord;
 
-/// What a journal holds, folded.
+/// The contents of a journal, folded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     /// The sink's lasting name: 128 random bits, in hexadecimal. Empty in a journal that has not
@@ -40,7 +40,7 @@ pub struct Contents {
     pub table: String,
     /// The number of the newest start.
     pub start: u64,
-    /// What its guest has appended: of each key the newest record.
+    /// The records that its guest has appended: of each key the newest.
     pub records: BTreeMap<String, Vec<u8>>,
 }
 
@@ -240,7 +240,7 @@ fn begin_start(contents: &mut Contents, nonce: u64, now_ms: u64) -> Vec<u8> {
     bytes
 }
 
-/// What the bytes say, and how many of them are whole.
+/// The contents of the bytes, and how many of them are whole.
 fn fold(bytes: &[u8], path: &Path) -> Result<(Contents, usize)> {
     let at = path.display().to_string();
     let mut contents = Contents::default();
@@ -268,7 +268,7 @@ fn fold(bytes: &[u8], path: &Path) -> Result<(Contents, usize)> {
     Ok((contents, bytes.len() - rest.len()))
 }
 
-/// Of another version, or no journal at all.
+/// An error for a journal of another version, or no journal at all.
 fn foreign(at: String, bytes: &[u8]) -> Error {
     let (format, ours) = MAGIC.split_at(MAGIC.len() - VERSION_BYTES);
     let theirs = bytes.strip_prefix(format).and_then(|rest| rest.get(..VERSION_BYTES));

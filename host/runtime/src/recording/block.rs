@@ -22,7 +22,7 @@ pub(super) fn encode(plain: &[u8]) -> Vec<u8> {
     frame::enclose(&payload)
 }
 
-/// What comes next in a file.
+/// The next thing in a file.
 pub(super) enum Next {
     /// A block, as it was before it was compressed.
     Block(Vec<u8>),
@@ -30,7 +30,7 @@ pub(super) enum Next {
     End,
     /// The file ends within a block: its last write was cut off.
     Torn,
-    /// What is there was not written so.
+    /// The bytes there were not written so.
     Damaged(&'static str),
 }
 

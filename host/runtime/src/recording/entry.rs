@@ -1,4 +1,4 @@
-//! What a recording is made of: its head, and one entry after another.
+//! The parts of a recording: its head, and one entry after another.
 //!
 //! Between the instances' calls (`input.rs`, `output.rs`) and the blocks of a file (`block.rs`).
 //! Invariant: an entry is read as it was written, or refused.
@@ -15,7 +15,7 @@ use crate::recording::output::Came;
 use crate::sandbox::Limits;
 use crate::settings::Settings;
 
-/// What a recording is of. Plain JSON at the front of the file.
+/// The subject of a recording. Plain JSON at the front of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// The SHA-256 of the component, in hexadecimal; empty for a native twin.
@@ -28,7 +28,7 @@ pub struct Head {
     pub at_ms: u64,
     /// The full name of the table.
     pub table: String,
-    /// What each instance might use.
+    /// The limits of each instance.
     pub(crate) sandbox: Sandbox,
 }
 

@@ -1,4 +1,4 @@
-//! What an instance is called with, as bytes that are kept and as words for people.
+//! The argument of a call, as bytes that are kept and as words for people.
 //!
 //! Between `instance.rs`, which is called, and `entry.rs`. Invariant: everything that a call
 //! depends on is in it; what is encoded is decoded to the same.

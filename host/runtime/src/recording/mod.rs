@@ -4,7 +4,7 @@
 //! to (`output.rs`), a queue takes it off the guest's thread (`queue.rs`), `recorder.rs` writes it
 //! in blocks (`block.rs`) to the files of a directory (`ring.rs`). `replay.rs` reads them again.
 //!
-//! What a guest does follows from what it is called with and nothing else: it has no clock, no
+//! Calls alone determine a guest: it has no clock, no
 //! randomness, no files. So a recording is complete, and what was recorded in production can be run
 //! again anywhere, offline, and must come to the same. It holds the rows, and no secret: the guest
 //! has none.

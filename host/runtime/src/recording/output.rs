@@ -1,4 +1,4 @@
-//! What a call of a guest came to: every import that it called with its arguments, in order, and
+//! The outputs of a guest's call: every import that it called with its arguments, in order, and
 //! what it returned.
 //!
 //! Noted by `capability/` and `instance.rs` while the guest runs, made into text and a digest later
@@ -21,12 +21,12 @@ use crate::error::Error;
 use crate::error::escape;
 use crate::operation::Operation;
 
-/// What one call has done so far.
+/// The outputs of one call so far.
 #[derive(Debug, Default)]
 pub(crate) struct Outputs {
-    /// What it wants done and what it returned.
+    /// Its requests to the host, and its result.
     acts: Vec<Line>,
-    /// What it told the operator.
+    /// Its lines and counts for the operator.
     told: Vec<Line>,
 }
 
@@ -82,7 +82,7 @@ impl Outputs {
         self.act_on(&format!("journal-append {ticket} key {key}"), bytes);
     }
 
-    /// Of bytes that are not kept only their number is told.
+    /// Bytes that are not kept are noted by their number only.
     pub(crate) fn not_appended(&mut self, ticket: u64, key: usize, bytes: usize) {
         self.act(format!("journal-append {ticket} key of {key} bytes, {bytes} bytes"));
     }
@@ -120,7 +120,7 @@ impl Outputs {
     }
 }
 
-/// What a call returns.
+/// The results of calls.
 impl Outputs {
     pub(crate) fn writer(&mut self, progress: &writer::Progress) {
         for output in &progress.outputs {
@@ -180,12 +180,12 @@ impl Outputs {
     }
 }
 
-/// What a call came to, as it is kept and compared.
+/// The outputs of a call, as they are kept and compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Came {
-    /// What it wants done and what it returned.
+    /// Its requests to the host, and its result.
     pub(crate) acts: Shown,
-    /// What it told the operator.
+    /// Its lines and counts for the operator.
     pub(crate) told: Shown,
 }
 

@@ -63,7 +63,7 @@ pub(super) struct NoteQueue {
 
 struct WaitingNotes {
     notes: VecDeque<CallNote>,
-    /// Of the notes, and of those that are being written.
+    /// The bytes of the notes, and of those that are being written.
     bytes: usize,
     writing_bytes: usize,
     scope: RecordedRoles,
@@ -212,11 +212,11 @@ impl NoteQueue {
     }
 }
 
-/// What waits for the disk, at most, and a call of each instance more.
+/// The most that waits for the disk, and a call of each instance more.
 const QUEUE_BYTES_MAX: usize = 32 << 20;
 /// Calls that are compressed and written at once.
 const BLOCK_BYTES: usize = 1 << 20;
-/// Of the largest block, for what a call came to.
+/// The part of the largest block that a call's outputs may take.
 const CALL_BYTES_SPARE: usize = 1 << 20;
 /// How long a disk may keep a sink waiting, once.
 const PATIENCE_MS: u64 = 10_000;

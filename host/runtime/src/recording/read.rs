@@ -64,7 +64,7 @@ impl<R: Read> Recording<R> {
         Ok(Self { name, head, blocks: Blocks::new(file, first) })
     }
 
-    /// What it is of.
+    /// Its subject.
     pub fn head(&self) -> &Head {
         &self.head
     }

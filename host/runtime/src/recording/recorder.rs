@@ -47,7 +47,7 @@ impl Recorder {
         }
     }
 
-    /// What one instance is recorded by, if any is.
+    /// The recorder of one instance, if it is recorded.
     pub(crate) fn of(&self, role: RoleName) -> Option<InstanceRecorder> {
         let queue = Arc::clone(self.0.as_ref()?);
         Some(InstanceRecorder { role, queue, calls: 0, begun: None })

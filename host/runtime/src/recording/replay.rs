@@ -35,7 +35,7 @@ pub enum ReplayTelemetry {
     Ignored,
 }
 
-/// What a replay came to.
+/// The result of a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replayed {
     /// Calls that were compared, all instances together.
@@ -64,7 +64,7 @@ pub struct Difference {
     pub call: u64,
     /// The time that it was told.
     pub now_ms: u64,
-    /// What it was called with, in words.
+    /// Its argument, in words.
     pub input: String,
     /// The first thing that differs, as it was recorded.
     pub expected: String,
@@ -205,7 +205,7 @@ impl<'a> Stage<'a> {
         Replayed { ended, digest, ..self.replayed }
     }
 
-    /// What was found before the file turned out to be damaged.
+    /// The result before the file turned out to be damaged.
     fn so_far(&self, error: Error) -> Error {
         let message =
             format!("{}; {} calls before it are equal", error.message, self.replayed.calls);
@@ -220,7 +220,7 @@ impl Actor {
         Ok(Self { instance, attempts: BTreeMap::new(), calls: 0 })
     }
 
-    /// What a call comes to; an error of the guest is one of the things that it can come to.
+    /// The outputs of a call; an error of the guest is one of them.
     fn call(&mut self, now_ms: u64, input: Input<'_>) -> Came {
         if let Some(ticket) = completed(&input)
             && let Some(number) = self.attempts.remove(&ticket)

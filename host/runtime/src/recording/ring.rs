@@ -93,7 +93,7 @@ impl Ring {
         written.map_err(|error| error::disk(&self.path, &error))
     }
 
-    /// Of the bound, what coordinator and committer have for themselves: they take little, and
+    /// The part of the bound that coordinator and committer have for themselves: they take little, and
     /// what became of commits is theirs to tell.
     pub(super) fn spared_by_writers(&self) -> u64 {
         self.bytes_max / 16

@@ -26,7 +26,7 @@ use crate::sandbox::Limits;
 use crate::settings::options::OPTIONS;
 use crate::settings::options::Options;
 
-/// What a sink is opened with.
+/// The settings of a sink.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The service, such as `http://service.cn.maxcompute.aliyun.com/api`; the local server prints
@@ -61,7 +61,7 @@ pub struct Settings {
     pub dead_letter_file: Option<PathBuf>,
     /// Where every call of the sink's instances is recorded; nothing is recorded without it.
     pub record_dir: Option<PathBuf>,
-    /// What all recordings of that directory may take.
+    /// The most that all recordings of that directory may take.
     pub record_bytes_max: u64,
     /// The engine's checkpoint interval, as far as it is known; zero if it is not. Told by the
     /// engine, not by an option.
@@ -72,7 +72,7 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// After how long without contact a session is asked for its status.
     pub keep_alive: Duration,
-    /// What each instance may use.
+    /// The limits of each instance.
     pub limits: Limits,
     /// The guest's options as the user wrote them, sorted by name.
     pub guest_options: Vec<(String, String)>,
@@ -200,7 +200,7 @@ fn is_local(endpoint: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// What an embedder has to say, with the defaults for the rest.
+/// The settings that an embedder must give, with the defaults for the rest.
 impl Settings {
     /// The settings of a sink to `table` of the local server at `endpoint`, with its journal in
     /// `journal_dir`.

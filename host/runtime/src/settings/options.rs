@@ -238,7 +238,7 @@ pub(crate) const OPTIONS: &[HostOption] = &[
     ),
 ];
 
-/// What the user wrote, while the host's part of it is taken out.
+/// The options as the user wrote them, while the host's are taken out.
 pub(crate) struct Options {
     written: BTreeMap<String, String>,
 }

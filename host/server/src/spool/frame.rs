@@ -1,5 +1,5 @@
-//! One record of the spool as bytes: a mark, its length, its CRC32C, how much of the segment was
-//! durable when it was written, and a fact about a session.
+//! One record of the spool as the payload of a frame: how much of the segment was durable when it
+//! was written, and a fact about a session.
 //!
 //! `spool.rs` writes them, `spool/recover.rs` reads them at a start. Invariant: a frame that
 //! decodes is one that was written whole.
@@ -9,11 +9,13 @@ use std::ops::Range;
 use bytes::BufMut;
 use bytes::Bytes;
 use bytes::BytesMut;
+use upsert_sink_format::frame;
+use upsert_sink_format::frame::HEADER_BYTES;
 
 use crate::session::SessionFacts;
 
 /// How a segment begins: the letters and the version of the format.
-pub(super) const MAGIC: [u8; 8] = *b"USSPOOL2";
+pub(super) const MAGIC: [u8; 8] = *b"USSPOOL3";
 
 /// The fact that a record holds.
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +46,9 @@ impl Frame<'_> {
     /// The frame's bytes, and where in them the pack's body lies; `durable` bytes of its segment
     /// were synced before.
     pub(super) fn encode(&self, durable: u64) -> (Bytes, Range<usize>) {
-        let mut bytes = BytesMut::with_capacity(HEADER + 64 + self.body().len());
-        bytes.put_bytes(0, HEADER);
+        let mut bytes = BytesMut::with_capacity(HEADER_BYTES + 72 + self.body().len());
+        bytes.put_bytes(0, HEADER_BYTES);
+        bytes.put_u64_le(durable);
         match self {
             Self::Aborted(facts) => put_facts(&mut bytes, ABORTED, facts),
             Self::Created(facts) => put_facts(&mut bytes, CREATED, facts),
@@ -59,12 +62,8 @@ impl Frame<'_> {
         }
         let start = bytes.len();
         bytes.put_slice(self.body());
-        let length = u32::try_from(bytes.len() - HEADER).expect("packs are bounded");
-        bytes[12..HEADER].copy_from_slice(&durable.to_le_bytes());
-        let crc = crc32c::crc32c(&bytes[12..]);
-        bytes[..4].copy_from_slice(&MARK);
-        bytes[4..8].copy_from_slice(&length.to_le_bytes());
-        bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+        let header = frame::header_of(&bytes[HEADER_BYTES..]);
+        bytes[..HEADER_BYTES].copy_from_slice(&header);
         let body = start..bytes.len();
         (bytes.freeze(), body)
     }
@@ -85,39 +84,26 @@ pub(super) enum Decoded {
     Pack { session: String, bucket: u32, records: u32, body: Range<usize> },
 }
 
-/// A whole frame: the length that was durable when it was written, its payload, and its end.
-struct Whole<'a> {
-    durable: u64,
-    payload: &'a [u8],
-    end: usize,
-}
-
-fn whole(segment: &[u8], at: usize) -> Option<Whole<'_>> {
-    let (header, _) = segment.get(at..)?.split_first_chunk::<HEADER>()?;
-    let number = |range: Range<usize>| Some(u32::from_le_bytes(header[range].try_into().ok()?));
-    let end = (at + HEADER).checked_add(number(4..8)? as usize)?;
-    let checked = segment.get(at + 12..end)?;
-    if header[..4] != MARK || crc32c::crc32c(checked) != number(8..12)? {
-        return None;
-    }
-    let (durable, payload) = checked.split_first_chunk::<8>()?;
-    Some(Whole { durable: u64::from_le_bytes(*durable), payload, end })
-}
-
 /// How much of the segment was durable before the last whole frame behind `at` was written; zero if
 /// there is none. A frame at `at` that is not whole, but was durable, is damaged.
 pub(super) fn durable_behind(segment: &[u8], at: usize) -> u64 {
-    let behind = at.saturating_add(1);
-    let places = segment.get(behind..).unwrap_or_default().windows(MARK.len()).enumerate();
-    let marked = places.filter(|(_, bytes)| *bytes == MARK);
-    let frames = marked.filter_map(|(place, _)| whole(segment, behind + place));
-    frames.map(|frame| frame.durable).max().unwrap_or(0)
+    let payloads = frame::found_behind(segment, at.saturating_add(1));
+    let durable = payloads.filter_map(|payload| split_durable(&segment[payload]));
+    durable.map(|(durable, _)| durable).max().unwrap_or(0)
+}
+
+/// The durable bytes that a payload mentions, and the rest of it.
+fn split_durable(payload: &[u8]) -> Option<(u64, &[u8])> {
+    let (durable, rest) = payload.split_first_chunk()?;
+    Some((u64::from_le_bytes(*durable), rest))
 }
 
 /// Reads the frame at `at`; answers it and where the next one begins, or none if it is not whole.
 pub(super) fn decode(segment: &[u8], at: usize) -> Option<(Decoded, usize)> {
-    let Whole { payload, end, .. } = whole(segment, at)?;
-    let (kind, rest) = payload.split_first()?;
+    let payload = frame::whole_at(segment, at)?;
+    let end = payload.end;
+    let (_, record) = split_durable(&segment[payload])?;
+    let (kind, rest) = record.split_first()?;
     let decoded = match *kind {
         ABORTED => Decoded::Aborted(serde_json::from_slice(rest).ok()?),
         CREATED => Decoded::Created(serde_json::from_slice(rest).ok()?),
@@ -145,10 +131,6 @@ fn put_facts(bytes: &mut BytesMut, kind: u8, facts: &SessionFacts) {
     bytes.put_slice(&serde_json::to_vec(facts).expect("facts are strings and numbers"));
 }
 
-/// How a frame begins: by it frames are found behind one that is damaged.
-const MARK: [u8; 4] = *b"USPF";
-/// Mark, length, checksum, and the durable bytes.
-const HEADER: usize = 20;
 const ABORTED: u8 = 3;
 const CREATED: u8 = 1;
 const PACK: u8 = 2;

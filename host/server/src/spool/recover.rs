@@ -63,6 +63,20 @@ pub(crate) async fn recover(
     Ok(recovered)
 }
 
+/// Why a file is no segment, and the remedy.
+fn foreign(bytes: &[u8]) -> String {
+    let (letters, version) = frame::MAGIC.split_at(frame::MAGIC.len() - 1);
+    match bytes.strip_prefix(letters).and_then(<[u8]>::first) {
+        Some(theirs) => format!(
+            "it has version {} of the spool, and this server reads {}: start the server that wrote \
+             it, and commit or abort its sessions; then this one begins a spool of its own",
+            theirs.escape_ascii(),
+            version.escape_ascii()
+        ),
+        None => "it is no segment of a spool".to_owned(),
+    }
+}
+
 impl Recovered {
     /// Reads one segment; answers how much of it is whole, if that is not all.
     async fn read_segment(
@@ -81,7 +95,7 @@ impl Recovered {
             return Ok(Some(0));
         }
         if !bytes.starts_with(&frame::MAGIC) {
-            return Err(Error::damaged(name, "it is no segment of this version's spool"));
+            return Err(Error::damaged(name, foreign(&bytes)));
         }
         let mut at = frame::MAGIC.len();
         while at < bytes.len() {

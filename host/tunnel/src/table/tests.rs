@@ -40,7 +40,7 @@ struct Service {
     answers: Mutex<VecDeque<Scripted>>,
     requests: Mutex<Vec<http::Request<Bytes>>>,
     now_ms: AtomicU64,
-    /// What the program for credentials prints, one after the other.
+    /// The outputs of the program for credentials, one after the other.
     printed: Mutex<VecDeque<String>>,
 }
 
