@@ -47,7 +47,7 @@ impl Transport for Caught {
 async fn packs(columns: &str, batches: &[RecordBatch]) -> Result<Vec<Bytes>> {
     let directory = tempfile::tempdir()?;
     let settings = ServerSettings::new(directory.path().join("data"));
-    let server = Server::start(settings, upsert_sink_server::Components::system()).await?;
+    let server = Server::start(settings, upsert_sink_server::ServerComponents::system()).await?;
     let mut settings = Settings::local(server.endpoint(), "t", directory.path().join("journal"));
     settings.compression = Compression::Raw;
     // Every change is sent, also of keys that change again.

@@ -17,7 +17,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use upsert_sink::Components;
 use upsert_sink::components::{Clock as _, Entropy, SystemClock, Transport, TransportError};
 use upsert_sink_format::id::Millis;
-use upsert_sink_server::components::simulated::{self, ManualClock, SimulatedDisk};
+use upsert_sink_server::components::simulated::{self, ManualClock, SimulatedDirectories};
 use upsert_sink_server::{ServerSettings, Service};
 
 /// What is broken.
@@ -86,7 +86,7 @@ impl World {
         let clock = Arc::new(SystemClock::start());
         let beginning_ms = clock.now_ms();
         let standing = Arc::new(ManualClock::new(Millis(beginning_ms)));
-        let components = simulated::components(standing, SimulatedDisk::new(), 7);
+        let components = simulated::components(standing, SimulatedDirectories::new(), 7);
         let service = Service::open(&ServerSettings::new("/server"), &components).await?;
         let world = Arc::new(Self { service, fault, beginning_ms, state: Mutex::default() });
         let create = "CREATE TABLE t (id BIGINT PRIMARY KEY, v JSON) PARTITIONED BY (day STRING, \

@@ -202,5 +202,5 @@ pub(crate) async fn table_of(data: &Path) -> Result<Table> {
 async fn start(dir: &tempfile::TempDir, address: Option<SocketAddr>) -> Result<Server> {
     let mut settings = ServerSettings::new(dir.path().join("data"));
     settings.listen = address.unwrap_or(settings.listen);
-    Ok(Server::start(settings, upsert_sink_server::Components::system()).await?)
+    Ok(Server::start(settings, upsert_sink_server::ServerComponents::system()).await?)
 }

@@ -13,7 +13,7 @@ use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use serde_json::Value as Json;
 use tempfile::TempDir;
 use upsert_sink::{Catalog, Plugin, Settings};
-use upsert_sink_server::{Components, Server, ServerSettings};
+use upsert_sink_server::{Server, ServerComponents, ServerSettings};
 
 use crate::protocol::fixture::{Described, Exchange};
 
@@ -65,7 +65,8 @@ impl Local {
         let directory = tempfile::tempdir().expect("a directory");
         let settings = ServerSettings::new(directory.path().join("data"));
         let settings = ServerSettings { project: PROJECT.to_owned(), ..settings };
-        let server = Server::start(change(settings), Components::system()).await.expect("a port");
+        let server =
+            Server::start(change(settings), ServerComponents::system()).await.expect("a port");
         Self { directory, server, sessions: BTreeMap::new() }
     }
 

@@ -35,7 +35,7 @@ const TOKEN: &str = "a-token-that-nobody-may-see-either";
 /// Two checkpoints through a recorded sink; answers where it was recorded.
 async fn round_trip(plugin: &Plugin, components: &Components, dir: &Path) -> Result<()> {
     let server = ServerSettings::new(dir.join("data"));
-    let server = Server::start(server, upsert_sink_server::Components::system()).await?;
+    let server = Server::start(server, upsert_sink_server::ServerComponents::system()).await?;
     let place = |name: &str| dir.join(name).display().to_string();
     let options = [
         ("endpoint", server.endpoint().to_string()),

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use upsert_sink::Plugin;
-use upsert_sink::recording::{Recording, Telemetry};
+use upsert_sink::recording::{Recording, ReplayTelemetry};
 use upsert_sink_tests::simulation::native;
 
 fn main() -> Result<()> {
     let name = std::env::args().nth(1).context("usage: replay-native FILE")?;
     let recording = Recording::open(name.clone(), File::open(&name).context(name)?)?;
-    let replayed = recording.replay(&Plugin::twin(Arc::new(native)), Telemetry::Compared)?;
+    let replayed = recording.replay(&Plugin::twin(Arc::new(native)), ReplayTelemetry::Compared)?;
     println!("{replayed:#?}");
     if !replayed.is_equal() {
         bail!("it differs");

@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use http::{Request, Response};
-use upsert_sink_server::components::simulated::{self, LastSync, SimulatedDisk, Unsynced};
-use upsert_sink_server::{Auth, Components, FaultRules, Keys, ServerSettings, Service, Severed};
+use upsert_sink_server::components::simulated::{self, LastSync, SimulatedDirectories, Unsynced};
+use upsert_sink_server::{
+    Auth, FaultRules, Keys, ServerComponents, ServerSettings, Service, Severed,
+};
 
 use super::checker::Checker;
 use super::components::{KeyShop, Shown, SyncSite, VirtualClock};
@@ -21,7 +23,7 @@ use super::world::{Chance, Plan, Trace};
 /// A server that lives, and the disk that it would leave behind.
 struct Alive {
     service: Arc<Service>,
-    disk: Arc<SimulatedDisk>,
+    disk: Arc<SimulatedDirectories>,
     /// How many servers there were before it.
     life: u64,
     /// It has died, and the next one is not there yet.
@@ -218,8 +220,8 @@ async fn is_over(service: &Service) -> bool {
 }
 
 /// A disk with an empty table, made in peace.
-async fn with_table(plan: &Plan, clock: &Arc<VirtualClock>) -> Result<Arc<SimulatedDisk>> {
-    let disk = SimulatedDisk::new();
+async fn with_table(plan: &Plan, clock: &Arc<VirtualClock>) -> Result<Arc<SimulatedDirectories>> {
+    let disk = SimulatedDirectories::new();
     let clock = Arc::new(Shown(Arc::clone(clock)));
     let components = simulated::components(clock, Arc::clone(&disk), plan.seed);
     let service = Service::open(&ServerSettings::new(DIRECTORY), &components).await?;
@@ -242,7 +244,7 @@ async fn with_table(plan: &Plan, clock: &Arc<VirtualClock>) -> Result<Arc<Simula
 async fn open(
     plan: &Plan,
     clock: &Arc<VirtualClock>,
-    disk: &Arc<SimulatedDisk>,
+    disk: &Arc<SimulatedDirectories>,
     life: u64,
     beginning_ms: u64,
 ) -> Result<Arc<Service>> {
@@ -255,7 +257,7 @@ async fn open(
     };
     disk.ignore_syncs_in(ignored(true));
     let seed = plan.seed ^ (life << 32);
-    let components: Components =
+    let components: ServerComponents =
         simulated::components(Arc::new(Shown(Arc::clone(clock))), Arc::clone(disk), seed);
     let settings = ServerSettings {
         one_session: plan.promise.one_session,

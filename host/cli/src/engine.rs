@@ -16,8 +16,8 @@ use upsert_sink::Components;
 use upsert_sink::Sink;
 
 use crate::freshness::Freshness;
-use crate::progress::Phase;
-use crate::progress::Progress;
+use crate::progress::CheckpointPhase;
+use crate::progress::ProgressLine;
 use crate::signal::Stop;
 use crate::source::Events;
 use crate::source::Source;
@@ -43,7 +43,7 @@ pub(crate) struct Cadence {
 
 /// The result of a run.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct RunOutcome {
     /// Events handed over by this run.
     pub(crate) events: u64,
     /// Checkpoints completed by this run.
@@ -61,7 +61,7 @@ pub(crate) struct Engine {
     sink: Arc<Sink>,
     states: StateDirectory,
     components: Components,
-    progress: Progress,
+    progress: ProgressLine,
     cadence: Cadence,
     stop: Stop,
     state: JobState,
@@ -74,7 +74,7 @@ pub(crate) struct Engine {
     /// The same for barriers whose commit is not known yet, oldest first.
     awaited: VecDeque<(u64, Vec<(u64, u64)>)>,
     commits: JoinSet<Result<u64, upsert_sink::Error>>,
-    outcome: Outcome,
+    outcome: RunOutcome,
 }
 
 impl Engine {
@@ -89,7 +89,7 @@ impl Engine {
             sink: Arc::new(sink),
             states,
             components,
-            progress: Progress::new(None),
+            progress: ProgressLine::new(None),
             cadence: Cadence { interval: Duration::from_secs(1), events_max: None, rate: None },
             stop: Stop::listen()?,
             state,
@@ -98,7 +98,7 @@ impl Engine {
             handed: Vec::new(),
             awaited: VecDeque::new(),
             commits: JoinSet::new(),
-            outcome: Outcome {
+            outcome: RunOutcome {
                 events: 0,
                 checkpoints: 0,
                 elapsed_ms: 0,
@@ -114,13 +114,16 @@ impl Engine {
     }
 
     /// Tells progress there.
-    pub(crate) fn progress(self, progress: Progress) -> Self {
+    pub(crate) fn progress(self, progress: ProgressLine) -> Self {
         Self { progress, ..self }
     }
 
     /// Runs until the input ends or a signal stops it; either way everything handed over is
     /// committed when it returns.
-    pub(crate) async fn run(mut self, source: Box<dyn Source>) -> anyhow::Result<(Outcome, Sink)> {
+    pub(crate) async fn run(
+        mut self,
+        source: Box<dyn Source>,
+    ) -> anyhow::Result<(RunOutcome, Sink)> {
         let started_ms = self.components.clock.now_ms();
         let ran = self.feed(source).await;
         self.progress.finish();
@@ -202,12 +205,12 @@ impl Engine {
             }
         }
         let id = self.state.checkpoint + 1;
-        self.progress.checkpoint(id, Phase::Flushing, self.state.events);
+        self.progress.checkpoint(id, CheckpointPhase::Flushing, self.state.events);
         let checkpoint = self.sink.checkpoint(id).await?;
         self.state.checkpoint = id;
         self.latest = checkpoint.to_bytes();
         self.save().await?;
-        self.progress.checkpoint(id, Phase::Stored, self.state.events);
+        self.progress.checkpoint(id, CheckpointPhase::Stored, self.state.events);
         self.sink.checkpoint_completed(id).await?;
         self.outcome.checkpoints += 1;
         self.pending = 0;
@@ -221,7 +224,7 @@ impl Engine {
     fn note(&mut self, id: u64) {
         let now_ms = self.components.clock.now_ms();
         while let Some((first, _)) = self.awaited.front().filter(|(first, _)| *first <= id) {
-            self.progress.checkpoint(*first, Phase::Committed, self.state.events);
+            self.progress.checkpoint(*first, CheckpointPhase::Committed, self.state.events);
             let (_, batches) = self.awaited.pop_front().expect("it is at the front");
             for (handed_ms, events) in batches {
                 self.outcome.freshness.add(now_ms.saturating_sub(handed_ms), events);

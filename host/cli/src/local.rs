@@ -13,8 +13,8 @@ use arrow_array::ArrayRef;
 use arrow_array::RecordBatch;
 use arrow_cast::display::array_value_to_string;
 use futures::TryStreamExt;
-use upsert_sink_server::Components;
 use upsert_sink_server::Server;
+use upsert_sink_server::ServerComponents;
 use upsert_sink_server::ServerSettings;
 use upsert_sink_server::TableRows;
 
@@ -30,7 +30,7 @@ pub(crate) const PROJECT: &str = "local";
 
 /// Starts a server on `dir`.
 pub(crate) async fn start(dir: &Path) -> anyhow::Result<Server> {
-    Ok(Server::start(ServerSettings::new(dir), Components::system()).await?)
+    Ok(Server::start(ServerSettings::new(dir), ServerComponents::system()).await?)
 }
 
 /// The options that lead a sink to the server, where the job does not set them.

@@ -28,7 +28,7 @@ use clap::Subcommand;
 /// Keeps MaxCompute Delta tables up to date from a stream of changes.
 #[derive(Debug, Parser)]
 #[command(name = "upsert-sink", version, after_help = failure::EXIT_CODES)]
-struct Arguments {
+struct CommandLine {
     #[command(subcommand)]
     command: Command,
 }
@@ -36,27 +36,27 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the sample feed of flights through everything, and checks the result
-    Demo(command::demo::Arguments),
+    Demo(command::demo::DemoArguments),
     /// Runs a job: from files or standard input into a table, exactly once
-    Run(command::run::Arguments),
+    Run(command::run::RunArguments),
     /// Runs the local server alone
-    Serve(command::serve::Arguments),
+    Serve(command::serve::ServeArguments),
     /// Asks the tables of a data directory, also while a server runs on it (feature `query`)
-    Query(command::query::Arguments),
+    Query(command::query::QueryArguments),
     /// Lists sessions that are not committed yet
-    Sessions(command::sessions::Arguments),
+    Sessions(command::sessions::SessionsArguments),
     /// Lists every option of the sink, with its type, default and meaning
-    Options(command::options::Arguments),
+    Options(command::options::OptionsArguments),
     /// Tells what the plugin is: its hash, size, imports and exports
-    Inspect(command::inspect::Arguments),
+    Inspect(command::inspect::InspectArguments),
     /// Runs a recorded sink again, offline, and compares what every call comes to
-    Replay(command::replay::Arguments),
+    Replay(command::replay::ReplayArguments),
     /// Looks whether a service is what the sink takes it for, on a table of its own
-    Doctor(command::doctor::Arguments),
+    Doctor(command::doctor::DoctorArguments),
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = CommandLine::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("UPSERT_SINK_LOG");
     tracing_subscriber::fmt()
         .with_env_filter(filter.unwrap_or_else(|_| "warn".into()))
@@ -99,6 +99,6 @@ mod tests {
 
     #[test]
     fn the_arguments_are_consistent() {
-        Arguments::command().debug_assert();
+        CommandLine::command().debug_assert();
     }
 }

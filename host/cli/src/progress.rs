@@ -1,4 +1,4 @@
-//! Progress on standard error while a job runs: a live bar on a terminal, plain lines
+//! ProgressLine on standard error while a job runs: a live bar on a terminal, plain lines
 //! elsewhere.
 //!
 //! `engine.rs` reports every step here. Invariant: standard output stays free for the report, and
@@ -11,7 +11,7 @@ use indicatif::ProgressStyle;
 
 /// The stage that a checkpoint just reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum CheckpointPhase {
     /// The barrier is on its way; the sink flushes.
     Flushing,
     /// Everything before the barrier is acknowledged, and the state is on disk.
@@ -20,7 +20,7 @@ pub(crate) enum Phase {
     Committed,
 }
 
-impl Phase {
+impl CheckpointPhase {
     fn word(self) -> &'static str {
         match self {
             Self::Flushing => "flushing",
@@ -35,11 +35,11 @@ const LINE_EVENTS: u64 = 500;
 
 /// Tells people how a job goes.
 #[derive(Clone, Debug)]
-pub(crate) struct Progress {
+pub(crate) struct ProgressLine {
     bar: Option<ProgressBar>,
 }
 
-impl Progress {
+impl ProgressLine {
     /// A bar if standard error is a terminal; `events` is how many are to come, if that is known.
     pub(crate) fn new(events: Option<u64>) -> Self {
         if !std::io::stderr().is_terminal() {
@@ -70,7 +70,7 @@ impl Progress {
     }
 
     /// A checkpoint got further. `events` is how many lie before it, over all runs of the job.
-    pub(crate) fn checkpoint(&self, id: u64, phase: Phase, events: u64) {
+    pub(crate) fn checkpoint(&self, id: u64, phase: CheckpointPhase, events: u64) {
         match &self.bar {
             Some(bar) => bar.set_message(format!("checkpoint {id} {}", phase.word())),
             None => eprintln!("checkpoint {id}: {} at event {events}", phase.word()),

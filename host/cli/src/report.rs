@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::engine::Outcome;
+use crate::engine::RunOutcome;
 
 /// How a command reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -73,7 +73,7 @@ pub(crate) struct Percentiles {
 
 impl JobReport {
     /// Takes over what the engine counted.
-    pub(crate) fn of(outcome: &Outcome, interval: Duration) -> Self {
+    pub(crate) fn of(outcome: &RunOutcome, interval: Duration) -> Self {
         let events_per_second = outcome.events * 1000 / outcome.elapsed_ms.max(1);
         Self {
             events: outcome.events,

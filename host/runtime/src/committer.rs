@@ -38,12 +38,12 @@ pub(crate) enum ToCommitter {
 }
 
 /// The committer.
-pub(crate) struct Committer {
+pub(crate) struct CommitterRole {
     coordinator: mpsc::Sender<ToCoordinator>,
     committed: watch::Sender<u64>,
 }
 
-impl Committer {
+impl CommitterRole {
     /// Opens the guest with what the journal holds.
     pub(crate) async fn open(
         instance: &mut Instance,
@@ -75,7 +75,7 @@ impl Committer {
     }
 }
 
-impl Role for Committer {
+impl Role for CommitterRole {
     type Control = ToCommitter;
     type Data = Infallible;
 

@@ -31,14 +31,14 @@ pub(crate) enum ToCoordinator {
 }
 
 /// The coordinator.
-pub(crate) struct Coordinator {
+pub(crate) struct CoordinatorRole {
     writers: Vec<mpsc::Sender<ToWriter>>,
     /// The writer that each open request came from.
     asked_by: BTreeMap<u64, u32>,
     requests: u64,
 }
 
-impl Coordinator {
+impl CoordinatorRole {
     /// Opens the guest with what the journal holds.
     pub(crate) fn open(
         instance: &mut Instance,
@@ -80,7 +80,7 @@ impl Coordinator {
     }
 }
 
-impl Role for Coordinator {
+impl Role for CoordinatorRole {
     type Control = ToCoordinator;
     type Data = Infallible;
 

@@ -19,7 +19,7 @@ use upsert_sink_tunnel::Table;
 use crate::capability::tickets::Answered;
 use crate::capability::tickets::Asked;
 use crate::capability::tickets::Attempt;
-use crate::capability::tickets::Settled;
+use crate::capability::tickets::SettledTicket;
 use crate::components::BoxFuture;
 use crate::components::Clock;
 use crate::ending::Ending;
@@ -179,7 +179,7 @@ impl<R: Role> Driver<R> {
         Some(Completion { ticket: Ticket(ticket), outcome })
     }
 
-    fn measure(&self, settled: &Settled, outcome: &Outcome) {
+    fn measure(&self, settled: &SettledTicket, outcome: &Outcome) {
         let took_ms = self.shared.clock.now_ms().saturating_sub(settled.since_ms);
         match (settled.operation.as_deref(), outcome) {
             (Some(Operation::PutPack(_)), Outcome::Done(_)) => {

@@ -29,9 +29,9 @@ use crate::error::Result;
 use crate::error::trapped;
 use crate::plugin::Code;
 use crate::plugin::Plugin;
+use crate::recording::CallOutputs;
 use crate::recording::Input;
 use crate::recording::InstanceRecorder;
-use crate::recording::Outputs;
 use crate::sandbox;
 use crate::sandbox::Limits;
 use crate::twin;
@@ -82,12 +82,12 @@ impl Instance {
 
     /// From now on what a call comes to is kept until it is taken.
     pub(crate) fn keep_outputs(&mut self) {
-        self.capabilities().outputs = Some(Outputs::default());
+        self.capabilities().outputs = Some(CallOutputs::default());
     }
 
     /// The result of the last call.
-    pub(crate) fn take_outputs(&mut self) -> Outputs {
-        self.capabilities().outputs.replace(Outputs::default()).unwrap_or_default()
+    pub(crate) fn take_outputs(&mut self) -> CallOutputs {
+        self.capabilities().outputs.replace(CallOutputs::default()).unwrap_or_default()
     }
 
     /// The things that the host keeps for it.
@@ -140,7 +140,7 @@ impl Instance {
     }
 
     /// A call is over.
-    fn end<T>(&mut self, progress: &Result<T>, returned: impl FnOnce(&mut Outputs, &T)) {
+    fn end<T>(&mut self, progress: &Result<T>, returned: impl FnOnce(&mut CallOutputs, &T)) {
         self.capabilities().note(|outputs| match progress {
             Ok(progress) => returned(outputs, progress),
             Err(error) => outputs.failed(error),
@@ -213,7 +213,7 @@ impl Instance {
     }
 
     fn left_writer(&mut self, progress: Result<writer::Progress>) -> Result<writer::Progress> {
-        self.end(&progress, Outputs::writer);
+        self.end(&progress, CallOutputs::writer);
         let progress = progress?;
         self.state = if progress.accepting { "accepting" } else { "full" };
         Ok(progress)
@@ -281,7 +281,7 @@ impl Instance {
         &mut self,
         progress: Result<coordinator::Progress>,
     ) -> Result<coordinator::Progress> {
-        self.end(&progress, Outputs::coordinator);
+        self.end(&progress, CallOutputs::coordinator);
         let progress = progress?;
         self.state = if progress.serving { "serving" } else { "waiting" };
         Ok(progress)
@@ -344,7 +344,7 @@ impl Instance {
         &mut self,
         progress: Result<committer::Progress>,
     ) -> Result<committer::Progress> {
-        self.end(&progress, Outputs::committer);
+        self.end(&progress, CallOutputs::committer);
         let progress = progress?;
         self.state = if progress.pending > 0 { "committing" } else { "idle" };
         Ok(progress)

@@ -25,7 +25,7 @@
 //! # use upsert_sink_server::{Server, ServerSettings};
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?; let dir = dir.path();
-//! # let components = upsert_sink_server::Components::system();
+//! # let components = upsert_sink_server::ServerComponents::system();
 //! # let server = Server::start(ServerSettings::new(dir.join("data")), components).await?;
 //! # let ids = Arc::new(Int64Array::from(vec![1, 2, 3])) as ArrayRef;
 //! # let rows = RecordBatch::try_from_iter([("id", ids)])?;

@@ -23,11 +23,11 @@ use upsert_sink_tunnel::Client;
 use crate::batch;
 use crate::capability::grant::Grant;
 use crate::checkpoint::Checkpoint;
-use crate::committer::Committer;
+use crate::committer::CommitterRole;
 use crate::committer::ToCommitter;
 use crate::components::BoxFuture;
 use crate::components::Components;
-use crate::coordinator::Coordinator;
+use crate::coordinator::CoordinatorRole;
 use crate::coordinator::ToCoordinator;
 use crate::dead_letter::DeadLetters;
 use crate::driver::Driver;
@@ -45,7 +45,7 @@ use crate::recording::RoleName;
 use crate::settings::Settings;
 use crate::sink::Sink;
 use crate::sink::WriterQueues;
-use crate::writer::Writer;
+use crate::writer::WriterRole;
 
 /// The parts of a sink that is to be opened.
 pub struct SinkBuilder {
@@ -194,7 +194,7 @@ impl Opening {
                 (coordinator.clone(), Arc::clone(&dead_letters), Arc::clone(&self.shared.meter));
             let states = states.unwrap_or_default();
             let mut writer =
-                Writer::open(&mut instance, self.now_ms(), &task, &states, parts).await?;
+                WriterRole::open(&mut instance, self.now_ms(), &task, &states, parts).await?;
             restored.extend(writer.take_restored());
             let (data, batches) = mpsc::channel(DATA_QUEUE);
             let shared = Arc::clone(&self.shared);
@@ -231,7 +231,8 @@ impl Opening {
         let mut instance = self.instance(RoleName::Committer)?;
         let (now_ms, task, records) = (self.now_ms(), &self.task, &self.records);
         let role =
-            Committer::open(&mut instance, now_ms, task, records, coordinator, committed).await?;
+            CommitterRole::open(&mut instance, now_ms, task, records, coordinator, committed)
+                .await?;
         let (control, inbox) = mpsc::channel(CONTROL_QUEUE);
         // Its data queue is never used: nothing waits for it in order.
         let (_, no_data) = mpsc::channel(1);
@@ -248,7 +249,7 @@ impl Opening {
     ) -> Result<()> {
         let mut instance = self.instance(RoleName::Coordinator)?;
         let (now_ms, task, records) = (self.now_ms(), &self.task, &self.records);
-        let role = Coordinator::open(&mut instance, now_ms, task, records, writers)?;
+        let role = CoordinatorRole::open(&mut instance, now_ms, task, records, writers)?;
         let (_, no_data) = mpsc::channel(1);
         let shared = Arc::clone(&self.shared);
         tasks.spawn(Driver::new(role, instance, shared, inbox, no_data).run());

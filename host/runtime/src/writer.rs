@@ -46,7 +46,7 @@ pub(crate) enum WriterData {
 }
 
 /// One writer.
-pub(crate) struct Writer {
+pub(crate) struct WriterRole {
     index: u32,
     accepting: bool,
     coordinator: mpsc::Sender<ToCoordinator>,
@@ -58,7 +58,7 @@ pub(crate) struct Writer {
     restored: Vec<Vec<u8>>,
 }
 
-impl Writer {
+impl WriterRole {
     /// Opens the guest with the states that fall to this writer.
     pub(crate) async fn open(
         instance: &mut Instance,
@@ -152,7 +152,7 @@ impl Writer {
     }
 }
 
-impl Role for Writer {
+impl Role for WriterRole {
     type Control = ToWriter;
     type Data = WriterData;
 

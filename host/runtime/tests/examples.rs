@@ -26,7 +26,7 @@ struct Place {
 impl Place {
     async fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let components = upsert_sink_server::Components::system();
+        let components = upsert_sink_server::ServerComponents::system();
         let settings = ServerSettings::new(directory.path().join("data"));
         let server = Server::start(settings, components).await.expect("a server");
         Self { directory, server }

@@ -50,7 +50,7 @@ impl Bench {
         let directory = tempfile::tempdir().expect("a directory");
         let mut settings = ServerSettings::new(directory.path().join("data"));
         change(&mut settings);
-        let components = upsert_sink_server::Components::system();
+        let components = upsert_sink_server::ServerComponents::system();
         let server = Server::start(settings, components).await.expect("a port");
         let bench = Self { directory, server };
         let catalog = Catalog::connect(&bench.settings(), &Components::system()).await;

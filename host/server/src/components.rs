@@ -1,4 +1,5 @@
-//! The replaceable parts of a server: time, chance, threads, and a directory on disk.
+//! The replaceable parts of a server: time and randomness, which are those of `host/tunnel`, threads,
+//! and a directory on disk.
 //!
 //! Stands below every other file: `spool.rs` and `table/log.rs` write through a [`Directory`],
 //! `sessions.rs` reads the [`Clock`]. Invariant: nothing else in this crate reads a clock, draws a
@@ -14,61 +15,49 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use tokio::task::AbortHandle;
-use upsert_sink_format::id::Millis;
+use upsert_sink_tunnel::components::SystemClock;
+use upsert_sink_tunnel::components::SystemEntropy;
+
+pub use upsert_sink_tunnel::components::Clock;
+pub use upsert_sink_tunnel::components::Entropy;
 
 pub(crate) use system::run_apart;
 pub(crate) use timer::ClockTimer;
 
 /// The replaceable parts of a server.
 #[derive(Clone)]
-pub struct Components {
+pub struct ServerComponents {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Directories.
-    pub disk: Arc<dyn Disk>,
+    pub disk: Arc<dyn Directories>,
     /// Chance.
     pub entropy: Arc<dyn Entropy>,
     /// Threads for what computes for long.
     pub workers: Arc<dyn Workers>,
 }
 
-impl Components {
+impl ServerComponents {
     /// The machine's own clock, file system, random numbers and threads.
     pub fn system() -> Self {
         Self {
-            clock: Arc::new(system::SystemClock),
-            disk: Arc::new(system::SystemDisk),
-            entropy: Arc::new(system::SystemEntropy::default()),
+            clock: Arc::new(SystemClock::start()),
+            disk: Arc::new(system::SystemDirectories),
+            entropy: Arc::new(SystemEntropy),
             workers: Arc::new(workers::QueryThreads::default()),
         }
     }
 }
 
-impl fmt::Debug for Components {
+impl fmt::Debug for ServerComponents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Components")
+        f.write_str("ServerComponents")
     }
-}
-
-/// Time, as the server knows it.
-pub trait Clock: Send + Sync {
-    /// Milliseconds since the Unix epoch.
-    fn now(&self) -> Millis;
-
-    /// Waits.
-    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()>;
-}
-
-/// Chance, for ids that nobody guesses by accident.
-pub trait Entropy: Send + Sync {
-    /// The next random number.
-    fn draw(&self) -> u64;
 }
 
 /// Where work is done that computes for long, such as a query.
@@ -88,7 +77,7 @@ pub enum Access {
 }
 
 /// Where directories are.
-pub trait Disk: Send + Sync {
+pub trait Directories: Send + Sync {
     /// Opens a directory.
     ///
     /// Errors: `WouldBlock` if another server has it, `NotFound` for [`Access::Read`] of a missing

@@ -27,8 +27,8 @@ use self::rule::Fault;
 use self::rule::RULES_MAX;
 use self::rule::Rule;
 use crate::components::Clock;
-use crate::components::Components;
 use crate::components::Entropy;
+use crate::components::ServerComponents;
 use crate::error::Error;
 use crate::request::FAULTS_PATH;
 use crate::request::Request;
@@ -109,7 +109,7 @@ impl ChosenFault {
 }
 
 impl Faults {
-    pub(crate) fn new(rules: FaultRules, components: &Components) -> Self {
+    pub(crate) fn new(rules: FaultRules, components: &ServerComponents) -> Self {
         let faults = Self {
             clock: Arc::clone(&components.clock),
             entropy: Arc::clone(&components.entropy),

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use crate::components::Clock;
-use crate::components::Components;
 use crate::components::Entropy;
+use crate::components::ServerComponents;
 
 /// Makes ids.
 #[derive(Clone)]
@@ -18,7 +18,7 @@ pub(crate) struct Ids {
 }
 
 impl Ids {
-    pub(crate) fn new(components: &Components) -> Self {
+    pub(crate) fn new(components: &ServerComponents) -> Self {
         Self { clock: Arc::clone(&components.clock), entropy: Arc::clone(&components.entropy) }
     }
 

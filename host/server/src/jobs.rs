@@ -11,7 +11,7 @@ use futures::future::select;
 use tokio::sync::Semaphore;
 
 use crate::components::Clock;
-use crate::components::Components;
+use crate::components::ServerComponents;
 use crate::components::Workers;
 use crate::error::Refusal;
 use crate::ids::Ids;
@@ -45,7 +45,7 @@ pub(crate) struct Jobs {
 
 impl Jobs {
     pub(crate) fn new(
-        components: &Components,
+        components: &ServerComponents,
         tables: &Arc<Tables>,
         sessions: &Arc<Sessions>,
         results: &Arc<Results>,

@@ -20,7 +20,7 @@
 //! same server runs in virtual time.
 //!
 //! ```
-//! use upsert_sink_server::{Components, Server, ServerSettings, query};
+//! use upsert_sink_server::{ServerComponents, Server, ServerSettings, query};
 //!
 //! # fn post(address: std::net::SocketAddr, sql: &str) -> std::io::Result<String> {
 //! #     use std::io::{Read, Write};
@@ -37,7 +37,7 @@
 //! # #[tokio::main(flavor = "multi_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?; let dir = dir.path();
-//! let server = Server::start(ServerSettings::new(dir), Components::system()).await?;
+//! let server = Server::start(ServerSettings::new(dir), ServerComponents::system()).await?;
 //! let sql = "CREATE TABLE t (id BIGINT PRIMARY KEY, v STRING) \
 //!            TBLPROPERTIES ('transactional'='true')";
 //! assert!(post(server.address(), sql)?.starts_with("HTTP/1.1 201"));
@@ -82,7 +82,7 @@ mod xml;
 
 pub use auth::Auth;
 pub use auth::Keys;
-pub use components::Components;
+pub use components::ServerComponents;
 pub use error::Error;
 pub use fault::FaultRules;
 pub use fault::FaultStatus;

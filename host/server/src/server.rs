@@ -14,9 +14,9 @@ use futures::future::BoxFuture;
 use crate::auth::Auth;
 use crate::components::Access;
 use crate::components::Clock;
-use crate::components::Components;
+use crate::components::Directories;
 use crate::components::Directory;
-use crate::components::Disk;
+use crate::components::ServerComponents;
 use crate::components::run_apart;
 use crate::error::Error;
 use crate::fault::Faults;
@@ -51,7 +51,7 @@ impl Server {
     /// read.
     pub fn start(
         settings: ServerSettings,
-        components: Components,
+        components: ServerComponents,
     ) -> BoxFuture<'static, Result<Self, Error>> {
         Box::pin(async move {
             if settings.auth == Auth::Open && !settings.listen.ip().is_loopback() {
@@ -151,7 +151,7 @@ pub fn table_rows<'a>(
 pub fn recorded_sessions(dir: &Path) -> Result<Vec<OpenSession>, Error> {
     let path = dir.to_owned();
     let sessions = run_apart(async move {
-        let components = Components::system();
+        let components = ServerComponents::system();
         let (directory, catalog) = read(&path, &*components.disk).await?;
         open_sessions(&*directory, &catalog, &*components.clock).await
     });
@@ -160,13 +160,13 @@ pub fn recorded_sessions(dir: &Path) -> Result<Vec<OpenSession>, Error> {
 
 /// The tables of a directory, as they are now.
 async fn readable(dir: &Path) -> Result<Readable, Error> {
-    let components = Components::system();
+    let components = ServerComponents::system();
     let (directory, catalog) = read(dir, &*components.disk).await?;
     let project = ServerSettings::new(dir).project;
     Ok(Readable { project, tables: catalog.tables, objects: directory.objects() })
 }
 
-async fn read(dir: &Path, disk: &dyn Disk) -> Result<(Arc<dyn Directory>, Catalog), Error> {
+async fn read(dir: &Path, disk: &dyn Directories) -> Result<(Arc<dyn Directory>, Catalog), Error> {
     let no_tables = || Error::NoTables { path: dir.to_owned() };
     let directory = disk.open(dir, Access::Read).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => no_tables(),

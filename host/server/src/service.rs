@@ -21,7 +21,7 @@ use crate::answer::rendered;
 use crate::audit;
 use crate::body::Body;
 use crate::components::Access;
-use crate::components::Components;
+use crate::components::ServerComponents;
 use crate::download::DownloadSessions;
 use crate::error::Error;
 use crate::error::Plane;
@@ -70,7 +70,7 @@ impl Service {
     /// Errors: as of [`Server::start`](crate::Server::start), without those of the address.
     pub fn open<'a>(
         settings: &'a ServerSettings,
-        components: &'a Components,
+        components: &'a ServerComponents,
     ) -> BoxFuture<'a, Result<Arc<Self>, Error>> {
         Box::pin(async move {
             let directory = components

@@ -13,9 +13,9 @@ use std::sync::MutexGuard;
 use upsert_sink_format::id::Millis;
 
 use crate::components::Clock;
-use crate::components::Components;
 use crate::components::Directory;
 use crate::components::Entropy;
+use crate::components::ServerComponents;
 use crate::error::Error;
 use crate::error::Refusal;
 use crate::quota::Flow;
@@ -78,7 +78,7 @@ impl Sessions {
     /// Finds the open and the aborted sessions of the last server.
     pub(crate) async fn open(
         directory: &Arc<dyn Directory>,
-        components: &Components,
+        components: &ServerComponents,
         settings: &ServerSettings,
         tables: &Arc<Tables>,
         counters: &Arc<Counters>,

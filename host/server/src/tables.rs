@@ -13,8 +13,8 @@ use object_store::ObjectStore;
 use object_store::ObjectStoreExt;
 use object_store::path::Path as ObjectPath;
 
-use crate::components::Components;
 use crate::components::Directory;
+use crate::components::ServerComponents;
 use crate::error::Error;
 use crate::error::Refusal;
 use crate::project::Project;
@@ -44,7 +44,7 @@ impl Tables {
     /// Reads the log of a directory, and begins it if there is none.
     pub(crate) async fn open(
         directory: &Arc<dyn Directory>,
-        components: &Components,
+        components: &ServerComponents,
         project: Project,
         hook: Arc<dyn CommitHook>,
     ) -> Result<Self, Error> {

@@ -19,7 +19,7 @@ use upsert_sink_tunnel::components::Components;
 #[tokio::test]
 async fn five_rows_are_upserted_and_visible_however_often_it_runs() {
     let directory = tempfile::tempdir().expect("a directory");
-    let components = upsert_sink_server::Components::system();
+    let components = upsert_sink_server::ServerComponents::system();
     let server = Server::start(ServerSettings::new(directory.path()), components).await;
     let server = server.expect("a server");
     let mut settings = ClientSettings::new(server.endpoint(), "local");

@@ -12,8 +12,6 @@ use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use upsert_sink::components as sink;
-use upsert_sink_format::id::Millis;
-use upsert_sink_server::components as server;
 
 /// When every world begins.
 const BEGINNING_MS: u64 = 1_780_000_000_000;
@@ -101,15 +99,5 @@ impl sink::Clock for Shown {
 
     fn sleep_until(&self, deadline_ms: u64) -> BoxFuture<'static, ()> {
         if deadline_ms == u64::MAX { pending().boxed() } else { self.0.at(deadline_ms) }
-    }
-}
-
-impl server::Clock for Shown {
-    fn now(&self) -> Millis {
-        Millis(self.0.now_ms())
-    }
-
-    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
-        self.0.after(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
     }
 }

@@ -30,7 +30,7 @@ use crate::fold::FoldColumns;
 use crate::job::JobTable;
 use crate::job::RowForm;
 use crate::local;
-use crate::progress::Progress;
+use crate::progress::ProgressLine;
 use crate::report;
 use crate::report::JobReport;
 use crate::report::ReportForm;
@@ -57,9 +57,9 @@ const BUCKETS: u32 = 8;
 /// A build that has run the demo need not have queries.
 const QUERY: &str = "cargo run --release --features query -- query";
 
-/// Arguments of `demo`.
+/// The arguments of `demo`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct DemoArguments {
     /// Where to keep tables and state; without it, a directory that is removed at the end
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -72,7 +72,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the demo, and prints what it did.
-pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: DemoArguments) -> anyhow::Result<()> {
     let (dir, _temporary) = directory(arguments.dir.as_deref())?;
     let data = dir.join("data");
     let server = local::start(&data).await?;
@@ -131,7 +131,7 @@ async fn ingest(server: &Server, dir: &Path, interval: Duration) -> anyhow::Resu
     let cadence = Cadence { interval, events_max: Some(CHECKPOINT_EVENTS_MAX), rate: None };
     let engine = Engine::new(opened, states, components, state)?
         .cadence(cadence)
-        .progress(Progress::new(Some(SAMPLE_EVENTS)));
+        .progress(ProgressLine::new(Some(SAMPLE_EVENTS)));
     let (outcome, opened) = engine.run(Box::new(source)).await?;
     if !outcome.finished {
         bail!("the demo was stopped after {} events", outcome.events);

@@ -29,10 +29,10 @@ use crate::report::ReportForm;
 use crate::sink;
 use crate::sink::Options;
 
-/// Arguments of `doctor`.
+/// The arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXPLANATION)]
-pub(crate) struct Arguments {
+pub(crate) struct DoctorArguments {
     /// The service; or the job's
     #[arg(long, value_name = "URL", required_unless_present = "job")]
     endpoint: Option<String>,
@@ -72,9 +72,9 @@ Exit codes: 0 nothing is broken; 1 the service cannot be reached, or not written
   2 credentials, project, table or options are wrong; 4 the clock or an assumption is.";
 
 #[derive(Debug, Serialize)]
-struct Document<'a> {
+struct DoctorDocument<'a> {
     sound: bool,
-    findings: Vec<Row<'a>>,
+    findings: Vec<CheckRow<'a>>,
     order: String,
     advice: Vec<AdviceRow<'a>>,
     /// The scratch table, if it could not be dropped.
@@ -82,7 +82,7 @@ struct Document<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Row<'a> {
+struct CheckRow<'a> {
     name: &'a str,
     expected: &'a str,
     verdict: String,
@@ -97,7 +97,7 @@ struct AdviceRow<'a> {
 }
 
 /// Looks, and prints what was found.
-pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: DoctorArguments) -> anyhow::Result<()> {
     let plugin = Plugin::embedded()?;
     let options = options(&arguments)?;
     check_names(options.keys(), &plugin)?;
@@ -121,7 +121,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 /// The options of the job, then those of the arguments.
-fn options(arguments: &Arguments) -> anyhow::Result<Options> {
+fn options(arguments: &DoctorArguments) -> anyhow::Result<Options> {
     let mut options = BTreeMap::new();
     if let Some(path) = &arguments.job {
         let job = Job::read(path)?;
@@ -184,14 +184,14 @@ fn line(finding: &Finding) -> String {
     format!("{verdict:<9} {name:<12} {expected}\n{:23}{seen}", "")
 }
 
-fn document(diagnosis: &Diagnosis) -> Document<'_> {
+fn document(diagnosis: &Diagnosis) -> DoctorDocument<'_> {
     let row = |finding: &'_ Finding| finding.verdict.to_string();
-    Document {
+    DoctorDocument {
         sound: diagnosis.is_sound(),
         findings: diagnosis
             .findings
             .iter()
-            .map(|finding| Row {
+            .map(|finding| CheckRow {
                 name: finding.name,
                 expected: finding.expected,
                 verdict: row(finding),

@@ -14,9 +14,9 @@ use crate::failure::bad_input;
 use crate::report;
 use crate::report::ReportForm;
 
-/// Arguments of `inspect`.
+/// The arguments of `inspect`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct InspectArguments {
     /// A component; without it, the one inside this program
     component: Option<PathBuf>,
     /// Write the one inside this program to a file, to keep it beside recordings
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 }
 
 /// Loads the component and tells about it.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
     let plugin = load(arguments.component.as_deref())?;
     if let Some(path) = &arguments.write {
         std::fs::write(path, Plugin::embedded_bytes())

@@ -12,9 +12,9 @@ use upsert_sink::Settings;
 use crate::failure::bad_input;
 use crate::report;
 
-/// Arguments of `options`.
+/// The arguments of `options`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct OptionsArguments {
     /// How to print them
     #[arg(long, value_enum, default_value_t)]
     report: OptionsForm,
@@ -33,7 +33,7 @@ enum OptionsForm {
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct OptionRow {
     owner: &'static str,
     name: String,
     value_type: String,
@@ -43,11 +43,11 @@ struct Row {
 }
 
 #[derive(Debug, Serialize)]
-struct Document {
-    options: Vec<Row>,
+struct OptionsDocument {
+    options: Vec<OptionRow>,
 }
 
-impl Row {
+impl OptionRow {
     fn text(&self) -> String {
         format!(
             "{} ({}; {})\n    default {}; {}\n    {}\n",
@@ -88,24 +88,24 @@ const TABLE_HEAD: &str = "\
 ";
 
 /// Prints all options.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &OptionsArguments) -> anyhow::Result<()> {
     let plugin = Plugin::embedded()?;
-    let mut options: Vec<Row> =
+    let mut options: Vec<OptionRow> =
         plugin.options()?.into_iter().map(|doc| row("guest", doc)).collect();
     options.extend(Settings::describe().into_iter().map(|doc| row("host", doc)));
     options.sort_by(|a, b| a.name.cmp(&b.name));
     match arguments.report {
-        OptionsForm::Json => report::print_json(&Document { options }),
+        OptionsForm::Json => report::print_json(&OptionsDocument { options }),
         OptionsForm::Markdown => report::print(&markdown(&options)),
         OptionsForm::Text => {
-            let text: String = options.iter().map(Row::text).collect();
+            let text: String = options.iter().map(OptionRow::text).collect();
             report::print(&text)
         }
     }
 }
 
 /// The file `host/cli/options.md`: the sink's options, then the host's, each in a table.
-fn markdown(options: &[Row]) -> String {
+fn markdown(options: &[OptionRow]) -> String {
     let mut text = String::from(MARKDOWN_HEAD);
     for (owner, title) in [("guest", "Options of the sink"), ("host", "Options of the host")] {
         text.push_str(&format!("\n## {title}\n\n{TABLE_HEAD}"));
@@ -116,8 +116,8 @@ fn markdown(options: &[Row]) -> String {
     text
 }
 
-fn row(owner: &'static str, doc: OptionDoc) -> Row {
-    Row {
+fn row(owner: &'static str, doc: OptionDoc) -> OptionRow {
+    OptionRow {
         owner,
         name: doc.name,
         value_type: doc.value_type,
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn each_option_is_a_row_in_the_table_of_its_owner() {
-        let option = |owner, name: &str| Row {
+        let option = |owner, name: &str| OptionRow {
             owner,
             name: String::from(name),
             value_type: String::from("a|b"),

@@ -24,9 +24,9 @@ use crate::report::ReportForm;
 const NO_SELECT: &str = "this build has no SELECT, so that it is compiled in half of the time; run \
                          `cargo run --release --features query -- query …`";
 
-/// Arguments of `query`.
+/// The arguments of `query`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct QueryArguments {
     /// A SELECT, such as "SELECT count(*) FROM flights"
     sql: String,
     /// The server's directory
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the query and prints its result.
-pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: QueryArguments) -> anyhow::Result<()> {
     let sql = &arguments.sql;
     let answer = upsert_sink_server::query(&arguments.data, sql).await;
     let batches = answer.map_err(advised).with_context(|| format!("query {sql:?}"))?;

@@ -21,9 +21,9 @@ use crate::failure::bad_input;
 use crate::report;
 use crate::report::ReportForm;
 
-/// Arguments of `replay`.
+/// The arguments of `replay`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct ReplayArguments {
     /// A recording: a file of the sink's `record.dir`
     recording: PathBuf,
     /// The component to run; without it, the one inside this program
@@ -67,7 +67,7 @@ struct Differing<'a> {
 }
 
 /// Replays the recording, and prints how far it is the same.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
     let name = arguments.recording.display().to_string();
     let file = File::open(&arguments.recording).map_err(|error| {
         bad_input(format!("recording {name}: {error}; name a file of the sink's `record.dir`"))

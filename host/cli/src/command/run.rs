@@ -22,7 +22,7 @@ use upsert_sink_server::Server;
 use crate::command::options::check_names;
 use crate::engine::Cadence;
 use crate::engine::Engine;
-use crate::engine::Outcome;
+use crate::engine::RunOutcome;
 use crate::failure::Differs;
 use crate::failure::bad_input;
 use crate::fold::Fold;
@@ -31,7 +31,7 @@ use crate::job::Format;
 use crate::job::Job;
 use crate::job::RowForm;
 use crate::local;
-use crate::progress::Progress;
+use crate::progress::ProgressLine;
 use crate::report;
 use crate::report::JobReport;
 use crate::report::ReportForm;
@@ -40,7 +40,7 @@ use crate::source::BATCH_ROWS_MAX;
 use crate::source::Source;
 use crate::source::csv::CsvSource;
 use crate::source::debezium::DebeziumSource;
-use crate::source::debezium::Place;
+use crate::source::debezium::RowPlace;
 use crate::source::files;
 use crate::source::json::JsonSource;
 use crate::source::lines::LineReader;
@@ -78,10 +78,10 @@ Job file (TOML):
 /// With a rate, so many batches a second at least.
 const BATCHES_PER_SECOND: u64 = 100;
 
-/// Arguments of `run`.
+/// The arguments of `run`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = JOB_FILE)]
-pub(crate) struct Arguments {
+pub(crate) struct RunArguments {
     /// The job file
     job: PathBuf,
     /// Where the embedded server keeps its tables; not with an endpoint of the job's own
@@ -108,8 +108,8 @@ pub(crate) struct Arguments {
 }
 
 /// A job, with everything it needs open.
-struct Opened {
-    arguments: Arguments,
+struct OpenedJob {
+    arguments: RunArguments,
     job: Job,
     states: StateDirectory,
     stored: Option<Stored>,
@@ -122,7 +122,7 @@ struct Opened {
 }
 
 /// Runs the job to the end of its input or until it is stopped, and prints what it did.
-pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let job = Job::read(&arguments.job)?;
     check(&arguments, &job)?;
     let plugin = Plugin::embedded()?;
@@ -150,7 +150,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 /// Refuses what can be refused before anything is opened.
-fn check(arguments: &Arguments, job: &Job) -> anyhow::Result<()> {
+fn check(arguments: &RunArguments, job: &Job) -> anyhow::Result<()> {
     let guarantee = job.options.get("sink.delivery-guarantee").map(String::as_str);
     if job.paths.iter().any(|path| path == "-") && guarantee != Some("at-least-once") {
         return Err(bad_input(
@@ -179,13 +179,13 @@ fn check(arguments: &Arguments, job: &Job) -> anyhow::Result<()> {
 }
 
 async fn open(
-    arguments: Arguments,
+    arguments: RunArguments,
     job: Job,
     plugin: Plugin,
     states: StateDirectory,
     stored: Option<Stored>,
     mut state: JobState,
-) -> anyhow::Result<Opened> {
+) -> anyhow::Result<OpenedJob> {
     let mut options = job.options.clone();
     if let Some(table) = &job.table {
         sink::set_default(&mut options, sink::TABLE, &table.name);
@@ -214,7 +214,7 @@ async fn open(
         )));
     }
     state.table = table;
-    let opened = Opened {
+    let opened = OpenedJob {
         arguments,
         job,
         states,
@@ -254,7 +254,7 @@ pub(crate) fn credentials(options: &mut sink::Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Opened {
+impl OpenedJob {
     async fn run(mut self) -> anyhow::Result<()> {
         let known = self.stored.as_ref().map_or(0, |stored| stored.job.files.len());
         if self.state.finished && self.state.files.len() == known {
@@ -292,7 +292,7 @@ impl Opened {
         let components = self.components.clone();
         let engine = Engine::new(opened, self.states.clone(), components, self.state.clone())?
             .cadence(cadence)
-            .progress(Progress::new(None));
+            .progress(ProgressLine::new(None));
         let (outcome, opened) = engine.run(source).await.map_err(advised)?;
         let metrics = opened.metrics();
         opened.close().await?;
@@ -303,7 +303,7 @@ impl Opened {
         self.report(report).await
     }
 
-    fn tell_end(&self, outcome: &Outcome) {
+    fn tell_end(&self, outcome: &RunOutcome) {
         if !outcome.finished {
             eprintln!("stopped cleanly after {} events; run again to go on", outcome.events);
         }
@@ -336,12 +336,12 @@ impl Opened {
     }
 
     /// Where rows live, as the table itself says.
-    async fn place(&self, rows: &SchemaRef) -> anyhow::Result<Place> {
+    async fn place(&self, rows: &SchemaRef) -> anyhow::Result<RowPlace> {
         let table = self.catalog.table(&self.settings.table).await?;
         let partition = table.partition_columns.iter().map(|column| column.name.clone());
         let partition = partition.filter(|name| rows.index_of(name).is_ok()).collect();
         let (key, before_images) = (table.primary_key.clone(), self.job.before_images);
-        Ok(Place { key, partition, before_images })
+        Ok(RowPlace { key, partition, before_images })
     }
 
     /// Completes the report with what the table says now, checks it if that was asked for, and

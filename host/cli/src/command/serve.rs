@@ -12,12 +12,12 @@ use std::path::PathBuf;
 use anyhow::Context;
 use serde_json::json;
 use upsert_sink_server::Auth;
-use upsert_sink_server::Components;
 use upsert_sink_server::Error;
 use upsert_sink_server::FaultRules;
 use upsert_sink_server::Keys;
 use upsert_sink_server::Quotas;
 use upsert_sink_server::Server;
+use upsert_sink_server::ServerComponents;
 use upsert_sink_server::ServerSettings;
 
 use crate::failure::bad_input;
@@ -26,10 +26,10 @@ use crate::report;
 use crate::report::ReportForm;
 use crate::signal::Stop;
 
-/// Arguments of `serve`.
+/// The arguments of `serve`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = FAULTS)]
-pub(crate) struct Arguments {
+pub(crate) struct ServeArguments {
     /// Where tables are kept
     #[arg(long, value_name = "DIR", default_value = crate::command::run::DATA)]
     data: PathBuf,
@@ -68,7 +68,7 @@ enum AuthMode {
 }
 
 /// Serves until it is told to stop.
-pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: ServeArguments) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let settings = ServerSettings {
         listen: arguments.listen,
@@ -80,7 +80,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         },
         ..ServerSettings::new(&arguments.data)
     };
-    let server = match Server::start(settings, Components::system()).await {
+    let server = match Server::start(settings, ServerComponents::system()).await {
         Err(error @ Error::OpenToOthers { .. }) => return Err(bad_input(error.to_string())),
         started => started?,
     };
@@ -107,7 +107,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
 }
 
-impl Arguments {
+impl ServeArguments {
     fn auth(&self) -> anyhow::Result<Auth> {
         let text = match (self.auth, &self.keys) {
             (AuthMode::Open, None) => return Ok(Auth::Open),

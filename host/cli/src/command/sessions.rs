@@ -14,9 +14,9 @@ use crate::report;
 use crate::report::ReportForm;
 use crate::state;
 
-/// Arguments of `sessions`.
+/// The arguments of `sessions`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct SessionsArguments {
     /// The server's directory
     #[arg(long, value_name = "DIR", default_value = crate::command::run::DATA)]
     data: PathBuf,
@@ -29,12 +29,12 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Debug, Serialize)]
-struct Document {
-    open: Vec<OpenSession>,
+struct SessionsDocument {
+    open: Vec<SessionRow>,
 }
 
 #[derive(Debug, Serialize)]
-struct OpenSession {
+struct SessionRow {
     id: String,
     table: Option<String>,
     partition: String,
@@ -45,11 +45,11 @@ struct OpenSession {
 }
 
 /// Lists the open sessions of a directory.
-pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: SessionsArguments) -> anyhow::Result<()> {
     let recorded = upsert_sink_server::recorded_sessions(&arguments.data)?;
-    let mut open: Vec<OpenSession> = recorded
+    let mut open: Vec<SessionRow> = recorded
         .into_iter()
-        .map(|session| OpenSession {
+        .map(|session| SessionRow {
             id: session.id,
             table: Some(session.table),
             partition: session.partition,
@@ -62,7 +62,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         add_journaled(&mut open, &state::journal_dir(dir)).await?;
     }
     match arguments.report {
-        ReportForm::Json => report::print_json(&Document { open }),
+        ReportForm::Json => report::print_json(&SessionsDocument { open }),
         ReportForm::Text => {
             for session in &open {
                 let table = session.table.as_deref().unwrap_or("?");
@@ -75,7 +75,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 /// Adds what the sink's journal knows of sessions that are neither committed nor aborted.
-async fn add_journaled(open: &mut Vec<OpenSession>, dir: &Path) -> anyhow::Result<()> {
+async fn add_journaled(open: &mut Vec<SessionRow>, dir: &Path) -> anyhow::Result<()> {
     let disk = upsert_sink::Components::system().disk;
     let Some(contents) = journal::read(dir, &*disk).await? else { return Ok(()) };
     for (id, session) in sessions::of(&contents)? {
@@ -86,7 +86,7 @@ async fn add_journaled(open: &mut Vec<OpenSession>, dir: &Path) -> anyhow::Resul
             known.journal = true;
             continue;
         }
-        open.push(OpenSession {
+        open.push(SessionRow {
             id,
             table: Some(contents.table.clone()),
             partition: session.partition,

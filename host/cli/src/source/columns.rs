@@ -41,14 +41,14 @@ use super::value::Json;
 
 /// A value that its column cannot hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct ColumnFault {
     /// Which of the objects.
     pub(crate) row: usize,
     /// The mistake.
     pub(crate) message: String,
 }
 
-impl Fault {
+impl ColumnFault {
     /// The fault, with the name of its column.
     pub(crate) fn of_column(self, name: &str) -> Self {
         Self { message: format!("column `{name}`: {}", self.message), ..self }
@@ -56,7 +56,10 @@ impl Fault {
 }
 
 /// Builds one row per object. A field that is missing is null.
-pub(crate) fn build_batch(schema: &SchemaRef, objects: &[&Json<'_>]) -> Result<RecordBatch, Fault> {
+pub(crate) fn build_batch(
+    schema: &SchemaRef,
+    objects: &[&Json<'_>],
+) -> Result<RecordBatch, ColumnFault> {
     let mut columns = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
         columns.push(build_field(field, objects)?);
@@ -67,23 +70,23 @@ pub(crate) fn build_batch(schema: &SchemaRef, objects: &[&Json<'_>]) -> Result<R
 }
 
 /// Builds one column of its values, one for each row.
-pub(crate) fn build_column(field: &FieldRef, values: &[Json<'_>]) -> Result<ArrayRef, Fault> {
+pub(crate) fn build_column(field: &FieldRef, values: &[Json<'_>]) -> Result<ArrayRef, ColumnFault> {
     let values: Vec<Option<&Json<'_>>> = values.iter().map(present).collect();
     build_named(field, &values)
 }
 
-fn build_field(field: &FieldRef, objects: &[&Json<'_>]) -> Result<ArrayRef, Fault> {
+fn build_field(field: &FieldRef, objects: &[&Json<'_>]) -> Result<ArrayRef, ColumnFault> {
     let values: Vec<Option<&Json<'_>>> =
         objects.iter().map(|object| object.field(field.name()).and_then(present)).collect();
     build_named(field, &values)
 }
 
-fn build_named(field: &FieldRef, values: Values<'_, '_>) -> Result<ArrayRef, Fault> {
+fn build_named(field: &FieldRef, values: Values<'_, '_>) -> Result<ArrayRef, ColumnFault> {
     build(field.data_type(), values).map_err(|fault| fault.of_column(field.name()))
 }
 
 type Values<'v, 'a> = &'v [Option<&'v Json<'a>>];
-type Built = Result<ArrayRef, Fault>;
+type Built = Result<ArrayRef, ColumnFault>;
 
 fn build(data_type: &DataType, values: Values<'_, '_>) -> Built {
     match data_type {
@@ -111,7 +114,9 @@ fn build(data_type: &DataType, values: Values<'_, '_>) -> Built {
         DataType::List(element) => list(element, values),
         DataType::Map(entries, _) => map(entries, values),
         DataType::Struct(fields) => structs(fields, values),
-        other => Err(Fault { row: 0, message: format!("type {other} cannot be read from JSON") }),
+        other => {
+            Err(ColumnFault { row: 0, message: format!("type {other} cannot be read from JSON") })
+        }
     }
 }
 
@@ -119,7 +124,7 @@ fn convert<'v, 'a, T>(
     values: Values<'v, 'a>,
     data_type: &DataType,
     parse: impl Fn(&'v Json<'a>) -> Option<T>,
-) -> Result<Vec<Option<T>>, Fault> {
+) -> Result<Vec<Option<T>>, ColumnFault> {
     let mut converted = Vec::with_capacity(values.len());
     for (row, value) in values.iter().enumerate() {
         converted.push(match value {
@@ -130,10 +135,13 @@ fn convert<'v, 'a, T>(
     Ok(converted)
 }
 
-fn mismatch(row: usize, value: &Json<'_>, data_type: &DataType) -> Fault {
+fn mismatch(row: usize, value: &Json<'_>, data_type: &DataType) -> ColumnFault {
     let value = value.describe();
     let name = describe(data_type);
-    Fault { row, message: format!("{value} is no {name}; correct the value or the column's type") }
+    ColumnFault {
+        row,
+        message: format!("{value} is no {name}; correct the value or the column's type"),
+    }
 }
 
 /// An Arrow type in the words of a job file.
@@ -290,7 +298,7 @@ fn flatten<'v, 'a, T>(
     values: Values<'v, 'a>,
     data_type: &DataType,
     items_of: impl Fn(&'v Json<'a>) -> Option<Vec<T>>,
-) -> Result<Flat<T>, Fault> {
+) -> Result<Flat<T>, ColumnFault> {
     let mut flat =
         Flat { items: Vec::new(), rows: Vec::new(), lengths: Vec::new(), present: Vec::new() };
     for (row, value) in values.iter().enumerate() {
@@ -307,8 +315,8 @@ fn flatten<'v, 'a, T>(
 }
 
 /// A fault in an element is a fault in the row that holds it.
-fn in_row(rows: &[usize], fault: Fault) -> Fault {
-    Fault { row: rows.get(fault.row).copied().unwrap_or_default(), message: fault.message }
+fn in_row(rows: &[usize], fault: ColumnFault) -> ColumnFault {
+    ColumnFault { row: rows.get(fault.row).copied().unwrap_or_default(), message: fault.message }
 }
 
 fn list(element: &FieldRef, values: Values<'_, '_>) -> Built {
@@ -330,7 +338,7 @@ fn map(entries: &FieldRef, values: Values<'_, '_>) -> Built {
         _ => None,
     })?;
     let DataType::Struct(fields) = entries.data_type() else {
-        return Err(Fault { row: 0, message: String::from("a map's entries are no struct") });
+        return Err(ColumnFault { row: 0, message: String::from("a map's entries are no struct") });
     };
     let keys = StringArray::from_iter_values(flat.items.iter().map(|(key, _)| key.as_ref()));
     let items: Vec<Option<&Json<'_>>> =
@@ -352,7 +360,7 @@ fn structs(fields: &Fields, values: Values<'_, '_>) -> Built {
     let is_object = |value: &Json<'_>| matches!(value, Json::Object(_)).then_some(());
     convert(values, &data_type, is_object)?;
     let objects: Vec<&Json<'_>> = values.iter().map(|value| value.unwrap_or(&Json::Null)).collect();
-    let columns: Result<Vec<_>, Fault> =
+    let columns: Result<Vec<_>, ColumnFault> =
         fields.iter().map(|field| build_field(field, &objects)).collect();
     let present: Vec<bool> = values.iter().map(Option::is_some).collect();
     Ok(Arc::new(StructArray::new(fields.clone(), columns?, Some(present.into()))))

@@ -18,7 +18,7 @@ use upsert_sink::RowKind;
 use crate::failure::bad_input;
 use crate::source::Events;
 use crate::source::Source;
-use crate::source::columns::Fault;
+use crate::source::columns::ColumnFault;
 use crate::source::columns::build_column;
 use crate::source::kinds::OpColumn;
 use crate::source::lines::LineReader;
@@ -332,14 +332,16 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn build(&self, schema: &SchemaRef) -> Result<RecordBatch, Fault> {
+    fn build(&self, schema: &SchemaRef) -> Result<RecordBatch, ColumnFault> {
         let mut columns = Vec::with_capacity(schema.fields().len());
         for (field, place) in schema.fields().iter().zip(&self.places.columns) {
             let mut values = Vec::with_capacity(self.rows);
             for (row, text) in self.column(*place).enumerate() {
                 let value = text.map_or(Ok(Json::Null), |text| typed(field.data_type(), text));
-                values
-                    .push(value.map_err(|message| Fault { row, message }.of_column(field.name()))?);
+                values.push(
+                    value
+                        .map_err(|message| ColumnFault { row, message }.of_column(field.name()))?,
+                );
             }
             columns.push(build_column(field, &values)?);
         }

@@ -19,12 +19,12 @@ use crate::source::value::Json;
 pub(crate) struct DebeziumSource {
     reader: LineReader,
     schema: SchemaRef,
-    place: Place,
+    place: RowPlace,
 }
 
 /// The columns that say where a row lives.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct RowPlace {
     /// The table's primary key.
     pub(crate) key: Vec<String>,
     /// Those of the table's partition columns that come with the rows.
@@ -35,7 +35,7 @@ pub(crate) struct Place {
 
 impl DebeziumSource {
     /// Reads rows of `schema`, of which every field is nullable.
-    pub(crate) fn new(reader: LineReader, schema: SchemaRef, place: Place) -> Self {
+    pub(crate) fn new(reader: LineReader, schema: SchemaRef, place: RowPlace) -> Self {
         Self { reader, schema, place }
     }
 }
@@ -67,7 +67,7 @@ impl Source for DebeziumSource {
 
 type Rows<'v, 'a> = Vec<(RowKind, &'v Json<'a>)>;
 
-impl Place {
+impl RowPlace {
     /// The rows of an envelope: none, one, or two.
     fn rows<'v, 'a>(&self, envelope: &'v Json<'a>) -> Result<Rows<'v, 'a>, String> {
         // A tombstone says to Kafka that the key is gone; the delete before it said so to us.
@@ -170,9 +170,9 @@ mod tests {
     use super::*;
     use crate::source::value::parse;
 
-    fn place() -> Place {
+    fn place() -> RowPlace {
         let (key, partition) = (vec![String::from("id")], vec![String::from("day")]);
-        Place { key, partition, before_images: false }
+        RowPlace { key, partition, before_images: false }
     }
 
     fn kinds(envelope: &str) -> Result<Vec<(RowKind, String)>, String> {
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn an_update_without_its_before_image_is_refused_if_the_job_promises_one() {
-        let place = Place { before_images: true, ..place() };
+        let place = RowPlace { before_images: true, ..place() };
         let rows = |text| place.rows(&parse(text).expect("JSON")).map(|rows| rows.len());
         let update = "{\"op\":\"u\",\"before\":null,\"after\":{\"id\":1,\"day\":\"a\"}}";
         let fault = rows(update).expect_err("it is promised");

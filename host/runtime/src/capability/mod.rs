@@ -14,11 +14,11 @@ pub(crate) mod tunnel;
 pub(crate) mod watch;
 
 use crate::capability::grant::Grant;
-use crate::capability::telemetry::Telemetry;
+use crate::capability::telemetry::TelemetryMeter;
 use crate::capability::tickets::Tickets;
 use crate::capability::timers::Timer;
 use crate::capability::watch::Watch;
-use crate::recording::Outputs;
+use crate::recording::CallOutputs;
 use crate::sandbox::Growth;
 use crate::sandbox::Limited;
 use crate::sandbox::Limits;
@@ -31,9 +31,9 @@ pub(crate) struct Capabilities {
     watch: Watch,
     pub(crate) tickets: Tickets,
     pub(crate) timer: Timer,
-    pub(crate) telemetry: Telemetry,
+    pub(crate) telemetry: TelemetryMeter,
     /// The outputs of the call under way, if somebody records or replays it.
-    pub(crate) outputs: Option<Outputs>,
+    pub(crate) outputs: Option<CallOutputs>,
 }
 
 impl Capabilities {
@@ -44,7 +44,7 @@ impl Capabilities {
             growth: Growth::new(&limits),
             tickets: Tickets::new(grant, limits.tickets, limits.held_bytes),
             timer: Timer::default(),
-            telemetry: Telemetry::new(name, &limits),
+            telemetry: TelemetryMeter::new(name, &limits),
             limits,
             watch,
             outputs: None,
@@ -57,7 +57,7 @@ impl Capabilities {
     }
 
     /// Notes what the guest does, if somebody records or replays it.
-    pub(crate) fn note(&mut self, what: impl FnOnce(&mut Outputs)) {
+    pub(crate) fn note(&mut self, what: impl FnOnce(&mut CallOutputs)) {
         if let Some(outputs) = &mut self.outputs {
             what(outputs);
         }

@@ -12,7 +12,7 @@ use crate::sandbox::Limits;
 
 /// The log lines and counts of one instance so far.
 #[derive(Debug)]
-pub(crate) struct Telemetry {
+pub(crate) struct TelemetryMeter {
     name: String,
     line_bytes_max: usize,
     lines_per_second: u64,
@@ -24,7 +24,7 @@ pub(crate) struct Telemetry {
     counters: BTreeMap<String, u64>,
 }
 
-impl Telemetry {
+impl TelemetryMeter {
     /// For an instance of this name.
     pub(crate) fn new(name: String, limits: &Limits) -> Self {
         Self {
@@ -106,9 +106,9 @@ const COUNTER_NAME_BYTES_MAX: usize = 128;
 mod tests {
     use super::*;
 
-    fn telemetry() -> Telemetry {
+    fn telemetry() -> TelemetryMeter {
         let limits = Limits { log_lines_per_second: 2, counters: 2, ..Limits::default() };
-        Telemetry::new(String::from("writer 0"), &limits)
+        TelemetryMeter::new(String::from("writer 0"), &limits)
     }
 
     #[test]

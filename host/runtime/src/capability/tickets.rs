@@ -46,7 +46,7 @@ pub(crate) struct Answered {
 
 /// An outcome that its guest is to be told.
 #[derive(Debug)]
-pub(crate) struct Settled {
+pub(crate) struct SettledTicket {
     /// When it was first attempted.
     pub(crate) since_ms: u64,
     /// The operation of the Tunnel, if it is one.
@@ -125,7 +125,7 @@ impl Tickets {
     }
 
     /// An attempt has an outcome. None if nobody waits for it any more.
-    pub(crate) fn settle(&mut self, ticket: u64, number: u64) -> Option<Settled> {
+    pub(crate) fn settle(&mut self, ticket: u64, number: u64) -> Option<SettledTicket> {
         let held = self.held.get_mut(&ticket)?;
         if held.under_way != Some(number) {
             return None;
@@ -142,7 +142,7 @@ impl Tickets {
         if operation.is_none() {
             self.forget(ticket);
         }
-        Some(Settled { since_ms, operation })
+        Some(SettledTicket { since_ms, operation })
     }
 
     /// The operation of a ticket, until its only outcome and after it; none if it is released.

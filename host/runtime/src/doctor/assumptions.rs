@@ -20,7 +20,7 @@ use super::Order;
 use super::Scope;
 use super::scratch::Obstacle;
 use super::scratch::Row;
-use super::scratch::Scratch;
+use super::scratch::ScratchTable;
 use super::scratch::Tried;
 use crate::components::Components;
 use crate::settings::Settings;
@@ -59,7 +59,7 @@ pub(super) async fn examine(
     chart: &mut Chart<'_>,
     assumptions: &mut Assumptions,
 ) -> Option<String> {
-    let scratch = match Scratch::prepare(settings, components).await {
+    let scratch = match ScratchTable::prepare(settings, components).await {
         Ok(scratch) => scratch,
         Err(error) => {
             chart.add(Finding::untested("scratch", TABLE, error.to_string()));
@@ -94,7 +94,7 @@ fn or_untested(name: &'static str, expected: &'static str, tried: Tried<Finding>
 }
 
 /// The table, and the session that is held open all the time.
-async fn begin(scratch: &Scratch) -> Tried<Session> {
+async fn begin(scratch: &ScratchTable) -> Tried<Session> {
     scratch.create().await?;
     scratch.add_partition("held").await?;
     let held = scratch.open("held").await?;
@@ -113,19 +113,19 @@ fn opened(name: &str, held: &Session, settings: &Settings) -> String {
 
 /// (a), in two experiments: the packs of the later session arrive first; the later session is
 /// committed first.
-async fn order(scratch: &Scratch) -> (Order, Finding) {
+async fn order(scratch: &ScratchTable) -> (Order, Finding) {
     match by_arrival(scratch).await {
-        Ok(Seen::Later) => {}
-        Ok(Seen::Refused(why)) => {
+        Ok(Observed::Later) => {}
+        Ok(Observed::Refused(why)) => {
             let seen = format!("a second open session is refused: {why}");
             return (Order::Refused, Finding::broken("a", A, seen));
         }
-        Ok(Seen::Earlier) => {
+        Ok(Observed::Earlier) => {
             let seen = "by arrival: a pack that arrived later won, although its session was \
                         created and committed earlier";
             return (Order::Arrival, Finding::broken("a", A, seen));
         }
-        Ok(Seen::Other(found)) => {
+        Ok(Observed::Other(found)) => {
             let seen = format!("neither session's row is there, but {found}");
             return (Order::Unknown, Finding::broken("a", A, seen));
         }
@@ -133,13 +133,13 @@ async fn order(scratch: &Scratch) -> (Order, Finding) {
     }
     // From here on (a) is known to hold; which of the two it is, is told if it can be seen.
     match by_creation(scratch).await {
-        Ok(Seen::Earlier) => (Order::Commit, Finding::holds("a", A, "by commit")),
-        Ok(Seen::Later) => (Order::Creation, Finding::holds("a", A, "by creation")),
-        Ok(Seen::Refused(why)) => {
+        Ok(Observed::Earlier) => (Order::Commit, Finding::holds("a", A, "by commit")),
+        Ok(Observed::Later) => (Order::Creation, Finding::holds("a", A, "by creation")),
+        Ok(Observed::Refused(why)) => {
             let seen = format!("sessions must be committed as they were created: {why}");
             (Order::Creation, Finding::holds("a", A, seen))
         }
-        Ok(Seen::Other(found)) => {
+        Ok(Observed::Other(found)) => {
             let seen = format!("out of order, neither session's row is there, but {found}");
             (Order::Unknown, Finding::broken("a", A, seen))
         }
@@ -151,7 +151,7 @@ async fn order(scratch: &Scratch) -> (Order, Finding) {
 }
 
 /// Whose row is there in the end.
-enum Seen {
+enum Observed {
     Earlier,
     Later,
     Other(String),
@@ -161,11 +161,11 @@ enum Seen {
 const EARLIER: &str = "of the earlier session";
 const LATER: &str = "of the later session";
 
-async fn by_arrival(scratch: &Scratch) -> Tried<Seen> {
+async fn by_arrival(scratch: &ScratchTable) -> Tried<Observed> {
     scratch.add_partition("arrival").await?;
     let earlier = scratch.open("arrival").await?;
     let later = match scratch.open("arrival").await {
-        Err(obstacle) if obstacle.is_rule() => return Ok(Seen::Refused(obstacle.text())),
+        Err(obstacle) if obstacle.is_rule() => return Ok(Observed::Refused(obstacle.text())),
         opened => opened?,
     };
     scratch.put(&later, &[row(1, LATER)]).await?;
@@ -175,7 +175,7 @@ async fn by_arrival(scratch: &Scratch) -> Tried<Seen> {
     winner(scratch, "arrival").await
 }
 
-async fn by_creation(scratch: &Scratch) -> Tried<Seen> {
+async fn by_creation(scratch: &ScratchTable) -> Tried<Observed> {
     scratch.add_partition("creation").await?;
     let earlier = scratch.open("creation").await?;
     let later = scratch.open("creation").await?;
@@ -183,24 +183,24 @@ async fn by_creation(scratch: &Scratch) -> Tried<Seen> {
     scratch.put(&later, &[row(1, LATER)]).await?;
     for session in [&later, &earlier] {
         match committed(scratch, session).await {
-            Err(obstacle) if obstacle.is_rule() => return Ok(Seen::Refused(obstacle.text())),
+            Err(obstacle) if obstacle.is_rule() => return Ok(Observed::Refused(obstacle.text())),
             committed => committed?,
         }
     }
     winner(scratch, "creation").await
 }
 
-async fn winner(scratch: &Scratch, part: &str) -> Tried<Seen> {
+async fn winner(scratch: &ScratchTable, part: &str) -> Tried<Observed> {
     let rows = scratch.rows(part).await?;
     Ok(match rows.get(&1).map(String::as_str) {
-        Some(EARLIER) => Seen::Earlier,
-        Some(LATER) => Seen::Later,
-        _ => Seen::Other(format!("{rows:?}")),
+        Some(EARLIER) => Observed::Earlier,
+        Some(LATER) => Observed::Later,
+        _ => Observed::Other(format!("{rows:?}")),
     })
 }
 
 /// (b): a copy of a pack arrives when its session has been committed, or aborted.
-async fn late_packs(scratch: &Scratch) -> Tried<Finding> {
+async fn late_packs(scratch: &ScratchTable) -> Tried<Finding> {
     scratch.add_partition("committed").await?;
     let kept = scratch.open("committed").await?;
     scratch.put(&kept, &[row(1, "kept")]).await?;
@@ -243,7 +243,7 @@ async fn late_packs(scratch: &Scratch) -> Tried<Finding> {
 }
 
 /// (c): readers look while a session with rows in every bucket is committed.
-async fn atomic(scratch: &Scratch) -> Tried<Finding> {
+async fn atomic(scratch: &ScratchTable) -> Tried<Finding> {
     scratch.add_partition("atomic").await?;
     let session = scratch.open("atomic").await?;
     let rows: Vec<Row> = (0..ATOMIC_ROWS).map(|key| row(key, "x")).collect();
@@ -274,7 +274,7 @@ async fn atomic(scratch: &Scratch) -> Tried<Finding> {
 }
 
 /// Commits while one read follows another, and tells how many rows each has seen.
-async fn commit_under_eyes(scratch: &Scratch, session: &Session) -> (Tried<()>, Vec<usize>) {
+async fn commit_under_eyes(scratch: &ScratchTable, session: &Session) -> (Tried<()>, Vec<usize>) {
     let mut commit = pin!(committed(scratch, session));
     let (mut ended, mut seen) = (None, Vec::new());
     while ended.is_none() && seen.len() < READS_MAX {
@@ -296,7 +296,7 @@ async fn commit_under_eyes(scratch: &Scratch, session: &Session) -> (Tried<()>, 
 }
 
 /// (d): the session that was opened first is still there, and can be written and committed.
-async fn contact(scratch: &Scratch, held: &Session, scope: Scope) -> Tried<Finding> {
+async fn contact(scratch: &ScratchTable, held: &Session, scope: Scope) -> Tried<Finding> {
     let span = format!("{:?} and the time of the other experiments", scope.hold);
     let lost = |why: String| Ok(Finding::broken("d", D, format!("after {span} {why}")));
     match scratch.hold(held, scope.hold).await {
@@ -321,7 +321,7 @@ async fn contact(scratch: &Scratch, held: &Session, scope: Scope) -> Tried<Findi
 
 /// (e): each key is written twice, the second time after the first was acknowledged. A copy of the
 /// first that comes later than the second would win.
-async fn repeats(scratch: &Scratch) -> Tried<Finding> {
+async fn repeats(scratch: &ScratchTable) -> Tried<Finding> {
     scratch.add_partition("repeats").await?;
     let session = scratch.open("repeats").await?;
     for key in 0..REPEAT_ROUNDS {
@@ -347,7 +347,7 @@ async fn repeats(scratch: &Scratch) -> Tried<Finding> {
 }
 
 /// Commits; any other end than `committed` is an obstacle.
-async fn committed(scratch: &Scratch, session: &Session) -> Tried<()> {
+async fn committed(scratch: &ScratchTable, session: &Session) -> Tried<()> {
     match scratch.commit(session).await? {
         SessionStatus::Committed => Ok(()),
         status => Err(Obstacle::Unclear(format!("the commit ended as {status:?}"))),

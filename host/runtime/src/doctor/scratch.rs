@@ -78,7 +78,7 @@ pub(super) type Tried<T> = std::result::Result<T, Obstacle>;
 pub(super) type Row = (i64, String);
 
 /// The table.
-pub(super) struct Scratch {
+pub(super) struct ScratchTable {
     pub(super) name: String,
     keep_alive: Duration,
     clock: Arc<dyn Clock>,
@@ -86,7 +86,7 @@ pub(super) struct Scratch {
     table: Table,
 }
 
-impl Scratch {
+impl ScratchTable {
     /// Prepares a table with a random name; nothing is created yet.
     pub(super) async fn prepare(settings: &Settings, components: &Components) -> Result<Self> {
         let name = format!("upsert_sink_doctor_{:016x}", components.entropy.draw());

@@ -46,7 +46,7 @@ pub use crate::recording::replay::Replayed;
 
 pub(crate) use crate::recording::entry::RoleName;
 pub(crate) use crate::recording::input::Input;
-pub(crate) use crate::recording::output::Outputs;
+pub(crate) use crate::recording::output::CallOutputs;
 pub(crate) use crate::recording::recorder::InstanceRecorder;
 pub(crate) use crate::recording::recorder::Recorder;
 

@@ -23,7 +23,7 @@ use crate::operation::Operation;
 
 /// The outputs of one call so far.
 #[derive(Debug, Default)]
-pub(crate) struct Outputs {
+pub(crate) struct CallOutputs {
     /// Its requests to the host, and its result.
     acts: Vec<Line>,
     /// Its lines and counts for the operator.
@@ -37,7 +37,7 @@ struct Line {
 }
 
 /// The imports that a guest calls.
-impl Outputs {
+impl CallOutputs {
     pub(crate) fn submitted(&mut self, ticket: u64, operation: &Operation) {
         let name = operation.name();
         match operation {
@@ -121,7 +121,7 @@ impl Outputs {
 }
 
 /// The results of calls.
-impl Outputs {
+impl CallOutputs {
     pub(crate) fn writer(&mut self, progress: &writer::Progress) {
         for output in &progress.outputs {
             match output {

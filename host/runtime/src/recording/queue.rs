@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::components::Clock;
 use crate::recording::block::PLAIN_BYTES_MAX;
 use crate::recording::entry::RoleName;
-use crate::recording::output::Outputs;
+use crate::recording::output::CallOutputs;
 
 /// One call that is over.
 pub(super) struct CallNote {
@@ -24,7 +24,7 @@ pub(super) struct CallNote {
     pub(super) number: u64,
     pub(super) now_ms: u64,
     pub(super) input: Vec<u8>,
-    pub(super) outputs: Outputs,
+    pub(super) outputs: CallOutputs,
 }
 
 impl CallNote {

@@ -17,7 +17,7 @@ use crate::recording::entry::Head;
 use crate::recording::entry::RecordedEntry;
 use crate::recording::entry::RoleName;
 use crate::recording::input::Input;
-use crate::recording::output::Outputs;
+use crate::recording::output::CallOutputs;
 use crate::recording::queue::CallNote;
 use crate::recording::queue::NoteQueue;
 use crate::recording::queue::RecordedRoles;
@@ -104,7 +104,7 @@ impl InstanceRecorder {
     }
 
     /// The call is over.
-    pub(crate) fn end(&mut self, outputs: Outputs) {
+    pub(crate) fn end(&mut self, outputs: CallOutputs) {
         if let Some((now_ms, input)) = self.begun.take() {
             let (role, number) = (self.role, self.calls);
             self.queue.push(CallNote { role, number, now_ms, input, outputs });

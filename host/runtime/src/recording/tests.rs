@@ -169,9 +169,9 @@ async fn record(recorder: &Recorder, calls: u64) {
     for call in 0..calls {
         recorder.room().await;
         writer.begin(call, &Input::Writer(WriterInput::RowsArrived(&noise(call))));
-        writer.end(Outputs::default());
+        writer.end(CallOutputs::default());
         committer.begin(call, &Input::Committer(CommitterInput::TimerFired));
-        committer.end(Outputs::default());
+        committer.end(CallOutputs::default());
         recorder.flush().await;
     }
     recorder.finish().await;
@@ -253,7 +253,7 @@ async fn a_start_that_is_too_large_keeps_its_beginning_and_its_control_plane() {
     while committer.is_on() {
         let held = CommitterInput::Prepared(CheckpointId(1), vec![noise(call)]);
         committer.begin(call, &Input::Committer(held));
-        committer.end(Outputs::default());
+        committer.end(CallOutputs::default());
         recorder.flush().await;
         call += 1;
     }
@@ -271,7 +271,7 @@ async fn damage_is_told_from_a_cut_at_every_byte() {
     let mut committer = recorder.of(RoleName::Committer).expect("it records");
     for input in inputs() {
         committer.begin(1, &input);
-        committer.end(Outputs::default());
+        committer.end(CallOutputs::default());
         recorder.flush().await;
     }
     recorder.finish().await;
@@ -348,7 +348,7 @@ async fn a_disk_that_hangs_ends_the_recording_and_not_the_sink() {
     while writer.is_on() {
         recorder.room().await;
         writer.begin(calls, &Input::Writer(WriterInput::RowsArrived(&batch)));
-        writer.end(Outputs::default());
+        writer.end(CallOutputs::default());
         calls += 1;
     }
     assert!((32..40).contains(&calls), "{calls} calls of 1 MiB were held");

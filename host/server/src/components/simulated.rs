@@ -1,4 +1,5 @@
-//! A clock of virtual time, seeded chance, and a disk in memory that loses what was never synced.
+//! A disk in memory that loses what was never synced; clock and random numbers are those of
+//! `host/tunnel`.
 //!
 //! Chosen by tests and by the simulation. Invariant: no thread is started and no real time is read;
 //! a crashed disk holds exactly what had been synced, or that and some of the rest, as the crash
@@ -15,7 +16,6 @@ use std::sync::MutexGuard;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
@@ -26,22 +26,26 @@ use object_store::ObjectStore;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use upsert_sink_format::id::Millis;
+
+pub use upsert_sink_tunnel::components::simulated::ManualClock;
+pub use upsert_sink_tunnel::components::simulated::SeededEntropy;
 
 use super::Access;
 use super::Clock;
-use super::Components;
+use super::Directories;
 use super::Directory;
-use super::Disk;
-use super::Entropy;
+use super::ServerComponents;
 use super::Workers;
 
 /// Simulated parts around a disk.
-pub fn components(clock: Arc<dyn Clock>, disk: Arc<SimulatedDisk>, seed: u64) -> Components {
+pub fn components(
+    clock: Arc<dyn Clock>,
+    disk: Arc<SimulatedDirectories>,
+    seed: u64,
+) -> ServerComponents {
     let entropy = Arc::new(SeededEntropy::new(seed));
-    Components { clock, disk, entropy, workers: Arc::new(SameThread) }
+    ServerComponents { clock, disk, entropy, workers: Arc::new(SameThread) }
 }
 
 /// Queries take their turns with everything else.
@@ -51,61 +55,6 @@ struct SameThread;
 impl Workers for SameThread {
     fn begin(&self, work: BoxFuture<'static, ()>) -> AbortHandle {
         tokio::spawn(work).abort_handle()
-    }
-}
-
-/// A clock that stands still until it is set forward.
-#[derive(Debug)]
-pub struct ManualClock(watch::Sender<Millis>);
-
-impl ManualClock {
-    /// A clock that shows `now`.
-    pub fn new(now: Millis) -> Self {
-        Self(watch::Sender::new(now))
-    }
-
-    /// Sets the clock forward, and ends the sleeps whose time has come.
-    pub fn advance(&self, span: Millis) {
-        self.0.send_modify(|now| *now = now.plus(span));
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> Millis {
-        *self.0.borrow()
-    }
-
-    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
-        let span = Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
-        let until = self.now().plus(span);
-        let mut time = self.0.subscribe();
-        Box::pin(async move {
-            // A clock that is gone will never show a later time.
-            if time.wait_for(|now| *now >= until).await.is_err() {
-                futures::future::pending().await
-            }
-        })
-    }
-}
-
-/// Random numbers that are the same for the same seed (SplitMix64).
-#[derive(Debug)]
-pub struct SeededEntropy(AtomicU64);
-
-impl SeededEntropy {
-    /// Numbers of a seed.
-    pub fn new(seed: u64) -> Self {
-        Self(AtomicU64::new(seed))
-    }
-}
-
-impl Entropy for SeededEntropy {
-    fn draw(&self) -> u64 {
-        const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
-        let mut z = self.0.fetch_add(STEP, Ordering::SeqCst).wrapping_add(STEP);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
     }
 }
 
@@ -121,7 +70,7 @@ pub enum Unsynced {
 }
 
 /// A disk in memory. A crash makes a new one; the old one belongs to the dead.
-pub struct SimulatedDisk {
+pub struct SimulatedDirectories {
     folders: Mutex<BTreeMap<PathBuf, Arc<SimulatedDirectory>>>,
     power: Arc<Power>,
 }
@@ -144,7 +93,7 @@ pub struct LastSync {
     pub effective: bool,
 }
 
-impl SimulatedDisk {
+impl SimulatedDirectories {
     /// An empty disk.
     pub fn new() -> Arc<Self> {
         Arc::new(Self { folders: Mutex::default(), power: Arc::default() })
@@ -184,13 +133,13 @@ impl SimulatedDisk {
     }
 }
 
-impl fmt::Debug for SimulatedDisk {
+impl fmt::Debug for SimulatedDirectories {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SimulatedDisk").field("power", &self.power).finish_non_exhaustive()
+        f.debug_struct("SimulatedDirectories").field("power", &self.power).finish_non_exhaustive()
     }
 }
 
-impl Disk for SimulatedDisk {
+impl Directories for SimulatedDirectories {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Directory>> {
         let mut folders = locked(&self.folders);
         let folder = match (folders.get(path), access) {

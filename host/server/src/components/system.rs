@@ -1,6 +1,6 @@
-//! The machine's own clock, random numbers and file system.
+//! The machine's own file system.
 //!
-//! Chosen by `Components::system`. Invariant: a name is durable once `sync` returns: the file's
+//! Chosen by `ServerComponents::system`. Invariant: a name is durable once `sync` returns: the file's
 //! bytes, the folder's entry for it, and the entries of the folders above, up to the served
 //! directory.
 
@@ -9,9 +9,6 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::fs::TryLockError;
-use std::hash::BuildHasher;
-use std::hash::Hasher;
-use std::hash::RandomState;
 use std::io;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -20,58 +17,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
-use upsert_sink_format::id::Millis;
 
 use super::Access;
-use super::Clock;
+use super::Directories;
 use super::Directory;
-use super::Disk;
-use super::Entropy;
 
-pub(super) struct SystemClock;
+pub(super) struct SystemDirectories;
 
-impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-    fn now(&self) -> Millis {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(tokio::time::sleep(span))
-    }
-}
-
-/// Keyed by the operating system's random numbers, which the standard library draws for its hash
-/// maps.
-#[derive(Default)]
-pub(super) struct SystemEntropy {
-    keys: RandomState,
-    drawn: AtomicU64,
-}
-
-impl Entropy for SystemEntropy {
-    fn draw(&self) -> u64 {
-        let mut hasher = self.keys.build_hasher();
-        hasher.write_u64(self.drawn.fetch_add(1, Ordering::Relaxed));
-        hasher.finish()
-    }
-}
-
-pub(super) struct SystemDisk;
-
-impl Disk for SystemDisk {
+impl Directories for SystemDirectories {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Directory>> {
         let lock = match access {
             Access::Read => None,
@@ -299,7 +257,7 @@ mod tests {
             std::fs::write(folder.join(name), "x").expect("written");
         }
         std::fs::write(dir.path().join("notes#1"), "x").expect("written");
-        let directory = SystemDisk.open(dir.path(), Access::Serve).expect("opened");
+        let directory = SystemDirectories.open(dir.path(), Access::Serve).expect("opened");
         directory.discard_unfinished("data").await.expect("discarded");
         directory.discard_unfinished("nothing").await.expect("there is none");
         let left = directory.list("data/t/day=a").await.expect("listed");

@@ -32,8 +32,8 @@ mod tests {
 
     use super::*;
     use crate::components::Access;
-    use crate::components::Disk;
-    use crate::components::simulated::SimulatedDisk;
+    use crate::components::Directories;
+    use crate::components::simulated::SimulatedDirectories;
     use crate::sql::script;
     use crate::sql::script::Script;
     use crate::table::catalog::TablesByName;
@@ -43,8 +43,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_build_without_queries_refuses_each_and_names_the_remedy() {
-        let directory =
-            SimulatedDisk::new().open(Path::new("/d"), Access::Serve).expect("an empty disk");
+        let directory = SimulatedDirectories::new()
+            .open(Path::new("/d"), Access::Serve)
+            .expect("an empty disk");
         let (project, tables) = ("local".to_owned(), TablesByName::new());
         let readable = Readable { project, tables, objects: directory.objects() };
         assert_eq!(check().expect_err("refused").to_string(), REMEDY);

@@ -218,8 +218,8 @@ mod tests {
 
     use super::*;
     use crate::components::Access;
-    use crate::components::Disk;
-    use crate::components::simulated::SimulatedDisk;
+    use crate::components::Directories;
+    use crate::components::simulated::SimulatedDirectories;
     use crate::result::shape::ResultColumn;
 
     fn shape() -> Shape {
@@ -248,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn any_range_is_read_and_the_oldest_results_are_pushed_out() {
-        let directory = SimulatedDisk::new()
+        let directory = SimulatedDirectories::new()
             .open(std::path::Path::new("/d"), Access::Serve)
             .expect("an empty disk");
         let results = Results::open(Arc::clone(&directory)).await.expect("nothing there");

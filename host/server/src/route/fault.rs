@@ -54,7 +54,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::components::Components;
+    use crate::components::ServerComponents;
     use crate::request::Peer;
 
     fn status(peer: Option<&str>) -> u16 {
@@ -63,7 +63,7 @@ mod tests {
             request.extensions_mut().insert(Peer(peer.parse().expect("an address")));
         }
         let request = Request::new(request).expect("its address is UTF-8");
-        let faults = Faults::new(FaultRules::default(), &Components::system());
+        let faults = Faults::new(FaultRules::default(), &ServerComponents::system());
         match respond(&faults, &request, &[]) {
             Ok(answer) => answer.status.as_u16(),
             Err(refusal) => refusal.status.as_u16(),

@@ -296,9 +296,9 @@ mod tests {
 
     use super::*;
     use crate::components::Access;
+    use crate::components::Directories;
     use crate::components::Directory;
-    use crate::components::Disk;
-    use crate::components::simulated::SimulatedDisk;
+    use crate::components::simulated::SimulatedDirectories;
     use crate::spool;
     use crate::spool::Frame;
     use crate::spool::Spool;
@@ -344,8 +344,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_bucket_whose_keys_do_not_fit_into_memory_is_merged_all_the_same() {
-        let directory =
-            SimulatedDisk::new().open(Path::new("/d"), Access::Serve).expect("an empty disk");
+        let directory = SimulatedDirectories::new()
+            .open(Path::new("/d"), Access::Serve)
+            .expect("an empty disk");
         let recovered = spool::recover(&*directory, &|_| false).await.expect("nothing there");
         let spool = recovered.into_spool(Arc::clone(&directory), 1 << 20).await.expect("begun");
         let table = Arc::new(table());

@@ -9,9 +9,9 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use upsert_sink_format::id::Millis;
-use upsert_sink_server::Components;
 use upsert_sink_server::FaultRules;
 use upsert_sink_server::Server;
+use upsert_sink_server::ServerComponents;
 use upsert_sink_server::ServerSettings;
 use upsert_sink_server::components::simulated::ManualClock;
 
@@ -30,7 +30,7 @@ impl Place {
         let mut settings = ServerSettings::new(dir.path());
         change(&mut settings);
         let clock = Arc::new(ManualClock::new(Millis(1_700_000_000_000)));
-        let components = Components { clock: clock.clone(), ..Components::system() };
+        let components = ServerComponents { clock: clock.clone(), ..ServerComponents::system() };
         let server = Server::start(settings, components).await.unwrap();
         Self { server, clock, _dir: dir }
     }
@@ -254,7 +254,7 @@ async fn a_crashed_server_closes_its_connections_and_takes_no_new_ones() {
     server.shutdown().await.unwrap();
     assert!(TcpStream::connect(address).await.is_err(), "nobody listens");
     let settings = ServerSettings { listen: address, ..ServerSettings::new(dir.path()) };
-    let components = Components { clock: clock.clone(), ..Components::system() };
+    let components = ServerComponents { clock: clock.clone(), ..ServerComponents::system() };
     let server = Server::start(settings, components).await.unwrap();
     let place = Place { server, clock, _dir: dir };
     let again = place.send(&request("POST", &commit, "Content-Length: 0\r\n")).await;

@@ -10,9 +10,9 @@ use http::Response;
 use http_body_util::BodyExt;
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
-use upsert_sink_server::Components;
 use upsert_sink_server::Error;
 use upsert_sink_server::Server;
+use upsert_sink_server::ServerComponents;
 use upsert_sink_server::ServerSettings;
 use upsert_sink_server::query;
 use upsert_sink_server::recorded_sessions;
@@ -52,7 +52,7 @@ fn id_of(reply: &Response<Bytes>) -> String {
 async fn the_protocol_goes_round_over_tcp_and_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let settings = ServerSettings::new(dir.path());
-    let server = Server::start(settings.clone(), Components::system()).await.unwrap();
+    let server = Server::start(settings.clone(), ServerComponents::system()).await.unwrap();
     let address = server.address();
     sql(address, CREATE_TABLE).await;
     sql(address, "ALTER TABLE t ADD IF NOT EXISTS PARTITION (day='x')").await;
@@ -75,7 +75,7 @@ async fn the_protocol_goes_round_over_tcp_and_survives_a_restart() {
     assert_eq!(recorded_sessions(dir.path()).unwrap()[0].id, open);
     server.shutdown().await.unwrap();
 
-    let server = Server::start(settings, Components::system()).await.unwrap();
+    let server = Server::start(settings, ServerComponents::system()).await.unwrap();
     assert_eq!(server.open_sessions().len(), 1);
     let batches = query(dir.path(), "SELECT sum(id) FROM t").await.unwrap();
     let sum = batches[0].column(0).as_any().downcast_ref::<Int64Array>().unwrap();
@@ -87,16 +87,17 @@ async fn the_protocol_goes_round_over_tcp_and_survives_a_restart() {
 async fn a_start_that_cannot_succeed_says_why() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let settings = ServerSettings::new(dir.path());
-    let server = Server::start(settings.clone(), Components::system()).await.unwrap();
-    let second = Server::start(settings, Components::system()).await.map(drop);
+    let server = Server::start(settings.clone(), ServerComponents::system()).await.unwrap();
+    let second = Server::start(settings, ServerComponents::system()).await.map(drop);
     let message = second.unwrap_err().to_string();
     assert!(message.contains("another server is using it"), "{message}");
     let taken = ServerSettings { listen: server.address(), ..ServerSettings::new(other.path()) };
-    let second = Server::start(taken, Components::system()).await.map(drop);
+    let second = Server::start(taken, ServerComponents::system()).await.map(drop);
     assert!(matches!(second, Err(Error::Listen { .. })), "{second:?}");
     let file = other.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let second = Server::start(ServerSettings::new(&file), Components::system()).await.map(drop);
+    let second =
+        Server::start(ServerSettings::new(&file), ServerComponents::system()).await.map(drop);
     assert!(matches!(second, Err(Error::Directory { .. })), "{second:?}");
     let nothing = query(other.path(), "SELECT 1").await;
     assert!(matches!(nothing, Err(Error::NoTables { .. })), "{nothing:?}");

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use upsert_sink_server::Error;
 use upsert_sink_server::components::Access;
-use upsert_sink_server::components::Disk;
+use upsert_sink_server::components::Directories;
 use upsert_sink_server::components::simulated::LastSync;
-use upsert_sink_server::components::simulated::SimulatedDisk;
+use upsert_sink_server::components::simulated::SimulatedDirectories;
 use upsert_sink_server::components::simulated::Unsynced;
 
 use crate::support::DATA;
@@ -32,7 +32,7 @@ async fn a_restart_keeps_open_sessions_and_their_packs() {
 }
 
 /// One bit of a file of the spool, as an ageing disk changes it.
-async fn damage(disk: &SimulatedDisk, at: u64) {
+async fn damage(disk: &SimulatedDirectories, at: u64) {
     let directory = disk.open(Path::new(DATA), Access::Read).expect("it is there");
     let name = "spool/00000000000000000001.packs";
     let length = directory.length(name).await.expect("packs were written");
@@ -228,7 +228,7 @@ async fn a_crash_at_any_sync_loses_nothing_acknowledged_and_shows_nothing_early(
 async fn crash_once(last: LastSync, unsynced: Unsynced) -> bool {
     let place = format!("{last:?} {unsynced:?}");
     let clock = Site::new().await.clock;
-    let disk = SimulatedDisk::new();
+    let disk = SimulatedDirectories::new();
     disk.fail_at(last);
     let mut client = Client::default();
     let mut steps = SCRIPT.iter().copied().peekable();

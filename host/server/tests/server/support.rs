@@ -21,10 +21,10 @@ use upsert_sink_format::schema::ColumnType;
 use upsert_sink_server::Error;
 use upsert_sink_server::ServerSettings;
 use upsert_sink_server::Service;
-use upsert_sink_server::components::Components;
+use upsert_sink_server::components::ServerComponents;
 use upsert_sink_server::components::simulated;
 use upsert_sink_server::components::simulated::ManualClock;
-use upsert_sink_server::components::simulated::SimulatedDisk;
+use upsert_sink_server::components::simulated::SimulatedDirectories;
 
 /// Where the service keeps its data on the simulated disk.
 pub(crate) const DATA: &str = "/simulated";
@@ -40,7 +40,7 @@ pub(crate) type Row = (i64, Option<&'static str>);
 /// A service and what it stands on.
 pub(crate) struct Site {
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) disk: Arc<SimulatedDisk>,
+    pub(crate) disk: Arc<SimulatedDirectories>,
     pub(crate) service: Arc<Service>,
 }
 
@@ -80,13 +80,13 @@ impl Site {
     /// A service on an empty disk.
     pub(crate) async fn new() -> Self {
         let clock = Arc::new(ManualClock::new(Millis(1_700_000_000_000)));
-        Self::on(clock, SimulatedDisk::new()).await.expect("an empty disk can be served")
+        Self::on(clock, SimulatedDirectories::new()).await.expect("an empty disk can be served")
     }
 
     /// A service on a disk. Segments are small, so that they roll.
     pub(crate) async fn on(
         clock: Arc<ManualClock>,
-        disk: Arc<SimulatedDisk>,
+        disk: Arc<SimulatedDirectories>,
     ) -> Result<Self, Error> {
         Self::with(clock, disk, |_| {}).await
     }
@@ -94,7 +94,7 @@ impl Site {
     /// A service on a disk, with settings of its own.
     async fn with(
         clock: Arc<ManualClock>,
-        disk: Arc<SimulatedDisk>,
+        disk: Arc<SimulatedDirectories>,
         change: impl FnOnce(&mut ServerSettings),
     ) -> Result<Self, Error> {
         let components = simulated::components(clock.clone(), disk.clone(), disk.syncs() + 7);
@@ -108,10 +108,10 @@ impl Site {
     /// whose clock goes, as a real one's.
     pub(crate) async fn with_query_threads() -> Self {
         let clock = Arc::new(ManualClock::new(Millis(1_700_000_000_000)));
-        let disk = SimulatedDisk::new();
-        let Components { workers, clock: real, .. } = Components::system();
+        let disk = SimulatedDirectories::new();
+        let ServerComponents { workers, clock: real, .. } = ServerComponents::system();
         let simulated = simulated::components(real, disk.clone(), 7);
-        let components = Components { workers, ..simulated };
+        let components = ServerComponents { workers, ..simulated };
         let settings = ServerSettings::new(DATA);
         let service = Service::open(&settings, &components).await.expect("the disk is empty");
         let site = Self { clock, disk, service };
@@ -137,7 +137,7 @@ impl Site {
         change: impl FnOnce(&mut ServerSettings),
     ) -> Self {
         let clock = Arc::new(ManualClock::new(Millis(1_700_000_000_000)));
-        let site = Self::with(clock, SimulatedDisk::new(), change).await;
+        let site = Self::with(clock, SimulatedDirectories::new(), change).await;
         let site = site.expect("an empty disk can be served");
         site.sql(CREATE_TABLE).await.expect("created");
         for day in days {

@@ -15,9 +15,9 @@ use upsert_sink_format::schema::TableSchema;
 
 use super::*;
 use crate::components::Access;
+use crate::components::Directories;
 use crate::components::Directory;
-use crate::components::Disk;
-use crate::components::simulated::SimulatedDisk;
+use crate::components::simulated::SimulatedDirectories;
 use crate::spool;
 use crate::spool::Frame;
 use crate::spool::Spool;
@@ -90,7 +90,7 @@ async fn delta_file(
 
 #[tokio::test]
 async fn rows_that_do_not_fit_into_memory_are_merged_all_the_same() {
-    let disk = SimulatedDisk::new();
+    let disk = SimulatedDirectories::new();
     let directory = disk.open(Path::new("/d"), Access::Serve).expect("an empty disk");
     let recovered = spool::recover(&*directory, &|_| false).await.expect("nothing there");
     let spool = recovered.into_spool(Arc::clone(&directory), 1 << 20).await.expect("begun");
