@@ -1,5 +1,5 @@
-//! What each compression of packs costs and saves: on the flight feed, and on rows of text that
-//! does not repeat.
+//! The cost and the savings of each compression of packs: on the flight feed, and on rows of text
+//! that does not repeat.
 //!
 //! The rows go through the real sink to a local server, the packs are caught on their way, and each
 //! is then compressed by each algorithm on one thread, in rounds that take turns. Prints the best

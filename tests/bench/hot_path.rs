@@ -94,7 +94,7 @@ impl Pair<'_> {
     }
 }
 
-/// What the checksum alone costs, in the table form that the component must use and in hardware.
+/// The cost of the checksum alone, in the table form that the component must use and in hardware.
 fn measure_checksums() {
     let bytes = vec![0x5A_u8; 1 << 20];
     let gigabytes = |sum: fn(&[u8]) -> u32| {

@@ -27,7 +27,7 @@ const NOW: u64 = 1_700_000_000_000;
 pub(crate) trait Side {
     /// Takes a batch.
     fn write(&mut self, batch: &[u8]) -> Result<()>;
-    /// What it asks the coordinator.
+    /// Its requests to the coordinator.
     fn take_requests(&mut self) -> Vec<Vec<u8>>;
     /// Hears the coordinator.
     fn reply(&mut self, reply: &[u8]) -> Result<()>;

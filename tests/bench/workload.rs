@@ -18,7 +18,7 @@ const BUCKETS: u32 = 16;
 /// Keys that every tenth row is of, where some are hot.
 const HOT_KEYS: usize = 64;
 
-/// What is measured.
+/// The workload that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Every row is kept.
@@ -36,7 +36,7 @@ impl Mode {
     pub(crate) const ALL: [Self; 4] =
         [Self::MergeOff, Self::UniqueKeys, Self::BigintKeys, Self::HotKeys];
 
-    /// What to call it.
+    /// Its name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::MergeOff => "merge off",
@@ -46,7 +46,7 @@ impl Mode {
         }
     }
 
-    /// What a writer is opened with.
+    /// The task that a writer is opened with.
     pub(crate) fn task(self) -> Task {
         let merge = (self != Self::MergeOff).to_string();
         Task {

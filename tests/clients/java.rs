@@ -1,4 +1,4 @@
-//! What users of the Java SDK do, from creating a table to dropping it.
+//! The calls of Java SDK users, from creating a table to dropping it.
 
 use anyhow::Result;
 use serde_json::{Value, json};

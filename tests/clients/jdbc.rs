@@ -1,4 +1,4 @@
-//! What users of the JDBC driver do: statements, queries, metadata.
+//! The calls of users of the JDBC driver: statements, queries, metadata.
 
 use anyhow::Result;
 use serde_json::json;

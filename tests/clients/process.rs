@@ -23,7 +23,7 @@ pub(crate) struct Client {
     talker: Talker,
 }
 
-/// What a client said of a command that failed.
+/// A client's report of a command that failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     /// The class of the exception.

@@ -1,4 +1,4 @@
-//! What PyODPS users do, from creating a table to dropping it.
+//! The calls of PyODPS users, from creating a table to dropping it.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -98,7 +98,7 @@ fn pyodps_shows_rows_when_they_are_committed_and_never_when_aborted() -> Result<
     );
     let rows = client.call("read", read)?;
     assert_eq!(sorted(&rows["rows"]), [json!(["1", "first"]), json!(["5", ""])]);
-    // What has ended stays as it ended, and says so.
+    // A session that has ended stays as it ended, and says so.
     let again = client.call("resume", resume(&open["session"]))?;
     assert_eq!((&again["before"], &again["status"]), (&json!("committed"), &json!("committed")));
     let refused = client.refused("resume", resume(&aborted["session"]))?;

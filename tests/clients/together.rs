@@ -1,4 +1,4 @@
-//! What one client writes, the others read, and so do we; and what the sink writes, all of them.
+//! Every client reads what another writes, and so do we; all of them read what the sink writes.
 
 use std::sync::Arc;
 

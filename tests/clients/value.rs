@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 pub(crate) struct Typed {
     pub(crate) name: &'static str,
     pub(crate) value: Value,
-    /// What JDBC's `getString` gives for it; none for what the driver itself cannot read.
+    /// The string that JDBC's `getString` gives for it; none if the driver itself cannot read it.
     pub(crate) jdbc: Option<&'static str>,
 }
 

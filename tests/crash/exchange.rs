@@ -18,7 +18,7 @@ use crate::crash::components::delay;
 use crate::crash::http::{self, Call, Message};
 use crate::crash::proxy::{Gate, Point};
 
-/// What becomes of something that is held.
+/// The fate of something that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Held {
     Wait,
@@ -39,7 +39,7 @@ pub(crate) struct Traffic {
     pub(crate) strange: Vec<String>,
 }
 
-/// What the network is set to, and what is going on in it.
+/// The settings of the network, and what is going on in it.
 pub(crate) struct State {
     pub(crate) target: SocketAddr,
     pub(crate) trap: Option<(Call, Point)>,
@@ -51,7 +51,7 @@ pub(crate) struct State {
     pub(crate) waiting: u64,
     /// Answers that wait for `answers`.
     pub(crate) answers_held: u64,
-    /// Of a thousand exchanges, so many go wrong.
+    /// So many of a thousand exchanges go wrong.
     pub(crate) faults_per_mille: u32,
     pub(crate) random: fastrand::Rng,
     pub(crate) traffic: Traffic,
@@ -96,7 +96,7 @@ impl Shared {
     }
 }
 
-/// What goes wrong with an exchange.
+/// The fault of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
@@ -107,7 +107,7 @@ enum Fault {
 }
 
 impl State {
-    /// Of a thousand exchanges with the server at `target`, so many go wrong.
+    /// So many of a thousand exchanges with the server at `target` go wrong.
     pub(crate) fn new(target: SocketAddr, seed: u64, faults_per_mille: u32) -> Self {
         Self {
             target,

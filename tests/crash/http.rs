@@ -8,7 +8,7 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What a request asks for.
+/// The operation that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Call {
     /// Create a session.
@@ -33,7 +33,7 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// What a request asks for.
+    /// The operation that a request asks for.
     pub(crate) fn call(&self) -> Call {
         let line = self.first_line();
         let mut words = line.split(' ');

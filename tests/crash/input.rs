@@ -18,14 +18,14 @@ const DAYS: u64 = 4;
 const HOT_KEYS: u64 = 30;
 /// All keys of a partition.
 const KEYS: u64 = 4_000;
-/// Of so many changes one is a delete.
+/// One of so many changes is a delete.
 const DELETES_ONE_IN: u64 = 6;
 
 /// A feed on disk.
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) path: PathBuf,
-    /// What is left of it, by partition and key.
+    /// The rows that are left of it, by partition and key.
     rows: BTreeMap<(String, u64), (u64, Option<String>)>,
 }
 

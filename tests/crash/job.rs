@@ -32,7 +32,7 @@ impl Attempt {
         Ok(true)
     }
 
-    /// What it has told so far, as far as it was read.
+    /// Its progress so far, as far as it was read.
     pub(crate) fn watch(&self) -> &Watch {
         &self.watch
     }

@@ -21,7 +21,7 @@ const EVENTS: u64 = 250_000;
 const RATE: u64 = 50_000;
 /// Kills of a series, at most: then its table is looked at.
 const KILLS_OF_SERIES: u64 = 20;
-/// Of a thousand exchanges, so many go wrong by themselves.
+/// So many of a thousand exchanges go wrong by themselves.
 const FAULTS_PER_MILLE: u32 = 15;
 /// For a series that never hits what it aims at.
 const SERIES_MAX: u32 = 200;
@@ -118,7 +118,7 @@ fn network_series(random: &mut fastrand::Rng, tally: &mut Tally, kills: u64) -> 
         }
         jitter(random, Duration::from_millis(20));
         let killed = attempt.kill()?;
-        // What was sent and is held may come late, after the next attempt has begun.
+        // Requests that are held may arrive late, after the next attempt has begun.
         let comes_late = random.bool();
         if !comes_late {
             proxy.cut()?;

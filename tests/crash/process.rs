@@ -36,7 +36,7 @@ struct Lines {
     ended: bool,
 }
 
-/// What a process left behind that has ended by itself.
+/// The status and output of a process that has ended by itself.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,

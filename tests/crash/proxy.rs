@@ -34,7 +34,7 @@ pub(crate) enum Point {
 pub(crate) const POINTS: [Point; 5] =
     [Point::Asked, Point::HalfAsked, Point::Sent, Point::Answered, Point::HalfAnswered];
 
-/// What goes through to the server.
+/// The requests that go through to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
     Open,
@@ -81,7 +81,7 @@ impl Proxy {
         self.shared.state().target = target;
     }
 
-    /// What goes to the server from now on.
+    /// Sets which requests go to the server from now on.
     pub(crate) fn gate(&self, gate: Gate) {
         self.shared.gate.send_replace(gate);
     }
@@ -150,7 +150,7 @@ impl Proxy {
         Ok(())
     }
 
-    /// What went through so far.
+    /// The traffic so far.
     pub(crate) fn traffic(&self) -> Traffic {
         self.shared.state().traffic.clone()
     }

@@ -11,7 +11,7 @@ use upsert_sink_tests::progress::Phase;
 
 use crate::crash::exchange::Traffic;
 
-/// What was going on when a process was killed.
+/// The phase in which a kill hit a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Hit {
     /// `run`, by what it had told.
@@ -70,12 +70,12 @@ impl Tally {
         self.series
     }
 
-    /// What else happened, so many times.
+    /// Counts another event, so many times.
     pub(crate) fn count(&mut self, event: &'static str, times: u64) {
         *self.events.entry(event).or_default() += times;
     }
 
-    /// What went over the network of a series, all of which the proxy must have understood.
+    /// Counts the traffic of a series, all of which the proxy must have understood.
     pub(crate) fn count_traffic(&mut self, traffic: &Traffic) -> Result<()> {
         ensure!(traffic.strange.is_empty(), "the proxy did not understand: {:?}", traffic.strange);
         self.count("requests", traffic.exchanges);

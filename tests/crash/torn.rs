@@ -1,4 +1,4 @@
-//! What a loss of power leaves of a file whose last bytes were not synced yet.
+//! The remains, after a loss of power, of a file whose last bytes were not synced yet.
 //!
 //! The processes are dead while this works on their files. Invariant: bytes before `durable` are
 //! never touched.

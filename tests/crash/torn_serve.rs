@@ -64,7 +64,7 @@ fn a_server_whose_unacknowledged_records_were_torn_has_all_that_it_acknowledged(
     Ok(())
 }
 
-/// What no power cut does is not repaired: it is told, with the file.
+/// Damage that no power cut does is not repaired: it is reported, with the file.
 #[test]
 fn a_server_with_a_damaged_log_says_which_file_it_is() -> Result<()> {
     let mut random = seed("damaged log of serve")?;

@@ -72,7 +72,7 @@ impl Job {
                 && watch.phase() == phase
                 && watch.has_rows_to_replay()
             {
-                // What it still had told when the signal reached it decides the phase.
+                // The last lines, written before the signal reached it, decide the phase.
                 for line in running.kill()? {
                     watch.note(&line);
                 }

@@ -164,7 +164,7 @@ async fn without_a_scratch_table_nothing_is_created() -> Result<()> {
     Ok(())
 }
 
-/// What `tests/run live` does on a real project.
+/// The round trip that `tests/run live` makes on a real project.
 #[tokio::test(start_paused = true)]
 async fn a_row_that_is_written_and_committed_is_read_back() -> Result<()> {
     let (world, components) = World::new(Fault::None).await?;

@@ -20,12 +20,12 @@ use upsert_sink_format::id::Millis;
 use upsert_sink_server::components::simulated::{self, ManualClock, SimulatedDirectories};
 use upsert_sink_server::{ServerSettings, Service};
 
-/// What is broken.
+/// A fault of the service, or of the way to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Nothing.
     None,
-    /// (a) What arrives later wins, whatever is committed when.
+    /// (a) The later arrival wins, whatever is committed when.
     OrdersByArrival,
     /// (a) A partition may have one open session.
     RefusesSecondSession,
@@ -286,7 +286,7 @@ impl World {
     }
 }
 
-/// What a request to `upserts` asks for.
+/// The session and the partition that a request to `upserts` names.
 struct Asked {
     session: Option<String>,
     partition: String,

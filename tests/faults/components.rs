@@ -57,7 +57,7 @@ pub(crate) async fn moment() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-/// What a request asks for.
+/// The operation that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     /// Create a session.
@@ -109,7 +109,7 @@ impl fmt::Display for Call {
     }
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// Nothing yet.
@@ -139,11 +139,11 @@ impl fmt::Display for End {
 /// One attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
-    /// What it asks for.
+    /// The operation that it asks for.
     pub(crate) call: Call,
     /// The worker that it is routed to.
     pub(crate) worker: Option<String>,
-    /// What came of it.
+    /// Its outcome.
     pub(crate) end: End,
 }
 

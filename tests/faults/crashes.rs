@@ -26,7 +26,7 @@ fn a_commit_during_which_the_server_dies_is_done_once() {
             attempt?;
             restarted?;
             scene.expect_attempts(Call::Commit, &["lost", "200"])?;
-            // Of the first commit the new server found the record, or wrote it.
+            // The new server found the record of the first commit, or wrote it.
             scene.expect_commits(if record == "before" { 2 } else { 1 })?;
             scene.expect_fold(ROUNDS, 0).await
         });

@@ -24,9 +24,9 @@ const KEYS: usize = 128;
 pub(crate) struct Scene {
     /// The server's side.
     pub(crate) world: Arc<World>,
-    /// What the report says of attempts.
+    /// The report's lines about attempts.
     pub(crate) attempts_told: Vec<String>,
-    /// What the report says of the end.
+    /// The report's lines about the end.
     pub(crate) state_told: Vec<String>,
     options: BTreeMap<String, String>,
     sink: Option<Sink>,
@@ -161,7 +161,7 @@ impl Scene {
     /// Ends the sink, whatever it was doing.
     pub(crate) async fn kill(&mut self) {
         if let Some(sink) = self.sink.take() {
-            // What had failed was told by the call that failed.
+            // The call that failed has already returned its error.
             let _ = self.world.rush(sink.close()).await;
         }
     }
@@ -171,7 +171,7 @@ impl Scene {
         self.world.rush(sink.close()).await
     }
 
-    /// What comes now is told apart from what came before.
+    /// Separates the attempts that follow from those before.
     pub(crate) fn mark(&mut self) {
         self.mark = self.world.wire.attempts().len();
     }
@@ -248,7 +248,7 @@ impl Scene {
     }
 }
 
-/// What a row changes a key to in a round; none is a delete.
+/// The value that a row gives a key in a round; none is a delete.
 fn value(round: usize, key: usize) -> Option<String> {
     let padding = "abcdefghij".repeat(12);
     (!(key + round).is_multiple_of(7)).then(|| format!("round {round} {padding}"))

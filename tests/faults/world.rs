@@ -25,7 +25,7 @@ const STEP_MS: u64 = 50;
 pub(crate) const CREATE: &str = "CREATE TABLE t (id BIGINT NOT NULL, v STRING, PRIMARY KEY (id)) \
     PARTITIONED BY (day STRING) TBLPROPERTIES ('transactional'='true', 'write.bucket.num'='8')";
 
-/// What a table holds: values by key.
+/// The content of a table: values by key.
 pub(crate) type Table = BTreeMap<i64, String>;
 
 /// The server, and all that the sink's time depends on.
@@ -97,7 +97,7 @@ impl World {
         server.as_ref().map(|server| server.faults().status()).unwrap_or_default()
     }
 
-    /// What the server has counted since it was last started.
+    /// The server's counts since it was last started.
     pub(crate) fn stats(&self) -> Stats {
         let server = self.server.lock().expect("no holder panics");
         server.as_ref().map(Server::stats).unwrap_or_default()
@@ -163,7 +163,7 @@ impl World {
         }
     }
 
-    /// What a query sees, whether the server is up or not.
+    /// The rows that a query sees, whether the server is up or not.
     pub(crate) async fn table(&self) -> Result<Table> {
         table_of(&self.dir.path().join("data")).await
     }
@@ -183,7 +183,7 @@ impl World {
     }
 }
 
-/// What the table of a data directory holds.
+/// The rows in the table of a data directory.
 pub(crate) async fn table_of(data: &Path) -> Result<Table> {
     let batches = upsert_sink_server::query(data, "SELECT id, v FROM t").await?;
     let mut table = Table::new();

@@ -136,7 +136,7 @@ fn records(table: &Table, batch: &RowBatch<'_>) -> Result<(Vec<Record>, String)>
     Ok((records, fault))
 }
 
-/// What a record holds.
+/// The values of a record.
 fn values(table: &Table, record: &[u8], crc: u32) -> Result<Vec<Option<Value>>> {
     let mut pack = record.to_vec();
     pack_trailer([crc].into_iter(), 1, &mut pack);

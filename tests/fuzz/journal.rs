@@ -146,7 +146,7 @@ fn frame(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// What the library makes of a file; an empty journal if there is none.
+/// The library's reading of a file; an empty journal if there is none.
 fn read(bytes: &[u8]) -> Result<Contents, Error> {
     let disk = OneFile(bytes.to_vec());
     let read = journal::read(Path::new("state"), &disk).now_or_never();

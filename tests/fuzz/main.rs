@@ -18,7 +18,7 @@ mod state;
 use anyhow::{Result, ensure};
 use upsert_sink_tests::fuzz::over_corpus;
 
-/// What a body may hold at once: so much, and so many bytes for each byte of its input.
+/// The memory that a body may hold at once: so much, and so many bytes for each byte of its input.
 #[derive(Clone, Copy, Debug)]
 struct Memory {
     fixed: u64,

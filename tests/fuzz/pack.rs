@@ -65,7 +65,7 @@ pub(crate) fn body(input: &[u8]) -> Result<String> {
     }
 }
 
-/// What another writer makes of the input's bytes, by chance that they decide.
+/// Reads the pack that another writer makes, by chance that the input's bytes decide.
 fn read_as_meant(bytes: &[u8], columns: &[ColumnType]) -> Result<()> {
     let seed = bytes.iter().fold(0, |seed: u64, byte| seed.rotate_left(7) ^ u64::from(*byte));
     let mut rng = Rng::with_seed(seed);

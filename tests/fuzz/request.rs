@@ -111,7 +111,7 @@ impl Call {
     }
 }
 
-/// What earlier answers have named.
+/// Names that earlier answers contain.
 #[derive(Default)]
 struct Names {
     session: String,
@@ -181,7 +181,7 @@ fn check(response: &Response<Bytes>) -> Result<String> {
     Ok(format!("{} {code} {}", status.as_str(), shape(&message)))
 }
 
-/// What the server says of its tables and its sessions.
+/// The server's answers about its tables and its sessions.
 async fn seen(service: &Arc<Service>) -> Vec<String> {
     let mut seen = vec![format!("{:?}", service.open_sessions())];
     for target in ["/projects/local/tables", "/projects/local/tables/t?extended"] {

@@ -1,4 +1,4 @@
-//! What the service answers: the verdict, sessions, tables, XML.
+//! The service's answers: the verdict, sessions, tables, XML.
 //!
 //! An input is an answer as text: the status, headers one a line, an empty line, the body. Promises
 //! of the judgement: done is said only of a 2xx with the service's request id, refused only of what
@@ -119,7 +119,7 @@ fn check_judged(answer: &Answer, judged: &Result<(), TunnelError>) -> Result<()>
     Ok(())
 }
 
-/// What may be shown to people and written to logs.
+/// Checks that a text may be shown to people and written to logs.
 fn check_text(text: &str) -> Result<()> {
     ensure!(text.len() <= TEXT_MAX, "a text of {} bytes", text.len());
     ensure!(!text.contains(char::is_control), "a text with control characters: {text:?}");

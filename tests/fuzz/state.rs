@@ -1,5 +1,5 @@
-//! What survives a failure: the guest's states, messages and records of the journal, and an
-//! engine's checkpoint.
+//! Everything that survives a failure: the guest's states, messages and records of the journal, and
+//! an engine's checkpoint.
 //!
 //! The first byte of an input picks the reader; if the second is odd, the rest gets its right
 //! checksum, so that changes reach the fields behind it. Promises: what is read is read alike when
@@ -97,7 +97,7 @@ fn restore(input: &[u8], state: &[u8]) -> Result<String> {
     Ok(format!("restored {}", committables.len().min(3)))
 }
 
-/// What a restored writer hands out at its first barrier.
+/// The snapshot that a restored writer hands out at its first barrier.
 fn snapshot(mut writer: Writer) -> Result<(Vec<u8>, Vec<Vec<u8>>)> {
     while writer.poll_output().is_some() {}
     writer.handle_input(

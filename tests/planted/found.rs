@@ -71,7 +71,7 @@ impl Bug {
     }
 }
 
-/// What a schedule finds.
+/// The failure that a schedule finds.
 fn finding(number: u64) -> Option<String> {
     let mode = MODES[(number % MODES.len() as u64) as usize];
     let panic = catch_unwind(|| run(number, mode)).err()?;

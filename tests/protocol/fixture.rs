@@ -30,7 +30,7 @@ pub(crate) struct Described {
     pub(crate) session: Json,
 }
 
-/// What is in the folder of fixtures.
+/// Reads a JSON file of the folder of fixtures.
 pub(crate) fn read(path: &str) -> Json {
     let text = fs::read_to_string(folder().join(path)).expect("it is in the tree");
     serde_json::from_str(&text).expect("it is JSON")

@@ -35,7 +35,7 @@ pub(crate) struct Local {
     sessions: BTreeMap<String, String>,
 }
 
-/// What the server answered.
+/// An answer of the server.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,

@@ -1,4 +1,5 @@
-//! What our server must not take, made of what it takes: wrong buckets, slots, counts, bytes.
+//! Requests that our server must refuse, made of those that it accepts: wrong buckets, slots,
+//! counts, bytes.
 //!
 //! Invariant: each refusal has the vendor's code, and the very same request, unchanged, is accepted
 //! afterwards.

@@ -1,4 +1,5 @@
-//! What the vendor's clients sent, sent to our server: accepted, committed, and read back.
+//! Recorded requests of the vendor's clients, sent to our server: accepted, committed, and read
+//! back.
 //!
 //! Invariant: every recorded call of a session is sent, in its order, from both clients, in every
 //! encoding; the table holds afterwards what the recording's packs hold.

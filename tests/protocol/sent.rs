@@ -1,4 +1,4 @@
-//! What our client sends for the rows that the vendor's clients were given: beside what they sent.
+//! Our client's requests for the rows that the vendor's clients were given, beside theirs.
 //!
 //! The rows go through the real sink, component and all, to the recording's server. Invariant: with
 //! merging off our packs decode to the very records of theirs, bucket by bucket; with merging on
@@ -171,7 +171,7 @@ async fn java_would_have_sent_our_very_bytes() {
     }
 }
 
-/// What is not the same: ids, and what each request counts for itself.
+/// The parameters without the value of `upsertid`, which differs from session to session.
 fn comparable(parameters: BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut parameters = parameters;
     for (name, value) in &mut parameters {

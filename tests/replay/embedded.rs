@@ -154,7 +154,7 @@ async fn a_call_that_came_to_something_else_is_shown() -> Result<()> {
     let difference = &report["difference"];
     assert_eq!((&difference["instance"], &difference["call"]), (&"writer 0".into(), &3.into()));
     ensure!(difference["expected"] != difference["got"], "{difference:#}");
-    // Of the liar itself, it is what was recorded.
+    // The recording is equal for the liar itself.
     let recording = Recording::open("it", File::open(&all[0])?)?;
     let replayed = recording.replay(&liar, Telemetry::Compared)?;
     ensure!(replayed.is_equal(), "{replayed:#?}");

@@ -10,7 +10,7 @@ use serde_json::Value;
 use upsert_sink_tests::binary::{self, Finished};
 use upsert_sink_tests::feed::{self, Feed};
 
-/// What may go wrong only because of a file: its exit code.
+/// The exit code of failures that only a file can cause.
 pub(crate) const BAD_INPUT: i32 = 2;
 /// A call came to something else.
 pub(crate) const DIFFERS: i32 = 3;

@@ -37,7 +37,7 @@ const RETAINED: usize = 3;
 /// Where the sink keeps its journal.
 const JOURNAL: &str = "/journal";
 
-/// What came of a world.
+/// The outcome of a world.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// All that happened, as one number.
@@ -56,9 +56,9 @@ pub struct Outcome {
     pub views: u64,
     /// Views in which moved rows were looked for.
     pub moves_seen: u64,
-    /// What went wrong on the way.
+    /// The faults on the way.
     pub faults: Tally,
-    /// What happened to the machines.
+    /// The events of the machines.
     pub sometimes: Sometimes,
 }
 
@@ -177,7 +177,7 @@ impl Engine {
         }
     }
 
-    /// What the journal says is so; at the end nothing is left open.
+    /// Checks that the journal is true; at the end nothing is left open.
     async fn check_journal(&self, ended: bool) -> Result<()> {
         let disk = self.files.disk(Power::on(None));
         let read = journal::read(std::path::Path::new(JOURNAL), &disk).await?;
@@ -187,7 +187,7 @@ impl Engine {
         if !ended {
             return Ok(());
         }
-        // What a second attempt creates beside the first, only that one's journal knows.
+        // Sessions that a second attempt creates beside the first are in that one's journal only.
         let alone = self.plan.faults.rate(Fault::SplitBrain) == 0;
         let written = if alone { self.network.written() } else { BTreeSet::new() };
         left_open(&journal, &written, &service)
@@ -216,7 +216,7 @@ impl Engine {
         }
     }
 
-    /// What happens between two attempts.
+    /// Clears what the last attempt left, and draws the faults before the next.
     fn between(&mut self) {
         self.pending.clear();
         self.untold = None;
@@ -328,8 +328,8 @@ impl Engine {
             }
             Some(ErrorKind::Denied) => has(&[Fault::Tokens]),
             Some(ErrorKind::SessionLost) => {
-                // What was lost is committed again from an older checkpoint (rule 8). Its age or a
-                // long silence may be the reason, never that the sink has aborted it.
+                // Lost rows are committed again from an older checkpoint (rule 8). The age of the
+                // session or a long silence may be the reason, never an abort by the sink.
                 let fair = has(&[Fault::Expired, Fault::Suspended, Fault::SinkClock])
                     || has(&[Fault::Forgotten])
                     || self.plan.promise.one_session;

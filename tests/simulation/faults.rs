@@ -98,7 +98,7 @@ impl Fault {
         TABLE.iter().map(|(fault, ..)| *fault)
     }
 
-    /// What people call it.
+    /// The name that people use.
     pub fn name(self) -> &'static str {
         TABLE[self as usize].1
     }
@@ -117,7 +117,7 @@ impl Faults {
     /// None at all.
     pub const NONE: Self = Self([0; Fault::COUNT]);
 
-    /// What a seed has.
+    /// Draws the faults of a seed.
     pub(crate) fn draw(chance: &Chance) -> Self {
         let mut faults = Self::NONE;
         for (fault, _, seeds, highest) in TABLE {

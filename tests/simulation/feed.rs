@@ -25,7 +25,7 @@ pub(crate) const DAYS: [&str; 3] = ["mon", "tue", "wed"];
 pub(crate) struct Change {
     /// Its partition and its key there.
     pub(crate) key: Key,
-    /// What it does there.
+    /// The kind of the change.
     pub(crate) kind: RowKind,
 }
 
@@ -33,13 +33,13 @@ pub(crate) struct Change {
 #[derive(Debug)]
 pub(crate) struct Feed {
     pub(crate) changes: Vec<Change>,
-    /// Of each key, after how many changes it is how: the number of the change that it shows, or
+    /// The history of each key: after so many changes, the number of the change that it shows, or
     /// that there is no such row. Begins with none after zero.
     pub(crate) histories: BTreeMap<Key, Vec<(u64, Option<u64>)>>,
 }
 
 impl Feed {
-    /// Of an input that is known.
+    /// A feed of known changes.
     pub(crate) fn new(changes: Vec<Change>) -> Arc<Self> {
         let mut histories: BTreeMap<Key, Vec<(u64, Option<u64>)>> = BTreeMap::new();
         for (number, change) in (0_u64..).zip(&changes) {
@@ -49,7 +49,7 @@ impl Feed {
         Arc::new(Self { changes, histories })
     }
 
-    /// What the plan draws.
+    /// The feed that the plan draws.
     pub(crate) fn of(plan: &Plan) -> Arc<Self> {
         let chance = Chance::new(plan.seed, 4);
         let changes = if plan.promise.moves { moves(plan, &chance) } else { rows(plan, &chance) };
@@ -61,7 +61,7 @@ impl Feed {
         self.changes.len() as u64
     }
 
-    /// What a key shows after so many changes.
+    /// The change that a key shows after so many changes; none if there is no such row.
     pub(crate) fn shown(&self, key: Key, changes: u64) -> Option<u64> {
         let history = self.histories.get(&key)?;
         let after = history.partition_point(|(begin, _)| *begin <= changes);

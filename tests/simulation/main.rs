@@ -12,7 +12,7 @@ use upsert_sink_tests::simulation::{
 const USAGE: &str = "simulate --seed N [--seconds S] [--trace-hash] [--subject component|native] \
                      [--without FAULT,…] [--changes N] [--trace] [--shrink]";
 
-/// What was asked for.
+/// The run that was asked for.
 struct Asked {
     plan: Plan,
     seconds: Option<u64>,
@@ -53,7 +53,7 @@ impl Asked {
     }
 }
 
-/// What came of all worlds so far.
+/// The sum over all worlds so far.
 #[derive(Default)]
 struct Sum {
     seeds: u64,

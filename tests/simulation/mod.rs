@@ -4,7 +4,7 @@
 //! `checkpoint`) feeds the sink (`subject`) over a network (`network`) into a server on a disk that
 //! loses what was never synced (`components`), while things go wrong; then faults stop, and it must
 //! come to an end. Checkers (`checker`), one for each family of promises, look at the table at
-//! every commit. What happened is counted (`tally`); a world that fails is made smaller (`shrink`).
+//! every commit. All events are counted (`tally`); a world that fails is made smaller (`shrink`).
 //! Invariant: nothing in a world comes from outside but its seed, so that a seed is always the same
 //! run, of the component and of its native twin.
 

@@ -24,7 +24,7 @@ const LATE_MS: u64 = 8_000;
 
 /// All ways to the server.
 pub(crate) struct Network {
-    /// What happens by chance on the way.
+    /// The chance that decides what happens on the way.
     pub(crate) chance: Chance,
     /// The server.
     pub(crate) lives: Arc<Lives>,
@@ -82,7 +82,7 @@ impl Network {
         self.counted.lock().expect("no holder panics").0.count(fault);
     }
 
-    /// What happened so far.
+    /// The counts so far.
     pub(crate) fn counted(&self) -> (Tally, Sometimes) {
         let (mut tally, sometimes) = self.counted.lock().expect("no holder panics").clone();
         tally.add(&self.lives.fired());

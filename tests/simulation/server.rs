@@ -140,7 +140,7 @@ impl Lives {
         self.add_fired();
         let life = dead + 1;
         let disk = {
-            // What it still does is done for nobody: from here on nothing of it is answered.
+            // The dead server works for nobody: from here on nothing of it is answered.
             let mut alive = self.alive.lock().expect("no holder panics");
             (alive.life, alive.is_down) = (life, true);
             Arc::clone(&alive.disk)

@@ -1,4 +1,4 @@
-//! What runs in a world: the component that ships, or the native core as its twin.
+//! The sink that runs in a world: the component that ships, or the native core as its twin.
 //!
 //! Both stand behind the runtime's own instances. Invariant: the twin's shell decides nothing: it
 //! turns a call into an input and drains the outputs, as `guest/component` does.
@@ -19,7 +19,7 @@ use upsert_sink_core::writer::Writer;
 use upsert_sink_format::error::Error;
 use upsert_sink_format::id::Millis;
 
-/// What runs.
+/// The sink that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// The component that ships, in its sandbox.

@@ -17,7 +17,7 @@ use upsert_sink_tests::simulation::{
 
 /// Seeds of one run, unless told otherwise.
 const SEEDS: u64 = 40;
-/// Of so many seeds one runs the native core; the others the component.
+/// One of so many seeds runs the native core; the others run the component.
 const NATIVE_EVERY: u64 = 20;
 /// Worlds that were found to fail, and are kept.
 const KEPT: &str = include_str!("seeds.txt");
@@ -31,7 +31,7 @@ fn setting(name: &str, default: u64) -> Result<u64> {
     std::env::var(name).map_or(Ok(default), |text| number(&text).context(name.to_owned()))
 }
 
-/// What came of a run.
+/// The sum over all worlds of a run.
 #[derive(Default)]
 struct Sum {
     outcome: Outcome,
@@ -131,7 +131,7 @@ fn component_and_native_core_leave_the_same_trace() -> Result<()> {
     Ok(())
 }
 
-/// What was found once stays found.
+/// Each kept seed runs again.
 #[test]
 fn seeds_that_failed_once_do_not_fail_again() -> Result<()> {
     for line in KEPT.lines().filter(|line| line.starts_with("simulate ")) {

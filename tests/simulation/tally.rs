@@ -1,4 +1,4 @@
-//! What happened: how often each fault, and each event in each state of a machine.
+//! Counts of what happened: how often each fault, and each event in each state of a machine.
 //!
 //! Counted everywhere in a world, added up over many by the suite. Invariant: a counter only rises;
 //! what must happen sometimes and never did is named.
@@ -84,7 +84,7 @@ impl Sometimes {
         self.0.iter().map(line).collect()
     }
 
-    /// What should have happened in a long enough run, and did not.
+    /// The events that should have happened in a long enough run, and did not.
     pub fn never(&self) -> Vec<String> {
         let expected: BTreeSet<Event> = expected().into_iter().collect();
         let missing = expected.into_iter().filter(|event| !self.0.contains_key(event));
@@ -148,7 +148,7 @@ impl Watcher {
         Arc::new(Self { power, imports_left, seen: Mutex::default() })
     }
 
-    /// What it has seen.
+    /// The events that it has seen.
     pub(crate) fn seen(&self) -> Sometimes {
         self.seen.lock().expect("no holder panics").clone()
     }

@@ -46,7 +46,7 @@ impl Chance {
     }
 }
 
-/// What a world is to show.
+/// The promises that a world is held to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Promise {
     /// `sink.delivery-guarantee` = at-least-once.
@@ -86,16 +86,16 @@ pub enum Death {
     OfImport(u64),
 }
 
-/// What one seed stands for.
+/// The world that one seed stands for.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The seed.
     pub seed: u64,
-    /// What runs.
+    /// The sink that runs.
     pub subject: Subject,
-    /// What it is to show.
+    /// The promises that it is held to.
     pub promise: Promise,
-    /// What goes wrong.
+    /// The faults, and how often each happens.
     pub faults: Faults,
     /// A sync that does nothing: a bug that must be found.
     pub ignored_sync: Option<SyncSite>,
@@ -121,7 +121,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What the seed draws.
+    /// The plan that the seed draws.
     pub fn of(seed: u64, subject: Subject) -> Self {
         let chance = Chance::new(seed, 1);
         let promise = Promise::draw(&chance);
@@ -150,7 +150,7 @@ impl Plan {
     }
 }
 
-/// What a promise does not cover, and what would break an assumption about the service.
+/// The faults that a promise does not cover, or that would break an assumption about the service.
 fn excluded(promise: Promise, faults: &Faults) -> Vec<Fault> {
     let mut excluded = Vec::new();
     if promise.at_least_once {

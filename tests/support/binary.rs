@@ -22,7 +22,7 @@ pub fn path() -> PathBuf {
     found.expect("`cargo build --release --workspace` puts the binary beside the tests")
 }
 
-/// What a finished run left behind.
+/// The status and output of a finished run.
 #[derive(Debug)]
 pub struct Finished {
     /// How it ended.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// A feed and the table that it comes to.
 #[derive(Debug)]
 pub struct Feed {
-    /// What to call it in messages.
+    /// Its name in messages.
     pub name: &'static str,
     /// Its file.
     pub path: PathBuf,

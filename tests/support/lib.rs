@@ -1,5 +1,5 @@
-//! What the suites share: the binary, its reports and progress, the feeds, fuzzing, the clock of
-//! the harness.
+//! The shared parts of the suites: the binary, its reports and progress, the feeds, fuzzing, the
+//! clock of the harness.
 //!
 //! Used by the suites beside it, shipped with nothing.
 //! Invariant: nothing here knows what the sink should do; expectations stand in the suites.

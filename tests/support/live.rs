@@ -12,7 +12,7 @@ use upsert_sink::{Catalog, Components, Plugin, RowKind, Settings, Sink};
 /// Makes the round trip; the settings' own table is not looked at.
 ///
 /// # Errors
-/// What the service or the sink says, or what was read instead of what was written.
+/// The service or the sink fails, or other rows are read than were written.
 pub async fn round_trip(
     plugin: &Plugin,
     settings: &Settings,

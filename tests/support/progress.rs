@@ -1,4 +1,4 @@
-//! What a running job tells on standard error, as events, and the phase that it is in.
+//! The progress of a running job: the events that it reports on standard error, and its phase.
 //!
 //! Between the process and the suites that kill it. Invariant: a line that is not understood is no
 //! event.
@@ -57,7 +57,7 @@ impl Progress {
     }
 }
 
-/// What a job is doing.
+/// The phase that a job is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// It has begun, and nothing was handed over yet: what a checkpoint held is committed again.
@@ -109,7 +109,7 @@ impl Watch {
         true
     }
 
-    /// What it is doing.
+    /// The phase that it is in.
     pub fn phase(&self) -> Phase {
         match () {
             () if self.barrier => Phase::Barrier,

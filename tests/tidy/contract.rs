@@ -11,7 +11,7 @@ const COLUMNS_MAX: usize = 130;
 const DOCS_SHARE_MIN: usize = 55;
 /// Exported functions, roles and their shared verbs counted apart. It may fall, and not rise.
 const EXPORTED_FUNCTIONS_MAX: usize = 16;
-/// What the component exports; the other interfaces are imports.
+/// The interfaces that the component exports; the others are imports.
 const EXPORTS: [&str; 5] = ["writer", "coordinator", "committer", "route", "describe"];
 
 /// The rules of one file.

@@ -233,3 +233,8 @@ fn sentences_open_with_their_subject() {
         files.iter().flat_map(|(path, text)| prose::openings(path, text)).collect();
     expect_none(&findings);
 }
+
+#[test]
+fn doc_comments_open_with_their_subject() {
+    check_rust(prose::doc_openings);
+}

@@ -27,7 +27,7 @@ struct Dependency<'a> {
     explained: bool,
 }
 
-/// What a crate may not depend on, and what it may at most depend on.
+/// The crates that a crate may not depend on, and those that it may at most depend on.
 struct Direction {
     crate_dir: &'static str,
     never: &'static [&'static str],
@@ -131,7 +131,8 @@ const ON_DEMAND: [&str; 2] = ["datafusion", "async-trait"];
 /// The feature that asks for it.
 const ASKS: &str = "\"query\"";
 
-/// What has no job here: the component imports no WASI, and hyper tells whether bytes were written.
+/// Crates that have no job here: the component imports no WASI, and hyper tells whether bytes were
+/// written.
 const NEVER: [&str; 3] = ["wasi-common", "wasmtime-wasi", "reqwest"];
 
 /// The line of dependencies is never crossed.

@@ -1,11 +1,13 @@
-//! Prose: the Markdown of the tree, the size of README, its links, and how sentences open.
+//! Prose: the Markdown of the tree, the size of README, its links, and how sentences open; and how
+//! the doc comments of Rust open.
 //!
 //! Fenced blocks are not looked at, and code between backticks for its paths only. Invariant: a
 //! link is held against the files as git knows them, an anchor against the headings of its file.
 
 use crate::Finding;
+use crate::source::RustFile;
 
-/// What a newcomer reads in some minutes.
+/// The size that a newcomer reads in some minutes.
 const README_BYTES_MAX: usize = 8192;
 /// Files that the program writes: their sentences are those of its options.
 const WRITTEN: [&str; 1] = ["host/cli/options.md"];
@@ -77,9 +79,38 @@ fn opens_a_sentence(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].trim_end().chars().next_back();
         let opens = before.is_none_or(|before| ".:;!?|*_>(-".contains(before));
-        let end = line[at..].chars().find(|c| ".?!|".contains(*c));
-        opens && end != Some('?')
+        opens && !asks(&line[at..])
     })
+}
+
+/// Whether the first sentence of a text is a question.
+fn asks(text: &str) -> bool {
+    text.chars().find(|c| ".?!|".contains(*c)) == Some('?')
+}
+
+/// No paragraph of a doc comment opens with these words either; a question on one line may.
+pub(crate) fn doc_openings(file: &RustFile) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut inside = false;
+    for (at, line) in file.lines.iter().enumerate() {
+        let text = doc_text(line);
+        for word in OPENINGS {
+            if !inside && text.starts_with(word) && !asks(text) {
+                let rule = format!("a doc opens with `{}`: begin with its subject", word.trim());
+                found.push(Finding::new(&file.path, at + 1, rule));
+            }
+        }
+        // A heading ends where its line does.
+        inside = !text.is_empty() && !text.starts_with('#');
+    }
+    found
+}
+
+/// The text of a doc comment on this line; empty if there is none.
+fn doc_text(line: &str) -> &str {
+    let line = line.trim();
+    let text = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"));
+    text.unwrap_or_default().trim()
 }
 
 /// The lines outside fenced blocks: number from one, text.
@@ -208,5 +239,26 @@ mod tests {
             assert_eq!(openings("a.md", right), [], "{right}");
         }
         assert_eq!(openings("a.md", "```\nWhat it holds.\n```\nIt shows `What`."), []);
+    }
+
+    #[test]
+    fn a_doc_comment_whose_subject_comes_late_is_found() {
+        let found = |text: &str| doc_openings(&RustFile::new("a.rs", text)).len();
+        for wrong in [
+            "//! What it holds.",
+            "struct A {\n    /// Of each writer its state.\n    states: Vec<u8>,\n}",
+            "/// The states.\n///\n/// What they hold waits.",
+            "/// # Errors\n/// What the service says.",
+        ] {
+            assert_eq!(found(wrong), 1, "{wrong}");
+        }
+        for right in [
+            "/// What is kept? Nothing.",
+            "/// It is what\n/// What Is Kept says.",
+            "/// Whatever it holds.",
+            "let text = \"/// What it holds.\";",
+        ] {
+            assert_eq!(found(right), 0, "{right}");
+        }
     }
 }

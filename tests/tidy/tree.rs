@@ -91,7 +91,7 @@ impl Tree {
     }
 }
 
-/// What a build makes is not kept.
+/// Files that a build makes are not kept.
 pub(crate) fn generated(paths: &[String]) -> Vec<Finding> {
     let ends =
         [".wasm", ".o", ".so", ".class", ".jar", ".orig", ".rej", ".log", ".snap.new", ".cwasm"];
@@ -135,7 +135,7 @@ pub(crate) fn map(path: &str, readme: &str, paths: &[String]) -> Vec<Finding> {
     found
 }
 
-/// What a map must name: top-level entries that are ours, and crates.
+/// The parts that a map must name: top-level entries that are ours, and crates.
 fn parts(paths: &[String]) -> Vec<String> {
     let tops = paths.iter().map(|path| path.split('/').next().unwrap_or_default());
     let tops = tops.filter(|top| !DEMANDED.contains(top)).map(str::to_owned);

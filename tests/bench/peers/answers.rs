@@ -1,4 +1,4 @@
-//! What the discarding server says of its one project, its one table and their sessions.
+//! The discarding server's answers about its one project, its one table and their sessions.
 //!
 //! The least that every client needs before it sends rows. Invariant: the table has the columns of
 //! `rows.rs`.

@@ -1,4 +1,4 @@
-//! What has arrived at the discarding server in one run, and whether it is what was to arrive.
+//! The data that has arrived at the discarding server in one run, and whether it is as expected.
 //!
 //! Told by `server.rs`, judged by `measure.rs`. Invariant: a pack counts only if its session is
 //! open and its own trailer tells as many records as the request does; in a run that is checked it

@@ -13,7 +13,7 @@ use crate::peer::Kind;
 use crate::{is_chosen, rounds};
 
 const ROUNDS: usize = 3;
-/// What takes longer is measured once: it waits, and waiting does not vary.
+/// Runs that take longer are measured once: they wait, and waiting does not vary.
 const LONG_S: f64 = 60.0;
 const DELAYS_MS: [u64; 3] = [0, 30, 100];
 const BUFFERS: [Buffers; 2] = [Buffers::Default, Buffers::Wide];

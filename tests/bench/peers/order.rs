@@ -1,4 +1,4 @@
-//! What a client is told to do in one run.
+//! The order that a client receives for one run.
 //!
 //! One line of JSON, which `ours.rs`, `Peer.java` and `peer.py` read. Invariant: what a client
 //! cannot do is not ordered.
@@ -25,7 +25,7 @@ pub(crate) enum Buffers {
 }
 
 impl Buffers {
-    /// What to call it.
+    /// Its name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Default => "default",
@@ -74,5 +74,5 @@ pub(crate) const ASYNC: &str = "async";
 /// PyODPS's: with its counter of buffered bytes set right after each flush, and as it is.
 pub(crate) const RESET: &str = "reset";
 pub(crate) const SHIPPED: &str = "shipped";
-/// What every client can do.
+/// The compressions that every client can do.
 pub(crate) const COMPRESSIONS: [&str; 3] = ["none", "lz4", "zlib"];

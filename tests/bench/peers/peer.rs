@@ -21,12 +21,12 @@ pub(crate) enum Kind {
     PyOdps,
 }
 
-/// What a run took.
+/// The cost of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Spent {
     pub(crate) cpu_s: f64,
     pub(crate) wall_s: f64,
-    /// What the client said when it could not go on.
+    /// The client's message when it could not go on.
     pub(crate) failed: Option<String>,
 }
 
@@ -103,7 +103,7 @@ impl Peer {
         self.talker.say(line, line)
     }
 
-    /// What all its threads have used so far, in user and system mode, those that have ended too.
+    /// The time of all its threads so far, in user and system mode, those that have ended included.
     fn cpu_s(&self) -> Result<f64> {
         let path = format!("/proc/{}/stat", self.talker.id());
         let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;

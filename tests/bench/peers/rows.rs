@@ -93,7 +93,7 @@ impl Rows {
         batches.collect()
     }
 
-    /// What [`digest_of`] the first million records comes to, in any order.
+    /// The sum of [`digest_of`] over the first million records, in any order.
     pub(crate) fn digest(&self) -> u64 {
         let rows = (0..MILLION).map(|row| {
             let (a, b) = self.texts(row);
@@ -118,7 +118,7 @@ pub(crate) fn of_million(batch: &RecordBatch, million: u64) -> Result<RecordBatc
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
 
-/// What tells a record from any other; added up over all of them, whatever their order.
+/// A hash that tells the record from any other; the sum over all is the same in any order.
 pub(crate) fn digest_of(record: &DecodedRecord) -> Option<u64> {
     let [id, a, b, price, at] = record.values.as_slice() else { return None };
     match (id, a, b, price, at) {

@@ -40,7 +40,7 @@ struct State {
     run: Mutex<Run>,
 }
 
-/// What it does during one run of a client.
+/// The server's state during one run of a client.
 #[derive(Default)]
 struct Run {
     delay_ms: u64,
@@ -101,7 +101,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-/// What is answered: status, type, body.
+/// An answer: status, type, body.
 type Answer = (StatusCode, &'static str, String);
 
 impl State {

@@ -1,4 +1,4 @@
-//! What may happen next: every choice there is, as one list.
+//! The actions that may happen next: every choice there is, as one list.
 //!
 //! Invariant: an action is listed exactly if it can be carried out, and faults only as often as the
 //! plan's bounds allow.
@@ -57,7 +57,7 @@ pub enum Action {
     Drop(u8),
 }
 
-/// What kinds of action there are, in words.
+/// The kinds of action, in words.
 pub(crate) const KINDS: [&str; 16] = [
     "a barrier begins, and is passed",
     "a checkpoint completes",
@@ -78,7 +78,7 @@ pub(crate) const KINDS: [&str; 16] = [
 ];
 
 impl Action {
-    /// Of which kind it is; none for what only happens while a rule is off.
+    /// Its kind; none for an action that only happens while a rule is off.
     pub(crate) fn kind(self) -> Option<usize> {
         Some(match self {
             Self::Begin(..) | Self::Barrier(_) | Self::Row(_) => 0,

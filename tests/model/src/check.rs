@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::promise::{PROMISES, Promise, REACHED};
 use crate::world::Model;
 
-/// What the checker found.
+/// The findings of the checker.
 #[derive(Debug)]
 pub struct Report {
     /// States that differ.
@@ -25,7 +25,7 @@ pub struct Report {
     pub machines: (usize, usize),
     /// Whether the end was reached at least once.
     pub ends: bool,
-    /// What kinds of things happened.
+    /// The kinds of things that happened.
     pub happened: Vec<&'static str>,
     /// Each promise that was broken, and the shortest way there.
     pub broken: Vec<(Promise, Vec<String>)>,

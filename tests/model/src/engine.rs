@@ -13,7 +13,7 @@ pub(crate) struct Barrier {
     pub(crate) id: u8,
     pub(crate) offset: u8,
     pub(crate) savepoint: bool,
-    /// What each writer answered: its state, and its committables.
+    /// The answer of each writer: its state, and its committables.
     pub(crate) answers: Vec<Option<(Blob, Vec<Blob>)>>,
 }
 
@@ -33,7 +33,7 @@ impl Barrier {
     }
 }
 
-/// What can be restored.
+/// A checkpoint or savepoint that can be restored.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Retained {
     pub(crate) id: u8,
@@ -62,7 +62,7 @@ pub(crate) struct Engine {
     pub(crate) savepoint: Option<Retained>,
 }
 
-/// What comes next for a writer.
+/// The next input of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     Barrier(u8, bool),
@@ -71,7 +71,7 @@ pub(crate) enum Next {
 }
 
 impl Engine {
-    /// What comes next for a writer.
+    /// The next input of this writer.
     pub(crate) fn next(&self, writer: u8, plan: &Plan) -> Next {
         let at = writer as usize;
         let ours = |position: &u8| plan.log[*position as usize] % 2 % self.parallelism == writer;

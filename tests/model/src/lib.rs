@@ -7,11 +7,11 @@
 //! the promises are looked at (`promise`). A `rule` can be switched off around the machines, and an
 //! assumption about the service can be broken; both are parts of the `Plan`, with the bounds.
 //!
-//! What is taken together, so that there are fewer states: a request that was put off is repeated
-//! at once, for it may be under way as long as it likes; messages between the machines arrive at
-//! once, unless the plan has `letters`; an append to the journal is answered before anything else
-//! happens but a crash, which may find it durable or not, unless the plan has `slow_appends`; time
-//! stands still, unless hours pass, which is an action.
+//! Some things are taken together, so that there are fewer states: a request that was put off is
+//! repeated at once, for it may be under way as long as it likes; messages between the machines
+//! arrive at once, unless the plan has `letters`; an append to the journal is answered before
+//! anything else happens but a crash, which may find it durable or not, unless the plan has
+//! `slow_appends`; time stands still, unless hours pass, which is an action.
 //! Rows are upserts of one partition. Left to the simulation: deletes, moved rows and more
 //! partitions, a coordinator that fails alone, limits and back-pressure.
 //!

@@ -34,7 +34,7 @@ use crate::task::{Rows, session_number, task};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct MachineId(u32);
 
-/// What one input did.
+/// The result of one input.
 #[derive(Debug)]
 pub(crate) struct Stepped {
     pub(crate) next: MachineId,
@@ -42,7 +42,7 @@ pub(crate) struct Stepped {
     pub(crate) failure: Option<Failure>,
 }
 
-/// What a machine says of itself.
+/// The facts that a machine reports of itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
     pub(crate) accepting: bool,

@@ -1,4 +1,4 @@
-//! What machines are told and what they want, in small words that states are made of.
+//! The inputs and effects of machines, in small words that states are made of.
 //!
 //! Between the production types of `io` and the world. Invariant: a word stands for one value, and
 //! nothing that a machine could see of it is left out.
@@ -24,8 +24,8 @@ pub(crate) struct Blob(pub(crate) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Name(pub(crate) u8, pub(crate) u8, pub(crate) u8);
 
-/// What a machine asks of the Tunnel, or of the journal; sessions by number, rows as bits of their
-/// positions.
+/// A request of a machine to the Tunnel or to the journal; sessions by number, rows as bits of
+/// their positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Op {
     /// Abort a session.
@@ -40,7 +40,7 @@ pub enum Op {
     Put {
         /// Where to.
         session: u8,
-        /// Of which bucket.
+        /// The bucket of the rows.
         bucket: u8,
         /// Which rows.
         rows: u16,
@@ -49,7 +49,7 @@ pub enum Op {
     Status(u8),
 }
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Answered {
     Done,
@@ -59,7 +59,7 @@ pub(crate) enum Answered {
     Session(u8, Status),
 }
 
-/// What the service says of a session.
+/// The status of a session, as the service reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Status {
     Aborted,
@@ -68,7 +68,7 @@ pub(crate) enum Status {
     Normal,
 }
 
-/// What a machine is told.
+/// An input of a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Input {
     Barrier(u8, bool),
@@ -103,7 +103,7 @@ pub(crate) enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Journalled(pub(crate) u8, pub(crate) u8, pub(crate) JournalledAs);
 
-/// What the journal says of it.
+/// The state of a session in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum JournalledAs {
     Aborted,
@@ -112,7 +112,7 @@ pub(crate) enum JournalledAs {
     Open,
 }
 
-/// What a machine wants done.
+/// An effect that a machine asks for.
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
     Known(Blob, Vec<u8>),
@@ -141,7 +141,7 @@ pub(crate) enum Failure {
     Retry(String),
     /// A session that a checkpoint holds can no longer be committed.
     SessionLost(u8),
-    /// What should never happen here.
+    /// A failure that should never happen here.
     Unexpected(String),
 }
 

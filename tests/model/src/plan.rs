@@ -1,4 +1,4 @@
-//! What one run of the checker looks at: the input, how often things may go wrong, which rule is
+//! The subject of one run of the checker: the input, how often things may go wrong, which rule is
 //! switched off, which assumption about the service is broken.
 
 use crate::promise::Promise;
@@ -6,11 +6,11 @@ use crate::promise::Promise;
 /// In what order the service lets rows of two open sessions win.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Of the pack that came later. The sink does not promise anything then.
+    /// The rows of the pack that arrived later win. The sink does not promise anything then.
     Arrival,
-    /// Of the session that was committed later.
+    /// The rows of the session that was committed later win.
     Commit,
-    /// Of the session that was created later.
+    /// The rows of the session that was created later win.
     Creation,
 }
 

@@ -1,4 +1,4 @@
-//! What is promised, and where each promise is looked at.
+//! The promises, and where each is looked at.
 //!
 //! The numbers are those of the invariants that the sink is held to; the words of I10 are those of
 //! design §5. Invariant: after a broken promise nothing follows, unless the plan tolerates it.
@@ -99,8 +99,8 @@ pub(crate) fn properties() -> Vec<Property<Model>> {
 pub(crate) const REACHED: &str = "the end is reached";
 
 impl Model {
-    /// Whether a state keeps a promise. Of those that do not, only the first is told, which is the
-    /// nearest: the checker would go on to farther ones.
+    /// Whether a state keeps a promise. Only the first state that does not is reported, which is
+    /// the nearest: the checker would go on to farther ones.
     fn keeps(&self, world: &World, promise: Promise) -> bool {
         let kept = match promise {
             Promise::End => self.is_moving(world) || self.is_settled(world),

@@ -44,8 +44,8 @@ impl World {
 }
 
 impl Model {
-    /// Ends the attempt and begins another. Of the appends under way these are durable, as bits in
-    /// their order; nobody has learned of it.
+    /// Ends the attempt and begins another. The bits of `durable` are the appends under way that
+    /// are durable, in their order; nobody has learned of it.
     pub(crate) fn restart(
         &self,
         world: &mut World,
@@ -167,7 +167,7 @@ impl Model {
         self.settle(world, queue);
     }
 
-    /// What the coordinator is told of the starts before.
+    /// The earlier starts' sessions, as the coordinator receives them.
     fn predecessors(&self, world: &World) -> Vec<Journalled> {
         let mut journal = world.journal.clone();
         if self.plan.is_off(Rule::PredecessorsAreAborted) {

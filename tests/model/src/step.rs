@@ -14,7 +14,7 @@ use crate::promise::Promise;
 use crate::tunnel::{Asker, Done, Fate};
 use crate::world::{Flight, Letter, Loose, Model, Owner, World};
 
-/// What machines are to be told, in order.
+/// The inputs that machines are about to receive, in order.
 pub(crate) type Queue = VecDeque<(Owner, Input)>;
 
 impl Model {

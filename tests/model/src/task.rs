@@ -28,7 +28,7 @@ fn column(name: &str, column_type: &str, nullable: bool) -> ColumnDescription {
     ColumnDescription { name: name.into(), column_type: column_type.into(), nullable }
 }
 
-/// What one role is opened with.
+/// The task that one role is opened with.
 pub(crate) fn task(plan: &Plan, start: u8, launch: u8, parallelism: u8, index: u8) -> Task {
     let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let mut options = vec![

@@ -8,7 +8,7 @@ use crate::message::{Answered, Name, Op, Status};
 use crate::plan::{Assumption, Order, Plan};
 use crate::task::{BUCKETS, KEYS};
 
-/// What became of a session.
+/// The fate of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Fate {
     Aborted,
@@ -41,7 +41,7 @@ pub(crate) struct Session {
     created: u8,
     contact: u8,
     rows: [Newest; KEYS],
-    /// Of each bucket, the writer: start and index plus one.
+    /// The writer of each bucket: start and index plus one.
     writers: [(u8, u8); BUCKETS as usize],
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct Asker {
     pub(crate) hour: u8,
 }
 
-/// What a request did, beside its answer.
+/// The effects of a request, beside its answer.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     /// Rows that became visible: key, position plus one before, and now.
@@ -85,7 +85,7 @@ pub(crate) struct Done {
 }
 
 impl Session {
-    /// What was in it has no further meaning.
+    /// Clears its content, which has no further meaning.
     fn end(&mut self) {
         (self.created, self.contact) = (0, 0);
         (self.rows, self.writers) = Default::default();

@@ -1,6 +1,6 @@
 //! One state of everything, and the model that the checker walks.
 //!
-//! Invariant: equal worlds have equal futures. What only the promises look at is in `Ghost`.
+//! Invariant: equal worlds have equal futures. `Ghost` holds what only the promises look at.
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -71,7 +71,7 @@ pub(crate) enum Letter {
     Request(u8, Blob),
 }
 
-/// What the promises need to know, and the rules that are off.
+/// The facts that only the promises need, and the rules that are off.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Ghost {
     /// The highest offset of a completed checkpoint.
@@ -89,7 +89,7 @@ pub(crate) struct Ghost {
     pub(crate) restored: u32,
     /// Sessions that were forgotten with an aborted barrier, as bits; for a rule that is off.
     pub(crate) forgotten: u32,
-    /// What the writers said that they passed; for a rule that is off.
+    /// The barriers that the writers reported as passed; for a rule that is off.
     pub(crate) passed: [u8; 2],
     /// Sessions that were created ahead of the last writer; for a rule that is off.
     pub(crate) ahead: Vec<(Name, u8)>,
@@ -208,7 +208,7 @@ impl Model {
         self.machines.size()
     }
 
-    /// What a machine of the running attempt says of itself.
+    /// The facts that a machine of the running attempt reports of itself.
     pub(crate) fn facts(&self, world: &World, owner: Owner) -> Option<Facts> {
         let sink = world.sink.as_ref()?;
         let id = match owner {

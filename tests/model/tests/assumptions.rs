@@ -1,7 +1,7 @@
 //! Each assumption about the service, broken: what goes wrong then, and what still holds.
 //!
-//! What is listed as broken is found, and with it tolerated every other promise holds in every
-//! state that the bounds allow.
+//! The promises listed as broken are found broken, and with them tolerated every other promise
+//! holds in every state that the bounds allow.
 
 #![allow(missing_docs, reason = "the names of the tests say it")]
 

@@ -27,7 +27,7 @@ fn holds(plan: Plan, nightly: Plan) {
     assert!(report.ends, "the end is never reached: the bounds are too narrow");
 }
 
-/// What may happen, and how often: all of it does, and nothing else.
+/// The events that may happen, and how often: all of them do, and no others.
 fn allowed(bounds: &Bounds, letters: bool) -> Vec<(&'static str, u8)> {
     let late = bounds.late_packs + bounds.late_commits + bounds.late_others;
     vec![

@@ -1,9 +1,9 @@
-//! What the sink believes is so: no commit is taken for granted without evidence.
+//! The sink's beliefs are true: no commit is taken for granted without evidence.
 //!
 //! Asked after every attempt, of the journal that it left. Invariant: what the journal calls
-//! committed is in the server's log, and what it calls aborted is not. Of a service that forgets
-//! sessions which have ended, an abort learns no more than that it does not know the session: there
-//! the second half cannot be promised.
+//! committed is in the server's log, and what it calls aborted is not. The second half cannot be
+//! promised of a service that forgets sessions which have ended: there an abort learns no more than
+//! that the service does not know the session.
 
 use anyhow::{Result, ensure};
 use upsert_sink::journal::Contents;

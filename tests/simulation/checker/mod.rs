@@ -27,7 +27,7 @@ use super::world::Promise;
 pub(crate) use evidence::evidence;
 pub(crate) use sessions::left_open;
 
-/// What a reader sees: of each row, which change of the input it shows.
+/// A reader's view: the change of the input that each row shows.
 pub(crate) type View = BTreeMap<Key, u64>;
 
 /// All promises, checked against one input.
@@ -48,7 +48,7 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    /// Of an input that is known in advance.
+    /// A checker of an input that is known in advance.
     pub(crate) fn new(feed: &Arc<Feed>, promise: Promise) -> Self {
         Self {
             feed: Arc::clone(feed),
@@ -169,7 +169,7 @@ impl Checker {
     }
 }
 
-/// What a commit leaves of each of its keys.
+/// The state in which a commit leaves each of its keys.
 fn rows(commit: &Committed) -> Result<BTreeMap<Key, Option<u64>>> {
     let day = day(commit.partition.first().map_or("", String::as_str))?;
     let mut rows = BTreeMap::new();

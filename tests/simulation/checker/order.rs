@@ -1,7 +1,7 @@
 //! No key goes back, and none is ahead of the last completed checkpoint.
 //!
-//! Of what a key shows one can tell after how many changes it may look so. Invariant: the smallest
-//! such number never falls, but while an older checkpoint is replayed, and is never beyond what is
+//! A key's shown state tells after how many changes it may look so. Invariant: the smallest such
+//! number never falls, but while an older checkpoint is replayed, and is never beyond what is
 //! complete.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use anyhow::{Result, bail, ensure};
 
 use crate::simulation::feed::{Feed, Key};
 
-/// What was seen of each key.
+/// The progress that was seen of each key.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     /// After how many changes at least it looks as it was seen.

@@ -53,7 +53,7 @@ impl Power {
         }
     }
 
-    /// What a dead process does next: nothing, for ever.
+    /// Waits for ever if the process is dead.
     pub(crate) async fn or_never(&self) {
         if self.is_off() {
             pending::<()>().await;

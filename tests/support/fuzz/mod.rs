@@ -1,8 +1,8 @@
 //! Fuzzing on stable Rust: a kept corpus, a seeded mutator, and rounds that can be run again.
 //!
 //! A suite gives a body, which is a function of bytes that fails if a promise is broken, and a
-//! folder of small files to begin with. What a body answers is the shape of its outcome: an input
-//! with a new shape is kept for the rest of its round, which leads deeper than chance does.
+//! folder of small files to begin with. A body returns the shape of its outcome: an input with a
+//! new shape is kept for the rest of its round, which leads deeper than chance does.
 //! Invariant: a round is a function of its seed and the corpus; a failure prints the seed and the
 //! input.
 //!
@@ -37,7 +37,7 @@ pub struct Fuzz {
     share: u32,
 }
 
-/// What a run has seen.
+/// The counts of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Inputs that were tried.

@@ -57,7 +57,7 @@ impl HyperBody for CutBody {
             return Poll::Ready(None);
         }
         if !self.flushed {
-            // What was handed over leaves before the connection breaks.
+            // The bytes that were handed over leave before the connection breaks.
             self.flushed = true;
             cx.waker().wake_by_ref();
             return Poll::Pending;

@@ -41,12 +41,12 @@ pub(crate) fn passing(table: &Table, state: &dyn Session, filters: &[Expr]) -> R
     for filter in filters {
         let judge = state.create_physical_expr(filter.clone(), &schema);
         let judged = judge.and_then(|j| j.evaluate(&batch)?.into_array(batch.num_rows()));
-        // What cannot be judged here, the query judges for itself, if there are rows at all.
+        // The query judges for itself what cannot be judged here, if there are rows at all.
         let Some(judged) = judged.as_ref().ok().and_then(|judged| judged.as_boolean_opt()) else {
             continue;
         };
         for (at, passes) in passing.iter_mut().enumerate() {
-            // What is null does not pass.
+            // Null does not pass.
             *passes &= judged.is_valid(at) && judged.value(at);
         }
     }

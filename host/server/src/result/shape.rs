@@ -48,8 +48,8 @@ impl Shape {
         Self { columns: table.columns.iter().map(column).collect() }
     }
 
-    /// The columns of a query. What has no name of its own, such as `count(*)`, is named `_c0` by
-    /// its place, as MaxCompute does.
+    /// The columns of a query. A column without a name of its own, such as `count(*)`, is named
+    /// `_c0` by its place, as MaxCompute does.
     ///
     /// Errors, in words: a column of a type that no table can have.
     pub(crate) fn of_query(schema: &Schema) -> Result<Self, String> {

@@ -110,7 +110,7 @@ fn page<'k>(request: &Request, keys: &[&'k str]) -> Result<(Vec<&'k str>, String
     };
     let from = match request.parameter("marker") {
         None | Some("") => 0,
-        // What the marker names may be gone: then the list goes on behind it.
+        // The key that the marker names may be gone: then the list goes on behind it.
         Some(marker) => match keys.iter().position(|key| *key == marker) {
             Some(at) => at,
             None => keys.iter().position(|key| *key > marker).unwrap_or(keys.len()),

@@ -1,5 +1,5 @@
-//! What comes over a socket and is no good request: answered or cut off, within bounds, and never
-//! the end of the server.
+//! Bytes over a socket that are no good request: answered or cut off, within bounds, and never the
+//! end of the server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

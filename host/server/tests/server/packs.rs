@@ -1,4 +1,4 @@
-//! What is verified before a pack is acknowledged.
+//! The checks before a pack is acknowledged.
 
 use crate::support::BUCKETS;
 use crate::support::Reply;

@@ -233,7 +233,7 @@ async fn a_partial_row_is_refused_with_the_reason_and_the_remedy() {
     assert_eq!(taken.status, 200, "{taken:?}");
 }
 
-/// What rows mean.
+/// Applies a row to the model.
 fn fold(model: &mut BTreeMap<i64, [Option<Value>; 3]>, row: &Row) {
     if row.op == Op::Delete {
         model.remove(&row.id);

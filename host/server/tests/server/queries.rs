@@ -1,4 +1,4 @@
-//! What a query sees: every type, partition columns, and one version of the table.
+//! Queries see every type, partition columns, and one version of the table.
 
 use arrow_cast::pretty::pretty_format_batches;
 use upsert_sink_format::record::Op;

@@ -1,4 +1,4 @@
-//! What was acknowledged survives: a restart, a kill, and a loss of power at every sync.
+//! Everything that was acknowledged survives: a restart, a kill, and a loss of power at every sync.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -121,7 +121,7 @@ const SCRIPT: &[Step] = &[
     Step::Commit("s5"),
 ];
 
-/// What the client knows.
+/// The state that the client knows.
 #[derive(Clone, Default)]
 struct Client {
     ids: BTreeMap<&'static str, (String, &'static str)>,

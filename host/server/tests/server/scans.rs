@@ -18,7 +18,7 @@ use upsert_sink_server::table_rows;
 use crate::support::Site;
 use crate::support::UPSERTS;
 
-/// What a record does, its key, and the columns that it sets; all if it names none.
+/// The operation of a record, its key, and the columns that it sets; all if it names none.
 type Change = (Op, i64, &'static [i64]);
 
 const UPSERT: Op = Op::Upsert;

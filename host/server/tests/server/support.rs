@@ -44,7 +44,7 @@ pub(crate) struct Site {
     pub(crate) service: Arc<Service>,
 }
 
-/// What was answered.
+/// An answer of the server.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -63,7 +63,7 @@ impl Reply {
         self.json()["Code"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// What stands between the first such tags, as it is written.
+    /// The text between the first such tags, as it is written.
     pub(crate) fn tag(&self, name: &str) -> String {
         let begun = self.body.split_once(&format!("<{name}>"));
         let ended = begun.and_then(|(_, rest)| rest.split_once(&format!("</{name}>")));

@@ -34,7 +34,7 @@ async fn tables_are_listed_page_by_page() {
     }
     assert_eq!(found, names(&all.body));
     assert_eq!(names(&site.get(&format!("{list}&name=B")).await.body), ["b1", "b2"]);
-    // What the marker names was dropped: the list goes on behind it.
+    // The table that the marker names was dropped: the list goes on behind it.
     assert_eq!(names(&site.get(&format!("{list}&marker=b0")).await.body), ["b1", "b2", "c"]);
     assert!(names(&site.get(&format!("{list}&owner=other")).await.body).is_empty());
     let wrong = site.get(&format!("{list}&maxitems=x")).await;
