@@ -11,6 +11,7 @@ use upsert_sink_core::io::CoordinatorInput;
 use upsert_sink_core::io::WriterInput;
 use upsert_sink_format::id::CheckpointId;
 use upsert_sink_format::id::Millis;
+use upsert_sink_format::option::OptionDoc;
 use wasmtime::Store;
 
 use crate::bindings::Sink;
@@ -22,6 +23,7 @@ use crate::bindings::types;
 use crate::bindings::writer;
 use crate::capability::Capabilities;
 use crate::capability::grant::Grant;
+use crate::capability::outputs::CallOutputs;
 use crate::capability::watch::Called;
 use crate::capability::watch::Watch;
 use crate::error::Error;
@@ -29,9 +31,8 @@ use crate::error::Result;
 use crate::error::trapped;
 use crate::plugin::Code;
 use crate::plugin::Plugin;
-use crate::recording::CallOutputs;
-use crate::recording::Input;
-use crate::recording::InstanceRecorder;
+use crate::recording::input::Input;
+use crate::recording::recorder::InstanceRecorder;
 use crate::sandbox;
 use crate::sandbox::Limits;
 use crate::twin;
@@ -380,6 +381,26 @@ impl Instance {
             sink.upsert_sink_plugin_describe().call_options(store).map(Ok)
         };
         self.call(0, ("options", ""), (), component, |_, _, ()| Ok(Ok(Vec::new())))
+    }
+}
+
+impl Plugin {
+    /// The options of the guest, sorted by name. Those of the host are
+    /// [`crate::Settings::describe`].
+    ///
+    /// # Errors
+    /// `Bug` if the component traps.
+    pub fn options(&self) -> Result<Vec<OptionDoc>> {
+        let name = String::from("describe");
+        let mut instance = Instance::new(self, name, Limits::default(), Grant::NONE)?;
+        let options = instance.options()?.into_iter().map(|option| OptionDoc {
+            name: option.name,
+            value_type: option.value_type,
+            default_value: option.default_value,
+            bounds: option.bounds,
+            doc: option.doc,
+        });
+        Ok(options.collect())
     }
 }
 

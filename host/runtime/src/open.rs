@@ -140,7 +140,12 @@ impl SinkBuilder {
                 ),
                 before_images,
             };
-            let head = Head::of(&plugin, &settings, &task, components.clock.now_ms());
+            let head = Head::of(
+                plugin.inspect().sha256,
+                &settings.limits,
+                &task,
+                components.clock.now_ms(),
+            );
             let shared = Arc::new(Shared {
                 clock: Arc::clone(&components.clock),
                 table: target,

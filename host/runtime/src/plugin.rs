@@ -15,19 +15,14 @@ use wasmtime::component::Component;
 use wasmtime::component::HasSelf;
 use wasmtime::component::Linker;
 
-use upsert_sink_format::option::OptionDoc;
-
 use crate::bindings::Sink;
 use crate::bindings::SinkPre;
 use crate::capability::Capabilities;
-use crate::capability::grant::Grant;
 use crate::capability::watch::Probe;
 use crate::capability::watch::Watch;
 use crate::error::Error;
 use crate::error::Result;
-use crate::instance::Instance;
 use crate::sandbox;
-use crate::sandbox::Limits;
 use crate::twin::MakeTwin;
 
 /// A sink plugin. Cheap to clone; all clones share the compiled code.
@@ -126,24 +121,6 @@ impl Plugin {
     /// The imports, exports and size of the component.
     pub fn inspect(&self) -> Inspection {
         self.inspection.clone()
-    }
-
-    /// The options of the guest, sorted by name. Those of the host are
-    /// [`crate::Settings::describe`].
-    ///
-    /// # Errors
-    /// `Bug` if the component traps.
-    pub fn options(&self) -> Result<Vec<OptionDoc>> {
-        let name = String::from("describe");
-        let mut instance = Instance::new(self, name, Limits::default(), Grant::NONE)?;
-        let options = instance.options()?.into_iter().map(|option| OptionDoc {
-            name: option.name,
-            value_type: option.value_type,
-            default_value: option.default_value,
-            bounds: option.bounds,
-            doc: option.doc,
-        });
-        Ok(options.collect())
     }
 
     pub(crate) fn code(&self) -> &Code {

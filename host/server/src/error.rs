@@ -284,7 +284,7 @@ pub(crate) fn error_body(
                 "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code>\
                  <Message>{}</Message><RequestId>{request_id}</RequestId>\
                  <HostId>localhost</HostId></Error>",
-                crate::xml::escaped(&printable(message)),
+                upsert_sink_tunnel::xml::escaped(&printable(message)),
             );
             (text, "application/xml")
         }

@@ -78,7 +78,6 @@ mod sql;
 mod stats;
 mod table;
 mod tables;
-mod xml;
 
 pub use auth::Auth;
 pub use auth::Keys;

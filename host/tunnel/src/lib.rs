@@ -73,7 +73,8 @@ mod slots;
 mod sql;
 mod table;
 mod workers;
-mod xml;
+#[doc(hidden)]
+pub mod xml;
 
 pub use catalog::Catalog;
 pub use client::Client;

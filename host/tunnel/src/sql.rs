@@ -124,7 +124,7 @@ fn job(text: &str) -> String {
         "<?xml version=\"1.0\"?><Instance><Job><Priority>9</Priority><Tasks><SQL>\
          <Name>AnonymousSQLTask</Name><Query>{};</Query></SQL></Tasks>\
          <DAG><RunMode>Sequence</RunMode></DAG></Job></Instance>",
-        xml::escape(text)
+        quick_xml::escape::escape(text)
     )
 }
 

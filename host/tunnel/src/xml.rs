@@ -1,27 +1,34 @@
-//! XML as the catalog writes it, as a tree of names and texts.
+//! XML as the catalog and its clients write it: read as a tree of names and texts, and texts written
+//! so that every client can read them.
 //!
-//! Used by `response.rs`, `sql.rs` and `description.rs`. Invariant: depth and nodes
-//! are bounded; no external entity is ever resolved.
+//! Used by `response.rs`, `sql.rs` and `description.rs`, and by the local server from the other end.
+//! Invariant: depth and nodes are bounded; no external entity is ever resolved; a document stays
+//! well-formed whatever is put in, but for characters that XML cannot hold: those become U+FFFD.
+
+use std::borrow::Cow;
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
 /// One element.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct XmlNode {
-    pub(crate) name: String,
-    pub(crate) text: String,
-    pub(crate) children: Vec<Self>,
+pub struct XmlNode {
+    /// Its name, without a prefix.
+    pub name: String,
+    /// Its text, without blanks at the ends unless it is a CDATA section.
+    pub text: String,
+    /// The elements in it.
+    pub children: Vec<Self>,
 }
 
 impl XmlNode {
     /// The first child of that name.
-    pub(crate) fn child(&self, name: &str) -> Option<&Self> {
+    pub fn child(&self, name: &str) -> Option<&Self> {
         self.children.iter().find(|child| child.name == name)
     }
 
     /// The first element of that name, anywhere below.
-    pub(crate) fn find(&self, name: &str) -> Option<&Self> {
+    pub fn find(&self, name: &str) -> Option<&Self> {
         let mut waiting: Vec<&Self> = self.children.iter().rev().collect();
         while let Some(node) = waiting.pop() {
             if node.name == name {
@@ -34,7 +41,19 @@ impl XmlNode {
 }
 
 /// The root element.
-pub(crate) fn parse(text: &str) -> Result<XmlNode, String> {
+///
+/// # Errors
+/// The first mistake, in words.
+pub fn parse(text: &str) -> Result<XmlNode, String> {
+    let document = document(text)?;
+    document.children.into_iter().next().ok_or_else(|| String::from("it is empty"))
+}
+
+/// A node without a name around all of the text; it has no children if the text has no element.
+///
+/// # Errors
+/// The first mistake, in words.
+pub fn document(text: &str) -> Result<XmlNode, String> {
     let mut reader = Reader::from_str(text);
     let mut open = vec![XmlNode::default()];
     // Whether the text of an open element is to be kept as it is, blanks at its ends included.
@@ -79,8 +98,8 @@ pub(crate) fn parse(text: &str) -> Result<XmlNode, String> {
             _ => {}
         }
     }
-    let root = open.pop().filter(|_| open.is_empty()).ok_or("it ends too early")?;
-    root.children.into_iter().next().ok_or_else(|| String::from("it is empty"))
+    let document = open.pop().filter(|_| open.is_empty());
+    document.ok_or_else(|| String::from("it ends too early: a closing tag is expected"))
 }
 
 fn character(reference: &quick_xml::events::BytesRef<'_>) -> Result<char, String> {
@@ -97,9 +116,31 @@ fn character(reference: &quick_xml::events::BytesRef<'_>) -> Result<char, String
     }
 }
 
-/// `text` inside an element.
-pub(crate) fn escape(text: &str) -> String {
-    quick_xml::escape::escape(text).into_owned()
+/// Text between tags, or within an attribute.
+pub fn escaped(text: &str) -> String {
+    quick_xml::escape::escape(allowed(text)).into_owned()
+}
+
+/// Text that is left as it is.
+pub fn cdata(text: &str) -> String {
+    format!("<![CDATA[{}]]>", allowed(text).replace("]]>", "]]]]><![CDATA[>"))
+}
+
+/// Whether XML can hold the text as it is.
+pub fn can_hold(text: &str) -> bool {
+    text.chars().all(is_allowed)
+}
+
+fn allowed(text: &str) -> Cow<'_, str> {
+    match can_hold(text) {
+        true => Cow::Borrowed(text),
+        false => text.chars().map(|c| if is_allowed(c) { c } else { '\u{fffd}' }).collect(),
+    }
+}
+
+fn is_allowed(c: char) -> bool {
+    // A carriage return would be read as a line feed.
+    matches!(c, '\t' | '\n' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 
 const DEPTH_MAX: usize = 32;
@@ -124,5 +165,12 @@ mod tests {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse(&format!("<a>{}</a>", "<b/>".repeat(NODES_MAX))).is_err());
+    }
+
+    #[test]
+    fn no_text_breaks_a_document() {
+        assert_eq!(escaped("a<b>&\"c\"\u{0}"), "a&lt;b&gt;&amp;&quot;c&quot;\u{fffd}");
+        assert_eq!(cdata("x]]>y\u{1b}"), "<![CDATA[x]]]]><![CDATA[>y\u{fffd}]]>");
+        assert!(can_hold("größer\t\n😀") && !can_hold("\r") && !can_hold("\u{ffff}"));
     }
 }

@@ -7,6 +7,7 @@
 pub(crate) mod file_cache;
 pub(crate) mod grant;
 pub(crate) mod journal;
+pub(crate) mod outputs;
 pub(crate) mod telemetry;
 pub(crate) mod tickets;
 pub(crate) mod timers;
@@ -14,11 +15,11 @@ pub(crate) mod tunnel;
 pub(crate) mod watch;
 
 use crate::capability::grant::Grant;
+use crate::capability::outputs::CallOutputs;
 use crate::capability::telemetry::TelemetryMeter;
 use crate::capability::tickets::Tickets;
 use crate::capability::timers::Timer;
 use crate::capability::watch::Watch;
-use crate::recording::CallOutputs;
 use crate::sandbox::Growth;
 use crate::sandbox::Limited;
 use crate::sandbox::Limits;

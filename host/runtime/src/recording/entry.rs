@@ -10,10 +10,8 @@ use serde::Serialize;
 use upsert_sink_core::io::Task;
 
 use crate::capability::grant::Grant;
-use crate::plugin::Plugin;
-use crate::recording::output::Came;
+use crate::capability::outputs::KeptOutputs;
 use crate::sandbox::Limits;
-use crate::settings::Settings;
 
 /// The subject of a recording. Plain JSON at the front of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,14 +31,15 @@ pub struct Head {
 }
 
 impl Head {
-    pub(crate) fn of(plugin: &Plugin, settings: &Settings, task: &Task, at_ms: u64) -> Self {
+    /// The head of a recording of `component`, whose instances are opened with `task`.
+    pub(crate) fn of(component: String, limits: &Limits, task: &Task, at_ms: u64) -> Self {
         Self {
-            component: plugin.inspect().sha256,
+            component,
             identity: task.identity.clone(),
             start: task.start,
             at_ms,
             table: task.table.name.clone(),
-            sandbox: Sandbox::from(&settings.limits),
+            sandbox: Sandbox::from(limits),
         }
     }
 }
@@ -137,5 +136,8 @@ pub(crate) struct Call<'a> {
     /// As [`Input`](crate::recording::input::Input) encodes it.
     #[serde(borrow, with = "serde_bytes")]
     pub(crate) input: &'a [u8],
-    pub(crate) came: Came,
+    pub(crate) outputs: KeptOutputs,
 }
+
+/// The format and its version.
+pub(super) const MAGIC: &[u8; 8] = b"USRECD03";

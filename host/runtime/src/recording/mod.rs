@@ -1,12 +1,11 @@
 //! Recordings: every call of every instance of a sink, in files from which it can be replayed.
 //!
-//! Beside the way of a row: `instance.rs` notes what a call was given (`input.rs`) and what it came
-//! to (`output.rs`), a queue takes it off the guest's thread (`queue.rs`), `recorder.rs` writes it
+//! Beside the way of a row: `instance.rs` notes what a call was given (`input.rs`) and what it
+//! did (`capability/outputs.rs`), a queue takes it off the guest's thread (`queue.rs`), `recorder.rs` writes it
 //! in blocks (`block.rs`) to the files of a directory (`ring.rs`). `replay.rs` reads them again.
 //!
-//! Calls alone determine a guest: it has no clock, no
-//! randomness, no files. So a recording is complete, and what was recorded in production can be run
-//! again anywhere, offline, and must come to the same. It holds the rows, and no secret: the guest
+//! Calls alone determine a guest: it has no clock, no randomness, no files. So a recording is
+//! complete, and one of production can be run again anywhere, offline, with the same results. It holds the rows, and no secret: the guest
 //! has none.
 //!
 //! **The file**: eight bytes that name it and its version, the head as one frame of JSON, then
@@ -27,11 +26,10 @@
 mod block;
 mod codec;
 mod entry;
-mod input;
-mod output;
+pub(crate) mod input;
 mod queue;
 mod read;
-mod recorder;
+pub(crate) mod recorder;
 mod replay;
 mod ring;
 #[cfg(test)]
@@ -45,10 +43,4 @@ pub use crate::recording::replay::ReplayTelemetry;
 pub use crate::recording::replay::Replayed;
 
 pub(crate) use crate::recording::entry::RoleName;
-pub(crate) use crate::recording::input::Input;
-pub(crate) use crate::recording::output::CallOutputs;
-pub(crate) use crate::recording::recorder::InstanceRecorder;
 pub(crate) use crate::recording::recorder::Recorder;
-
-/// The format and its version.
-const MAGIC: &[u8; 8] = b"USRECD03";

@@ -13,10 +13,10 @@ use std::sync::PoisonError;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 
+use crate::capability::outputs::CallOutputs;
 use crate::components::Clock;
 use crate::recording::block::PLAIN_BYTES_MAX;
 use crate::recording::entry::RoleName;
-use crate::recording::output::CallOutputs;
 
 /// One call that is over.
 pub(super) struct CallNote {
@@ -187,9 +187,9 @@ impl NoteQueue {
         self.within(|waiting| waiting.done).await;
     }
 
-    /// Whether this came true soon enough, or nothing is recorded any more.
-    async fn within(&self, came: impl Fn(&WaitingNotes) -> bool) -> bool {
-        let over = |waiting: &WaitingNotes| came(waiting) || waiting.scope == RecordedRoles::Nobody;
+    /// Whether this becomes true soon enough, or nothing is recorded any more.
+    async fn within(&self, holds: impl Fn(&WaitingNotes) -> bool) -> bool {
+        let over = |waiting: &WaitingNotes| holds(waiting) || waiting.scope == RecordedRoles::Nobody;
         if over(&self.waiting()) {
             return true;
         }

@@ -11,11 +11,11 @@ use crate::error::Result;
 use upsert_sink_format::frame::HEADER_BYTES;
 use upsert_sink_format::frame::Header;
 
-use crate::recording::MAGIC;
 use crate::recording::block::Blocks;
 use crate::recording::block::Next;
 use crate::recording::codec;
 use crate::recording::entry::Head;
+use crate::recording::entry::MAGIC;
 use crate::recording::entry::RecordedEntry;
 
 /// An open recording.

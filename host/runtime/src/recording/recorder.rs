@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::capability::outputs::CallOutputs;
 use crate::components::Components;
 use crate::components::Processors;
 use crate::error::Error;
@@ -17,7 +18,6 @@ use crate::recording::entry::Head;
 use crate::recording::entry::RecordedEntry;
 use crate::recording::entry::RoleName;
 use crate::recording::input::Input;
-use crate::recording::output::CallOutputs;
 use crate::recording::queue::CallNote;
 use crate::recording::queue::NoteQueue;
 use crate::recording::queue::RecordedRoles;
@@ -172,8 +172,8 @@ async fn encoded(
         first.iter().for_each(|entry| codec::append(&mut out, entry));
         for note in notes.iter().filter(|note| scope.admits(note.role)) {
             let (role, number, now_ms) = (note.role, note.number, note.now_ms);
-            let (input, came) = (note.input.as_slice(), note.outputs.finish());
-            let call = Call { role, number, now_ms, input, came };
+            let (input, outputs) = (note.input.as_slice(), note.outputs.finish());
+            let call = Call { role, number, now_ms, input, outputs };
             codec::append(&mut out, &RecordedEntry::Called(call));
         }
         block::encode(&out)

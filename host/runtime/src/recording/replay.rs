@@ -13,6 +13,7 @@ use upsert_sink_core::io::Completion;
 use upsert_sink_core::io::CoordinatorInput;
 use upsert_sink_core::io::WriterInput;
 
+use crate::capability::outputs::KeptOutputs;
 use crate::error::Error;
 use crate::error::Result;
 use crate::instance::Instance;
@@ -21,7 +22,6 @@ use crate::recording::entry::Call;
 use crate::recording::entry::RecordedEntry;
 use crate::recording::entry::RoleName;
 use crate::recording::input::Input;
-use crate::recording::output::Came;
 use crate::recording::read::FileEnd;
 use crate::recording::read::Recording;
 
@@ -177,24 +177,31 @@ impl<'a> Stage<'a> {
             let calls = actor.calls;
             return Err(wrong(format!("call {calls} of {role} is missing, {number} follows")));
         }
-        let told = input.to_string();
+        let argument = input.to_string();
         let rows = input.rows();
-        let came = actor.call(call.now_ms, input);
+        let outputs = actor.call(call.now_ms, input);
         self.replayed.calls += 1;
         self.replayed.rows += rows;
         *self.replayed.instances.entry(role.to_string()).or_default() += 1;
-        self.digest.update(came.acts.digest);
-        let Some((expected, got)) = self.difference(&call.came, &came) else { return Ok(false) };
+        self.digest.update(outputs.effects.digest);
+        let Some((expected, got)) = self.difference(&call.outputs, &outputs) else {
+            return Ok(false);
+        };
         let (instance, now_ms) = (role.to_string(), call.now_ms);
-        let difference = Difference { instance, call: number, now_ms, input: told, expected, got };
+        let difference =
+            Difference { instance, call: number, now_ms, input: argument, expected, got };
         self.replayed.difference = Some(difference);
         Ok(true)
     }
 
-    fn difference(&self, recorded: &Came, came: &Came) -> Option<(String, String)> {
-        let acts = recorded.acts.first_difference(&came.acts);
-        acts.or_else(|| match self.telemetry {
-            ReplayTelemetry::Compared => recorded.told.first_difference(&came.told),
+    fn difference(
+        &self,
+        recorded: &KeptOutputs,
+        outputs: &KeptOutputs,
+    ) -> Option<(String, String)> {
+        let effects = recorded.effects.first_difference(&outputs.effects);
+        effects.or_else(|| match self.telemetry {
+            ReplayTelemetry::Compared => recorded.telemetry.first_difference(&outputs.telemetry),
             ReplayTelemetry::Ignored => None,
         })
     }
@@ -221,7 +228,7 @@ impl Actor {
     }
 
     /// The outputs of a call; an error of the guest is one of them.
-    fn call(&mut self, now_ms: u64, input: Input<'_>) -> Came {
+    fn call(&mut self, now_ms: u64, input: Input<'_>) -> KeptOutputs {
         if let Some(ticket) = completed(&input)
             && let Some(number) = self.attempts.remove(&ticket)
         {

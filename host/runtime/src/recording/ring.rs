@@ -18,8 +18,8 @@ use crate::error::ErrorKind;
 use crate::error::Result;
 use upsert_sink_format::frame;
 
-use crate::recording::MAGIC;
 use crate::recording::entry::Head;
+use crate::recording::entry::MAGIC;
 
 /// The file of this start, and those of the starts before.
 pub(super) struct Ring {

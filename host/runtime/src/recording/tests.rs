@@ -148,7 +148,8 @@ fn settings(directory: &Path, bytes_max: u64) -> Settings {
 async fn recorder(settings: &Settings, components: &Components, start: u64) -> Recorder {
     let plugin = Plugin::twin(Arc::new(|| unreachable!("no instance is made")));
     let task = Task { start, ..task() };
-    let head = Head::of(&plugin, settings, &task, 1_700_000_000_000 + start);
+    let head =
+        Head::of(plugin.inspect().sha256, &settings.limits, &task, 1_700_000_000_000 + start);
     Recorder::start(settings, components, head).await
 }
 

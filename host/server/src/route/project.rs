@@ -7,10 +7,10 @@ use std::time::Duration;
 use std::time::UNIX_EPOCH;
 
 use upsert_sink_format::id::Millis;
+use upsert_sink_tunnel::xml::escaped;
 
 use crate::answer::Answer;
 use crate::request::Request;
-use crate::xml::escaped;
 
 /// Answers `GET /projects`.
 pub(crate) fn list(project: &str) -> Answer {

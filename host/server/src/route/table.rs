@@ -7,6 +7,9 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::project::OWNER;
+use upsert_sink_tunnel::xml::cdata;
+use upsert_sink_tunnel::xml::escaped;
+
 use crate::answer::Answer;
 use crate::error::Refusal;
 use crate::request::Request;
@@ -14,8 +17,6 @@ use crate::table::catalog::Column;
 use crate::table::catalog::Table;
 use crate::table::partition;
 use crate::tables::Tables;
-use crate::xml::cdata;
-use crate::xml::escaped;
 
 /// Answers `GET …/tables`: those whose names begin with `name`, after `marker`.
 pub(crate) fn list(tables: &Tables, request: &Request) -> Result<Answer, Refusal> {

@@ -3,10 +3,8 @@
 //! Between the network and `route/instance.rs`. Invariant: whatever the XML is, nothing of it is
 //! taken for what it is not, and other kinds of tasks are refused by their name.
 
-use quick_xml::Reader;
-use quick_xml::escape::resolve_predefined_entity;
-use quick_xml::events::BytesRef;
-use quick_xml::events::Event;
+use upsert_sink_tunnel::xml;
+use upsert_sink_tunnel::xml::XmlNode;
 
 use crate::error::Refusal;
 use crate::sql::job::PostedTask;
@@ -20,19 +18,15 @@ const SESSION: &str = "SQLRT";
 ///
 /// Errors: `MalformedXML`, `InvalidArgument` for a job of other or more tasks.
 pub(super) fn read(body: &str) -> Result<PostedTask, Refusal> {
-    let mut name = String::new();
-    let mut query = String::new();
-    let mut tasks: Vec<String> = Vec::new();
-    walk(body, |path, text| match (path, text) {
-        ([.., "Tasks", task], None) => tasks.push((*task).to_owned()),
-        ([.., "Tasks", _, "Name"], Some(text)) => name.push_str(text),
-        ([.., "Tasks", _, "Query"], Some(text)) => query.push_str(text),
-        _ => {}
-    })?;
-    let kind = match tasks.as_slice() {
+    let document = document(body)?;
+    let tasks = document.find("Tasks").map(|tasks| tasks.children.as_slice()).unwrap_or_default();
+    let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+    let text = |name| tasks.iter().find_map(|task| task.child(name)).map(|node| node.text.as_str());
+    let query = text("Query").unwrap_or_default();
+    let kind = match names.as_slice() {
         [] => return Err(Refusal::invalid("the job has no task")),
-        [task] if task == SQL => SQL,
-        [task] if task == SESSION => SESSION,
+        [SQL] => SQL,
+        [SESSION] => SESSION,
         [task] => {
             let message = format!("a task of the kind {task} is not supported: only SQL is");
             return Err(Refusal::invalid(message));
@@ -45,71 +39,20 @@ pub(super) fn read(body: &str) -> Result<PostedTask, Refusal> {
     if kind == SQL && query.trim().is_empty() {
         return Err(Refusal::invalid("the job's SQL task has no Query"));
     }
-    Ok(PostedTask { kind, name: name.trim().to_owned(), query })
+    let name = text("Name").unwrap_or_default().trim().to_owned();
+    Ok(PostedTask { kind, name, query: query.to_owned() })
 }
 
 /// Reads the status that an instance is to have.
 pub(super) fn status(body: &str) -> Result<String, Refusal> {
-    let mut status = String::new();
-    walk(body, |path, text| {
-        if let (["Instance", "Status"], Some(text)) = (path, text) {
-            status.push_str(text);
-        }
-    })?;
-    Ok(status.trim().to_owned())
+    let document = document(body)?;
+    let status = document.child("Instance").and_then(|instance| instance.child("Status"));
+    Ok(status.map(|status| status.text.trim().to_owned()).unwrap_or_default())
 }
 
-/// Shows each tag with the way to it, and each text with the way to its tag.
-fn walk(body: &str, mut visit: impl FnMut(&[&str], Option<&str>)) -> Result<(), Refusal> {
-    let wrong = |error: &dyn std::fmt::Display| Refusal::malformed(format!("the XML: {error}"));
-    let mut reader = Reader::from_str(body);
-    reader.config_mut().check_end_names = true;
-    let mut path: Vec<String> = Vec::new();
-    loop {
-        let event = reader.read_event().map_err(|error| wrong(&error))?;
-        let text = match event {
-            Event::Start(tag) => {
-                if path.len() >= DEPTH_MAX {
-                    return Err(wrong(&format!("tags are nested deeper than {DEPTH_MAX}")));
-                }
-                path.push(String::from_utf8_lossy(tag.local_name().as_ref()).into_owned());
-                None
-            }
-            Event::Empty(tag) => {
-                let name = String::from_utf8_lossy(tag.local_name().as_ref()).into_owned();
-                let mut way: Vec<&str> = path.iter().map(String::as_str).collect();
-                way.push(&name);
-                visit(&way, None);
-                continue;
-            }
-            Event::End(_) => {
-                path.pop();
-                continue;
-            }
-            Event::Text(text) => Some(text.decode().map_err(|error| wrong(&error))?.into_owned()),
-            Event::CData(text) => Some(text.decode().map_err(|error| wrong(&error))?.into_owned()),
-            Event::GeneralRef(entity) => Some(resolved(&entity)?),
-            Event::Eof if path.is_empty() => return Ok(()),
-            Event::Eof => return Err(wrong(&format!("<{}> is not closed", path.join("><")))),
-            _ => continue,
-        };
-        let way: Vec<&str> = path.iter().map(String::as_str).collect();
-        visit(&way, text.as_deref());
-    }
+fn document(body: &str) -> Result<XmlNode, Refusal> {
+    xml::document(body).map_err(|error| Refusal::malformed(format!("the XML: {error}")))
 }
-
-fn resolved(entity: &BytesRef<'_>) -> Result<String, Refusal> {
-    let wrong = |message: String| Refusal::malformed(format!("the XML: {message}"));
-    let character = entity.resolve_char_ref().map_err(|error| wrong(error.to_string()))?;
-    if let Some(character) = character {
-        return Ok(character.to_string());
-    }
-    let name = entity.decode().map_err(|error| wrong(error.to_string()))?;
-    let text = resolve_predefined_entity(&name);
-    text.map(str::to_owned).ok_or_else(|| wrong(format!("the entity {name} is not known")))
-}
-
-const DEPTH_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures::TryStreamExt;
 use serde_json::json;
+use upsert_sink_tunnel::xml::can_hold;
+use upsert_sink_tunnel::xml::cdata;
+use upsert_sink_tunnel::xml::escaped;
 
 use crate::answer::Answer;
 use crate::error::Refusal;
@@ -21,9 +24,6 @@ use crate::result::kept::ResultNumber;
 use crate::route::project::OWNER;
 use crate::sql::job::Job;
 use crate::sql::job::JobOutcome;
-use crate::xml::can_hold;
-use crate::xml::cdata;
-use crate::xml::escaped;
 
 /// All jobs that are remembered.
 pub(super) fn list(jobs: &Jobs) -> Answer {

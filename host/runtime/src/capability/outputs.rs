@@ -2,7 +2,7 @@
 //! what it returned.
 //!
 //! Noted by `capability/` and `instance.rs` while the guest runs, made into text and a digest later
-//! and elsewhere. Invariant: bytes are told by their length and digest, so that text stays short;
+//! and elsewhere. Invariant: bytes are shown by their length and digest, so that text stays short;
 //! the digest is over everything, the text that is kept may be cut.
 
 use std::fmt::Write;
@@ -25,9 +25,9 @@ use crate::operation::Operation;
 #[derive(Debug, Default)]
 pub(crate) struct CallOutputs {
     /// Its requests to the host, and its result.
-    acts: Vec<Line>,
+    effects: Vec<Line>,
     /// Its lines and counts for the operator.
-    told: Vec<Line>,
+    telemetry: Vec<Line>,
 }
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl CallOutputs {
                      {bucket} records {records}"
                 );
                 // Shared with the operation, which goes on its way meanwhile.
-                self.acts.push(Line { text, bytes: pack.body.plain_form() });
+                self.effects.push(Line { text, bytes: pack.body.plain_form() });
             }
             Operation::PutCachedPack(pack) => {
                 let (session, partition) = (&pack.session.id, &pack.session.partition);
@@ -112,11 +112,11 @@ impl CallOutputs {
     }
 
     pub(crate) fn logged(&mut self, level: telemetry::Level, message: &str) {
-        self.told.push(Line { text: format!("log {level:?} {message}"), bytes: None });
+        self.telemetry.push(Line { text: format!("log {level:?} {message}"), bytes: None });
     }
 
     pub(crate) fn counted(&mut self, name: &str, value: u64) {
-        self.told.push(Line { text: format!("count {name} {value}"), bytes: None });
+        self.telemetry.push(Line { text: format!("count {name} {value}"), bytes: None });
     }
 }
 
@@ -156,12 +156,12 @@ impl CallOutputs {
     }
 
     fn act(&mut self, text: String) {
-        self.acts.push(Line { text, bytes: None });
+        self.effects.push(Line { text, bytes: None });
     }
 
     fn act_on(&mut self, text: &str, bytes: &[u8]) {
         let bytes = Some(Bytes::copy_from_slice(bytes));
-        self.acts.push(Line { text: String::from(text), bytes });
+        self.effects.push(Line { text: String::from(text), bytes });
     }
 
     fn lists(&mut self, text: &str, lists: &[Vec<u8>]) {
@@ -170,23 +170,23 @@ impl CallOutputs {
 
     /// The memory that it holds, about.
     pub(crate) fn held_bytes(&self) -> usize {
-        let lines = self.acts.iter().chain(&self.told);
+        let lines = self.effects.iter().chain(&self.telemetry);
         lines.map(|line| 64 + line.text.len() + line.bytes.as_ref().map_or(0, Bytes::len)).sum()
     }
 
     /// As it is kept and compared.
-    pub(crate) fn finish(&self) -> Came {
-        Came { acts: Shown::of(&self.acts), told: Shown::of(&self.told) }
+    pub(crate) fn finish(&self) -> KeptOutputs {
+        KeptOutputs { effects: Shown::of(&self.effects), telemetry: Shown::of(&self.telemetry) }
     }
 }
 
 /// The outputs of a call, as they are kept and compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Came {
+pub(crate) struct KeptOutputs {
     /// Its requests to the host, and its result.
-    pub(crate) acts: Shown,
+    pub(crate) effects: Shown,
     /// Its lines and counts for the operator.
-    pub(crate) told: Shown,
+    pub(crate) telemetry: Shown,
 }
 
 /// Lines, perhaps cut, and a digest of them as they were.
