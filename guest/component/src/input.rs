@@ -2,7 +2,7 @@
 
 use upsert_sink_core::io;
 use upsert_sink_format::id::{Millis, SessionId, Ticket, WriterIndex};
-use upsert_sink_format::tunnel as format;
+use upsert_sink_format::tunnel as to;
 
 use crate::bindings::upsert_sink::plugin::{events, tunnel, types};
 
@@ -15,7 +15,7 @@ pub(crate) fn task(task: types::Task) -> io::Task {
         index: WriterIndex(task.index),
         options: task.options.into_iter().map(|option| (option.name, option.value)).collect(),
         columns: task.columns.into_iter().map(|column| (column.name, column.row_type)).collect(),
-        table: format::TableDescription {
+        table: to::TableDescription {
             name: task.table.name,
             columns: task.table.columns.into_iter().map(column).collect(),
             partition_columns: task.table.partition_columns.into_iter().map(column).collect(),
@@ -28,9 +28,9 @@ pub(crate) fn task(task: types::Task) -> io::Task {
     }
 }
 
-fn column(column: types::TableColumn) -> format::ColumnDescription {
+fn column(column: types::TableColumn) -> to::ColumnDescription {
     let types::TableColumn { name, column_type, nullable } = column;
-    format::ColumnDescription { name, column_type, nullable }
+    to::ColumnDescription { name, column_type, nullable }
 }
 
 pub(crate) fn checkpoint_outcome(outcome: types::CheckpointOutcome) -> io::CheckpointOutcome {
@@ -40,21 +40,19 @@ pub(crate) fn checkpoint_outcome(outcome: types::CheckpointOutcome) -> io::Check
 pub(crate) fn completion(completion: events::Completion) -> io::Completion {
     use events::{Answer, Outcome};
     let outcome = match completion.outcome {
-        Outcome::Done(Answer::Bytes(bytes)) => format::Outcome::Done(format::Answer::Bytes(bytes)),
-        Outcome::Done(Answer::None) => format::Outcome::Done(format::Answer::None),
-        Outcome::Done(Answer::Session(it)) => {
-            format::Outcome::Done(format::Answer::Session(session(it)))
-        }
-        Outcome::InDoubt(doubt) => format::Outcome::InDoubt(doubt),
-        Outcome::Refused(refused) => format::Outcome::Refused(refusal(refused)),
+        Outcome::Done(Answer::Bytes(bytes)) => to::Outcome::Done(to::Answer::Bytes(bytes)),
+        Outcome::Done(Answer::None) => to::Outcome::Done(to::Answer::None),
+        Outcome::Done(Answer::Session(it)) => to::Outcome::Done(to::Answer::Session(session(it))),
+        Outcome::InDoubt(doubt) => to::Outcome::InDoubt(doubt),
+        Outcome::Refused(refused) => to::Outcome::Refused(refusal(refused)),
     };
     io::Completion { ticket: Ticket(completion.ticket), outcome }
 }
 
-fn session(session: tunnel::Session) -> format::SessionInfo {
-    format::SessionInfo {
+fn session(session: tunnel::Session) -> to::SessionInfo {
+    to::SessionInfo {
         id: SessionId(session.id),
-        status: same!(session.status, tunnel::SessionStatus => format::SessionStatus:
+        status: same!(session.status, tunnel::SessionStatus => to::SessionStatus:
             Aborted, Committed, Committing, Critical, Expired, Normal),
         buckets: session.buckets,
         hasher: session.hasher,
@@ -65,9 +63,9 @@ fn session(session: tunnel::Session) -> format::SessionInfo {
     }
 }
 
-fn refusal(refusal: events::Refusal) -> format::Refusal {
-    format::Refusal {
-        kind: same!(refusal.kind, events::RefusalKind => format::RefusalKind: Denied, Full, Invalid,
+fn refusal(refusal: events::Refusal) -> to::Refusal {
+    to::Refusal {
+        kind: same!(refusal.kind, events::RefusalKind => to::RefusalKind: Denied, Full, Invalid,
             Moved, NoSuchPartition, NoSuchSession, NotSent, SlowDown, Transient),
         code: refusal.code,
         message: refusal.message,

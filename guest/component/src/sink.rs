@@ -1,4 +1,4 @@
-//! The exports that a sink has once: coordinator, committer, route, describe. Invariant: one call, one input.
+//! Coordinator, committer, route, describe: one of each for a sink. Invariant: one call, one input.
 
 use upsert_sink_core::io::{CommitterInput, CommitterOutput, CoordinatorInput, CoordinatorOutput};
 use upsert_sink_core::{bucket::Router, committer::Committer, config};
@@ -103,12 +103,9 @@ impl route::Guest for Shell {
 
 impl describe::Guest for Shell {
     fn options() -> Vec<describe::OptionDoc> {
-        let doc = |option: OptionDoc| describe::OptionDoc {
-            name: option.name,
-            value_type: option.value_type,
-            default_value: option.default_value,
-            bounds: option.bounds,
-            doc: option.doc,
+        let doc = |option| {
+            let OptionDoc { name, value_type, default_value, bounds, doc } = option;
+            describe::OptionDoc { name, value_type, default_value, bounds, doc }
         };
         config::describe().into_iter().map(doc).collect()
     }

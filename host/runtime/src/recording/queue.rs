@@ -189,7 +189,8 @@ impl NoteQueue {
 
     /// Whether this becomes true soon enough, or nothing is recorded any more.
     async fn within(&self, holds: impl Fn(&WaitingNotes) -> bool) -> bool {
-        let over = |waiting: &WaitingNotes| holds(waiting) || waiting.scope == RecordedRoles::Nobody;
+        let over =
+            |waiting: &WaitingNotes| holds(waiting) || waiting.scope == RecordedRoles::Nobody;
         if over(&self.waiting()) {
             return true;
         }

@@ -35,6 +35,7 @@ use crate::components::Disk;
 use crate::components::SystemDisk;
 use crate::plugin::Plugin;
 use crate::recording::entry::RecordedEntry;
+use crate::recording::input::Input;
 use crate::recording::read::FileEnd;
 use crate::settings::Settings;
 
