@@ -4,11 +4,9 @@
 //! Before `src/plugin.rs`, which embeds the result. Invariant: the bytes depend on the sources and
 //! the toolchain alone, not on directories, features or flags of the host's build.
 
-use std::env;
-use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 /// If it is set, the build adds no target to the toolchain.

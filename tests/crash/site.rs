@@ -10,9 +10,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
-use upsert_sink::journal;
 use upsert_sink::sessions::{self, SessionRecord};
-use upsert_sink::{Catalog, Components, Settings};
+use upsert_sink::{Catalog, Components, Settings, journal};
 use upsert_sink_tests::binary;
 
 use crate::crash::input::{self, Input};

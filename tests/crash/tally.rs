@@ -3,8 +3,7 @@
 //! Every series adds to one. Invariant: a kill counts for the phase that it really hit.
 
 use std::collections::BTreeMap;
-use std::env;
-use std::fmt;
+use std::{env, fmt};
 
 use anyhow::{Context, Result, ensure};
 use upsert_sink_tests::progress::Phase;

@@ -9,8 +9,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Value, json};
 use upsert_sink::{Plugin, Settings};
-use upsert_sink_tests::binary;
-use upsert_sink_tests::feed;
+use upsert_sink_tests::{binary, feed};
 
 fn demo(directory: &Path) -> Result<Value> {
     let directory = directory.display().to_string();

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use upsert_sink::components::{Components, InlineProcessors, NoSurroundings, Surroundings};
-use upsert_sink::journal;
-use upsert_sink::{Checkpoint, Compression, CredentialSource, ErrorKind, Plugin, Settings, Sink};
+use upsert_sink::{
+    Checkpoint, Compression, CredentialSource, ErrorKind, Plugin, Settings, Sink, journal,
+};
 
 use super::checker::{Checker, evidence, left_open};
 use super::components::{Files, KeyShop, Loss, Power, Shown, VirtualClock};

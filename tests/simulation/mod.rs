@@ -23,9 +23,6 @@ mod tally;
 mod world;
 
 use anyhow::Result;
-use tokio::runtime::Builder;
-use tokio::task::LocalSet;
-
 pub use command::number;
 pub use components::SyncSite;
 pub use engine::Outcome;
@@ -33,6 +30,8 @@ pub use faults::{Fault, Faults};
 pub use shrink::shrink;
 pub use subject::{Subject, Subjects, native};
 pub use tally::{Sometimes, Tally};
+use tokio::runtime::Builder;
+use tokio::task::LocalSet;
 pub use world::{Death, Plan, Promise, Trace};
 
 /// Runs one world to its end. Its trace is noted in `trace`.

@@ -4,9 +4,8 @@
 //! (`SIMULATION_NIGHTLY`) fails when something that should happen sometimes never did. Invariant: a
 //! failure prints the line with which it can be run again, made as small as it gets.
 
-use std::sync::Mutex;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use anyhow::{Context, Result, bail, ensure};
 use upsert_sink_tests::clock::Stopwatch;

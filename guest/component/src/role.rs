@@ -4,9 +4,10 @@
 
 use std::cell::RefCell;
 
+use upsert_sink_core::bucket::Router;
+use upsert_sink_core::committer::Committer;
 use upsert_sink_core::coordinator::Coordinator;
 use upsert_sink_core::writer::Writer;
-use upsert_sink_core::{bucket::Router, committer::Committer};
 use upsert_sink_format::error::Error;
 
 pub(crate) enum Role {

@@ -17,10 +17,11 @@
 use alloc::collections::BTreeSet;
 use alloc::format;
 
-use crate::ignored::Ignored;
-use crate::io::CheckpointOutcome;
 use upsert_sink_format::error::{Error, ErrorKind};
 use upsert_sink_format::id::CheckpointId;
+
+use crate::ignored::Ignored;
+use crate::io::CheckpointOutcome;
 
 /// The state of a writer between barriers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,8 +171,9 @@ fn order(what: alloc::string::String) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use alloc::vec::Vec;
+
+    use super::*;
 
     /// Every state × event, at barriers around the state's own: a pair that is not decided here
     /// does not compile, and one that is decided otherwise fails.

@@ -128,10 +128,12 @@ pub(crate) fn turns<'a>(waiting: impl Iterator<Item = Waiting<'a>>) -> Vec<Sessi
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use alloc::format;
     use alloc::string::String;
+
     use upsert_sink_format::id::CheckpointId;
+
+    use super::*;
 
     /// `a1` or `a1r2`: partition, barrier, rollover; then `:03` if its rows arrived between
     /// barriers 0 and 3 and not 1 and 2, `-` if it loses, `>bc` if it is known to partitions b and

@@ -23,6 +23,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
+use upsert_sink_format::tunnel::{Answer, Operation, Outcome, Refusal, RefusalKind, SessionStatus};
+
 use crate::commit_order::{State, Waiting, turns};
 use crate::config::{DeliveryGuarantee, LostSession, SinkConfig};
 use crate::evidence::{Evidence, judge_not_found};
@@ -34,9 +38,6 @@ use crate::operation::{Operations, Purpose, Submitted};
 use crate::outputs::Outputs;
 use crate::retry::Pause;
 use crate::session::{Committable, SessionName, check_identity};
-use upsert_sink_format::error::{Error, ErrorKind};
-use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
-use upsert_sink_format::tunnel::{Answer, Operation, Outcome, Refusal, RefusalKind, SessionStatus};
 
 /// One sink's committer.
 #[derive(Clone, Debug)]

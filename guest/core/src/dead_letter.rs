@@ -159,9 +159,10 @@ fn text(json: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder};
     use upsert_sink_format::schema::RowPlan;
+
+    use super::*;
 
     /// Also of years that a count of 64 bits does not reach.
     #[test]

@@ -6,9 +6,10 @@
 use alloc::format;
 use alloc::string::String;
 
+use upsert_sink_format::id::Millis;
+
 use crate::journal::JournalState;
 use crate::session::Committable;
-use upsert_sink_format::id::Millis;
 
 /// The reason for which a commit is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +64,10 @@ pub fn judge_not_found(
 
 #[cfg(test)]
 mod tests {
+    use upsert_sink_format::id::{CheckpointId, SessionId};
+
     use super::*;
     use crate::session::SessionName;
-    use upsert_sink_format::id::{CheckpointId, SessionId};
 
     const IDLE: Millis = Millis(HOUR);
 

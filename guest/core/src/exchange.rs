@@ -7,11 +7,12 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::session::{Grant, SessionName};
 use upsert_sink_format::error::Error;
 use upsert_sink_format::id::{CheckpointId, Millis, SessionId, WriterIndex};
 use upsert_sink_format::sealed::{Kind, Opener, Sealer};
 use upsert_sink_format::tunnel::{ColumnDescription, SessionInfo, SessionStatus};
+
+use crate::session::{Grant, SessionName};
 
 /// A writer's request.
 #[derive(Clone, Debug, PartialEq, Eq)]

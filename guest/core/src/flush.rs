@@ -7,8 +7,9 @@
 
 use alloc::collections::VecDeque;
 
-use crate::partition::PartitionIndex;
 use upsert_sink_format::id::BucketId;
+
+use crate::partition::PartitionIndex;
 
 /// Packs of one writer under way at once, over all partitions: bounds what the host holds for it.
 const CONCURRENT_MOST: u32 = 64;

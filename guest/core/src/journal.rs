@@ -11,11 +11,12 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::io::JournalAppend;
 use upsert_sink_format::error::{Error, ErrorKind};
 use upsert_sink_format::id::{Millis, SessionId, Ticket};
 use upsert_sink_format::sealed::{Kind, Opener, Sealer};
 use upsert_sink_format::tunnel::{Answer, Outcome, RefusalKind};
+
+use crate::io::JournalAppend;
 
 /// The newest that is known of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,8 +168,9 @@ const KEEP_OUTCOME: Millis = Millis(48 * 3_600_000);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use upsert_sink_format::tunnel::Refusal;
+
+    use super::*;
 
     fn record(id: &str, state: JournalState, at: u64) -> SessionRecord {
         let id = SessionId(id.into());

@@ -7,10 +7,11 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::config::{SinkConfig, TaskFacts};
-use crate::io::Task;
 use upsert_sink_format::error::Error;
 use upsert_sink_format::schema::{RowPlan, TableSchema};
+
+use crate::config::{SinkConfig, TaskFacts};
+use crate::io::Task;
 
 /// A task, parsed.
 #[derive(Debug)]

@@ -9,13 +9,14 @@ use alloc::collections::btree_map::{BTreeMap, Entry};
 use alloc::format;
 use alloc::string::String;
 
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::id::{Millis, Ticket};
+use upsert_sink_format::tunnel::{Operation, Outcome, Refusal, RefusalKind};
+
 use crate::ignored::Ignored;
 use crate::io::{Completion, TunnelCommand};
 use crate::outputs::{Output, Outputs};
 use crate::retry::{Attempts, Pause};
-use upsert_sink_format::error::{Error, ErrorKind};
-use upsert_sink_format::id::{Millis, Ticket};
-use upsert_sink_format::tunnel::{Operation, Outcome, Refusal, RefusalKind};
 
 /// The purpose of a machine's operations: everything in which they differ here.
 pub(crate) trait Purpose {
@@ -200,9 +201,10 @@ impl<P: Purpose> Submitted<P> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
     use crate::io::{Telemetry, WriterOutput};
-    use alloc::vec::Vec;
 
     impl Purpose for &'static str {
         type Patience = u32;

@@ -13,9 +13,8 @@ use upsert_sink_core::io::{BarrierKind, Task, WriterInput};
 use upsert_sink_core::writer::Writer;
 use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder, RowBatch, RowKind};
 use upsert_sink_format::id::{CheckpointId, Millis, WriterIndex};
-use upsert_sink_format::record::WrittenColumns;
 use upsert_sink_format::record::{
-    Op, PartialRows, RecordBytes, RecordEncoder, Value, decode_pack, pack_trailer,
+    Op, PartialRows, RecordBytes, RecordEncoder, Value, WrittenColumns, decode_pack, pack_trailer,
 };
 use upsert_sink_format::schema::{RowPlan, TableSchema};
 use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};

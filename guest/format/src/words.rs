@@ -138,11 +138,12 @@ const BLOCKWISE_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::record::varint::push_varint;
     use alloc::collections::BTreeSet;
     use alloc::vec;
     use alloc::vec::Vec;
+
+    use super::*;
+    use crate::record::varint::push_varint;
 
     #[test]
     fn every_length_is_copied_and_compared_like_a_slice() {

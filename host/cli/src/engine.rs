@@ -1,6 +1,6 @@
 //! A stream engine of one process: reads events, hands them to the sink, and takes checkpoints.
 //!
-//! `command/run.rs` and `command/demo.rs` start it with a source and an open sink. It decides
+//! `command/run.rs` and `command/demo/mod.rs` start it with a source and an open sink. It decides
 //! nothing about buckets, buffers or commits. Invariant: the state of a checkpoint is durable
 //! before the sink is told that it is complete, and holds exactly the events that were handed over
 //! before its barrier.
@@ -12,18 +12,13 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use upsert_sink::Components;
-use upsert_sink::Sink;
+use upsert_sink::{Components, Sink};
 
 use crate::freshness::Freshness;
-use crate::progress::CheckpointPhase;
-use crate::progress::ProgressLine;
+use crate::progress::{CheckpointPhase, ProgressLine};
 use crate::signal::Stop;
-use crate::source::Events;
-use crate::source::Source;
-use crate::state::JobState;
-use crate::state::StateDirectory;
-use crate::state::Stored;
+use crate::source::{Events, Source};
+use crate::state::{JobState, StateDirectory, Stored};
 
 /// Batches read ahead of the sink.
 const READ_AHEAD_BATCHES: usize = 2;

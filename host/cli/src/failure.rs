@@ -7,8 +7,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use upsert_sink::ErrorKind;
-use upsert_sink::TunnelError;
+use upsert_sink::{ErrorKind, TunnelError};
 
 /// The user's input cannot be used: arguments, a job file, an input file or a row.
 #[derive(Debug)]

@@ -9,15 +9,11 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use anyhow::Context;
-use arrow_array::ArrayRef;
-use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
-use arrow_cast::CastOptions;
-use arrow_cast::cast_with_options;
-use arrow_cast::display::ArrayFormatter;
-use arrow_cast::display::FormatOptions;
-use arrow_schema::DataType;
-use arrow_schema::TimeUnit;
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_cast::{CastOptions, cast_with_options};
+use arrow_schema::{DataType, TimeUnit};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::ChunkReader;
 

@@ -7,32 +7,22 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use anyhow::Result;
-use anyhow::ensure;
-use arrow_array::Array;
-use arrow_array::RecordBatch;
+use anyhow::{Result, ensure};
 use arrow_array::cast::AsArray;
-use arrow_schema::Schema;
-use arrow_schema::SchemaRef;
-use upsert_sink_format::sealed::Kind;
-use upsert_sink_format::sealed::Sealer;
-use upsert_sink_tests::fuzz::over_corpus;
-use upsert_sink_tests::fuzz::shape;
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::{Schema, SchemaRef};
+use upsert_sink_format::sealed::{Kind, Sealer};
+use upsert_sink_tests::fuzz::{over_corpus, shape};
 
 use crate::failure::exit_code;
-use crate::job::Job;
-use crate::job::RowForm;
-use crate::source::Source;
+use crate::job::{Job, RowForm};
 use crate::source::columns::build_column;
-use crate::source::csv::CsvLayout;
-use crate::source::csv::CsvSource;
-use crate::source::csv::Naming;
+use crate::source::csv::{CsvLayout, CsvSource, Naming};
 use crate::source::lines::LineReader;
-use crate::source::position::InputFile;
-use crate::source::position::Offset;
+use crate::source::position::{InputFile, Offset};
 use crate::source::types::parse_column;
-use crate::source::value;
 use crate::source::value::Json;
+use crate::source::{Source, value};
 use crate::state;
 
 #[test]

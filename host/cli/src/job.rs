@@ -6,16 +6,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use arrow_schema::Field;
-use arrow_schema::Schema;
-use arrow_schema::SchemaRef;
+use arrow_schema::{Field, Schema, SchemaRef};
 use serde::Deserialize;
-use upsert_sink::NewColumn;
-use upsert_sink::NewTable;
+use upsert_sink::{NewColumn, NewTable};
 
 use crate::failure::bad_input;
-use crate::source::csv::CsvLayout;
-use crate::source::csv::Naming;
+use crate::source::csv::{CsvLayout, Naming};
 use crate::source::files;
 use crate::source::kinds::OpColumn;
 use crate::source::types::parse_column;

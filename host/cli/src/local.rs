@@ -1,7 +1,7 @@
 //! The embedded server as a job sees it: started on a directory, with its table created, and read
 //! back, batch by batch.
 //!
-//! `command/run.rs` and `command/demo.rs` use it when the job names no endpoint. Invariant: the
+//! `command/run.rs` and `command/demo/mod.rs` use it when the job names no endpoint. Invariant: the
 //! sink talks to it over TCP like to any other endpoint; only reading back takes the short way over
 //! the files.
 
@@ -9,18 +9,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context;
-use arrow_array::ArrayRef;
-use arrow_array::RecordBatch;
+use arrow_array::{ArrayRef, RecordBatch};
 use arrow_cast::display::array_value_to_string;
 use futures::TryStreamExt;
-use upsert_sink_server::Server;
-use upsert_sink_server::ServerComponents;
-use upsert_sink_server::ServerSettings;
-use upsert_sink_server::TableRows;
+use upsert_sink_server::{Server, ServerComponents, ServerSettings, TableRows};
 
-use crate::fold::Comparison;
-use crate::fold::Fold;
-use crate::fold::FoldColumns;
+use crate::fold::{Comparison, Fold, FoldColumns};
 use crate::job::JobTable;
 use crate::sink;
 use crate::sink::Options;

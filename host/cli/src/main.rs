@@ -22,8 +22,7 @@ mod state;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use clap::Subcommand;
+use clap::{Parser, Subcommand};
 
 /// Keeps MaxCompute Delta tables up to date from a stream of changes.
 #[derive(Debug, Parser)]

@@ -6,8 +6,7 @@
 
 use std::io::IsTerminal;
 
-use indicatif::ProgressBar;
-use indicatif::ProgressStyle;
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// The stage that a checkpoint just reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

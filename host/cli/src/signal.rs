@@ -3,8 +3,7 @@
 //! `engine.rs` and `command/serve.rs` wait for it. Invariant: the first signal asks for a clean
 //! stop, the second ends the process at once.
 
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// The exit code of a process that was told twice.

@@ -7,15 +7,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use arrow_schema::DataType;
-use arrow_schema::SchemaRef;
-use arrow_schema::TimeUnit;
-use upsert_sink::Catalog;
-use upsert_sink::Checkpoint;
-use upsert_sink::Components;
-use upsert_sink::Plugin;
-use upsert_sink::Settings;
-use upsert_sink::Sink;
+use arrow_schema::{DataType, SchemaRef, TimeUnit};
+use upsert_sink::{Catalog, Checkpoint, Components, Plugin, Settings, Sink};
 
 use crate::failure::bad_input;
 

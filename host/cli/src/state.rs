@@ -5,26 +5,18 @@
 //! `command/run.rs` loads at the start. Invariant: a file appears whole and durable or not at all,
 //! the newest ones are kept, and one process at a time has the directory.
 
-use std::fs::File;
-use std::fs::OpenOptions;
-use std::fs::TryLockError;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::io::Write;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
-use anyhow::bail;
-use serde::Deserialize;
-use serde::Serialize;
-use upsert_sink_format::sealed::Kind;
-use upsert_sink_format::sealed::Opener;
-use upsert_sink_format::sealed::Sealer;
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use upsert_sink_format::sealed::{Kind, Opener, Sealer};
 
 use crate::failure::bad_input;
-use crate::source::position::InputFile;
-use crate::source::position::Offset;
+use crate::source::position::{InputFile, Offset};
 
 /// Checkpoints kept: the newest, and two before it to go back to if a session of the newest is
 /// lost.

@@ -9,27 +9,14 @@
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use upsert_sink::Catalog;
-use upsert_sink::ColumnType;
-use upsert_sink::Components;
-use upsert_sink::NewColumn;
-use upsert_sink::NewTable;
-use upsert_sink::Plugin;
-use upsert_sink::Settings;
-use upsert_sink::Sink;
-use upsert_sink::arrow_array::ArrayRef;
-use upsert_sink::arrow_array::Int64Array;
-use upsert_sink::arrow_array::RecordBatch;
-use upsert_sink::components::BoxFuture;
-use upsert_sink::components::Clock;
-use upsert_sink::components::SystemClock;
-use upsert_sink::components::SystemTransport;
-use upsert_sink::components::Transport;
-use upsert_sink::components::TransportError;
+use upsert_sink::arrow_array::{ArrayRef, Int64Array, RecordBatch};
+use upsert_sink::components::{
+    BoxFuture, Clock, SystemClock, SystemTransport, Transport, TransportError,
+};
+use upsert_sink::{Catalog, ColumnType, Components, NewColumn, NewTable, Plugin, Settings, Sink};
 
 /// The table.
 pub(crate) const TABLE: &str = "own_parts";

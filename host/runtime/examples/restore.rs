@@ -10,18 +10,10 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use upsert_sink::Catalog;
-use upsert_sink::Checkpoint;
-use upsert_sink::ColumnType;
-use upsert_sink::Components;
-use upsert_sink::NewColumn;
-use upsert_sink::NewTable;
-use upsert_sink::Plugin;
-use upsert_sink::Settings;
-use upsert_sink::Sink;
-use upsert_sink::arrow_array::ArrayRef;
-use upsert_sink::arrow_array::Int64Array;
-use upsert_sink::arrow_array::RecordBatch;
+use upsert_sink::arrow_array::{ArrayRef, Int64Array, RecordBatch};
+use upsert_sink::{
+    Catalog, Checkpoint, ColumnType, Components, NewColumn, NewTable, Plugin, Settings, Sink,
+};
 
 /// The table.
 pub(crate) const TABLE: &str = "restored";

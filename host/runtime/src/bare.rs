@@ -4,18 +4,14 @@
 //! guest submits is kept until it is acknowledged, and never sent.
 
 use arrow_array::RecordBatch;
-use upsert_sink_core::io::Completion;
-use upsert_sink_core::io::Task;
-use upsert_sink_core::io::WriterInput;
+use upsert_sink_core::io::{Completion, Task, WriterInput};
 use upsert_sink_format::id::Ticket;
-use upsert_sink_format::tunnel::Answer;
-use upsert_sink_format::tunnel::Outcome;
+use upsert_sink_format::tunnel::{Answer, Outcome};
 use upsert_sink_tunnel::Compression;
 
 use crate::batch;
 use crate::batch::RowKind;
-use crate::bindings::writer::Output;
-use crate::bindings::writer::Progress;
+use crate::bindings::writer::{Output, Progress};
 use crate::capability::grant::Grant;
 use crate::error::Result;
 use crate::instance::Instance;

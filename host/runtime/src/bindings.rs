@@ -5,15 +5,12 @@
 
 use bytes::Bytes;
 use upsert_sink_core::io;
-use upsert_sink_format::error::Error;
-use upsert_sink_format::error::ErrorKind;
+use upsert_sink_format::error::{Error, ErrorKind};
 use upsert_sink_format::id::SessionId;
 use upsert_sink_format::tunnel as format;
 use upsert_sink_tunnel::PackBody;
 
-use crate::operation::CachedPack;
-use crate::operation::Operation;
-use crate::operation::SubmittedPack;
+use crate::operation::{CachedPack, Operation, SubmittedPack};
 
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; documented in wit/")]
 mod generated {
@@ -32,19 +29,13 @@ mod generated {
     });
 }
 
-pub(crate) use generated::Sink;
-pub(crate) use generated::SinkPre;
-pub(crate) use generated::exports::upsert_sink::plugin::committer;
-pub(crate) use generated::exports::upsert_sink::plugin::coordinator;
-pub(crate) use generated::exports::upsert_sink::plugin::describe;
-pub(crate) use generated::exports::upsert_sink::plugin::writer;
-pub(crate) use generated::upsert_sink::plugin::events;
-pub(crate) use generated::upsert_sink::plugin::file_cache;
-pub(crate) use generated::upsert_sink::plugin::journal;
-pub(crate) use generated::upsert_sink::plugin::telemetry;
-pub(crate) use generated::upsert_sink::plugin::timers;
-pub(crate) use generated::upsert_sink::plugin::tunnel;
-pub(crate) use generated::upsert_sink::plugin::types;
+pub(crate) use generated::exports::upsert_sink::plugin::{
+    committer, coordinator, describe, writer,
+};
+pub(crate) use generated::upsert_sink::plugin::{
+    events, file_cache, journal, telemetry, timers, tunnel, types,
+};
+pub(crate) use generated::{Sink, SinkPre};
 
 impl From<types::Error> for Error {
     fn from(error: types::Error) -> Self {

@@ -4,12 +4,9 @@
 //! Made by `Sink::checkpoint`, handed back to the builder's `restore`. Invariant: the bytes are
 //! versioned; damaged bytes and those of a newer version are refused, never guessed.
 
-use upsert_sink_format::sealed::Kind;
-use upsert_sink_format::sealed::Opener;
-use upsert_sink_format::sealed::Sealer;
+use upsert_sink_format::sealed::{Kind, Opener, Sealer};
 
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A completed barrier. Opaque to engines: they keep [`Checkpoint::to_bytes`].
 #[derive(Clone, Debug, PartialEq, Eq)]

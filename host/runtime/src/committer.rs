@@ -6,20 +6,14 @@
 
 use std::convert::Infallible;
 
-use tokio::sync::mpsc;
-use tokio::sync::oneshot;
-use tokio::sync::watch;
-use upsert_sink_core::io::CheckpointOutcome;
-use upsert_sink_core::io::CommitterInput;
-use upsert_sink_core::io::Task;
+use tokio::sync::{mpsc, oneshot, watch};
+use upsert_sink_core::io::{CheckpointOutcome, CommitterInput, Task};
 use upsert_sink_format::id::CheckpointId;
 
 use crate::bindings::committer::Progress;
 use crate::coordinator::ToCoordinator;
-use crate::driver::Event;
-use crate::driver::Role;
-use crate::error::Error;
-use crate::error::Result;
+use crate::driver::{Event, Role};
+use crate::error::{Error, Result};
 use crate::instance::Instance;
 
 /// A message of another part of the sink to the committer.

@@ -7,26 +7,12 @@
 
 use std::time::Duration;
 
-pub use upsert_sink_tunnel::components::AppendFile;
-pub use upsert_sink_tunnel::components::BoxFuture;
-pub use upsert_sink_tunnel::components::Clock;
-pub use upsert_sink_tunnel::components::Components;
-pub use upsert_sink_tunnel::components::ConnectTimeout;
-pub use upsert_sink_tunnel::components::Disk;
-pub use upsert_sink_tunnel::components::Entropy;
-pub use upsert_sink_tunnel::components::Processors;
-pub use upsert_sink_tunnel::components::Surroundings;
-pub use upsert_sink_tunnel::components::SystemClock;
-pub use upsert_sink_tunnel::components::SystemDisk;
-pub use upsert_sink_tunnel::components::SystemEntropy;
-pub use upsert_sink_tunnel::components::SystemProcessors;
-pub use upsert_sink_tunnel::components::SystemSurroundings;
-pub use upsert_sink_tunnel::components::SystemTransport;
-pub use upsert_sink_tunnel::components::Transport;
-pub use upsert_sink_tunnel::components::TransportError;
-pub use upsert_sink_tunnel::components::Work;
-pub use upsert_sink_tunnel::components::simulated::InlineProcessors;
-pub use upsert_sink_tunnel::components::simulated::NoSurroundings;
+pub use upsert_sink_tunnel::components::simulated::{InlineProcessors, NoSurroundings};
+pub use upsert_sink_tunnel::components::{
+    AppendFile, BoxFuture, Clock, Components, ConnectTimeout, Disk, Entropy, Processors,
+    Surroundings, SystemClock, SystemDisk, SystemEntropy, SystemProcessors, SystemSurroundings,
+    SystemTransport, Transport, TransportError, Work,
+};
 
 /// Calls `tick` every `period` on a thread of its own until it returns false. Epochs of the sandbox
 /// are real time, also in a simulation: a guest that hangs does so on a real processor.

@@ -7,12 +7,10 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use tokio::sync::mpsc;
-use upsert_sink_core::io::CoordinatorInput;
-use upsert_sink_core::io::Task;
+use upsert_sink_core::io::{CoordinatorInput, Task};
 
 use crate::bindings::coordinator::Progress;
-use crate::driver::Event;
-use crate::driver::Role;
+use crate::driver::{Event, Role};
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::writer::ToWriter;

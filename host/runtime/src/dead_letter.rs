@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use crate::components::AppendFile;
-use crate::components::Disk;
+use crate::components::{AppendFile, Disk};
 use crate::error;
 use crate::error::Result;
 

@@ -5,8 +5,7 @@
 
 use tokio::sync::watch;
 
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Why a sink has ended.
 #[derive(Clone, Debug)]

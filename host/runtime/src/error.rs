@@ -3,11 +3,8 @@
 //!
 //! Every module returns these. Invariant: no secret and no value of a row is in a message.
 
-pub use upsert_sink_format::error::Error;
-pub use upsert_sink_format::error::ErrorKind;
-
+pub use upsert_sink_format::error::{Error, ErrorKind};
 pub(crate) use upsert_sink_tunnel::escape;
-
 use wasmtime::Trap;
 
 use crate::sandbox::GrowthRefused;

@@ -4,39 +4,26 @@
 //! after a trap or an error the instance is not called again.
 
 use upsert_sink_core::io;
-use upsert_sink_core::io::CheckpointOutcome;
-use upsert_sink_core::io::CommitterInput;
-use upsert_sink_core::io::Completion;
-use upsert_sink_core::io::CoordinatorInput;
-use upsert_sink_core::io::WriterInput;
-use upsert_sink_format::id::CheckpointId;
-use upsert_sink_format::id::Millis;
+use upsert_sink_core::io::{
+    CheckpointOutcome, CommitterInput, Completion, CoordinatorInput, WriterInput,
+};
+use upsert_sink_format::id::{CheckpointId, Millis};
 use upsert_sink_format::option::OptionDoc;
 use wasmtime::Store;
 
-use crate::bindings::Sink;
-use crate::bindings::committer;
-use crate::bindings::coordinator;
-use crate::bindings::describe;
 use crate::bindings::events::Event;
-use crate::bindings::types;
-use crate::bindings::writer;
+use crate::bindings::{Sink, committer, coordinator, describe, types, writer};
 use crate::capability::Capabilities;
 use crate::capability::grant::Grant;
 use crate::capability::outputs::CallOutputs;
-use crate::capability::watch::Called;
-use crate::capability::watch::Watch;
-use crate::error::Error;
-use crate::error::Result;
-use crate::error::trapped;
-use crate::plugin::Code;
-use crate::plugin::Plugin;
+use crate::capability::watch::{Called, Watch};
+use crate::error::{Error, Result, trapped};
+use crate::plugin::{Code, Plugin};
 use crate::recording::input::Input;
 use crate::recording::recorder::InstanceRecorder;
-use crate::sandbox;
 use crate::sandbox::Limits;
-use crate::twin;
 use crate::twin::Twin;
+use crate::{sandbox, twin};
 
 /// A guest that is alive, or has ended with an error.
 pub(crate) struct Instance {

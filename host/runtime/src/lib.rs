@@ -82,36 +82,21 @@ mod writer;
 
 pub use arrow_array;
 pub use arrow_schema;
-pub use upsert_sink_format::option::OptionDoc;
-pub use upsert_sink_format::schema::ColumnType;
-pub use upsert_sink_format::schema::RowColumn;
-pub use upsert_sink_format::schema::RowType;
-pub use upsert_sink_format::tunnel::ColumnDescription;
-pub use upsert_sink_format::tunnel::TableDescription;
-pub use upsert_sink_tunnel::Catalog;
-pub use upsert_sink_tunnel::Compression;
-pub use upsert_sink_tunnel::CredentialSource;
-pub use upsert_sink_tunnel::Credentials;
-pub use upsert_sink_tunnel::NewColumn;
-pub use upsert_sink_tunnel::NewTable;
-pub use upsert_sink_tunnel::Secret;
-pub use upsert_sink_tunnel::TunnelError;
-pub use upsert_sink_tunnel::WorkerAllowList;
-
 pub use batch::RowKind;
-pub use batch::row_type::of as row_type;
-pub use batch::row_type::to_arrow as arrow_type;
+pub use batch::row_type::{of as row_type, to_arrow as arrow_type};
 pub use checkpoint::Checkpoint;
 pub use components::Components;
-pub use error::Error;
-pub use error::ErrorKind;
-pub use error::Result;
-pub use metrics::Histogram;
-pub use metrics::Metrics;
+pub use error::{Error, ErrorKind, Result};
+pub use metrics::{Histogram, Metrics};
 pub use open::SinkBuilder;
-pub use plugin::Inspection;
-pub use plugin::Plugin;
+pub use plugin::{Inspection, Plugin};
 pub use sandbox::Limits;
-pub use settings::Settings;
-pub use settings::parse_span;
+pub use settings::{Settings, parse_span};
 pub use sink::Sink;
+pub use upsert_sink_format::option::OptionDoc;
+pub use upsert_sink_format::schema::{ColumnType, RowColumn, RowType};
+pub use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
+pub use upsert_sink_tunnel::{
+    Catalog, Compression, CredentialSource, Credentials, NewColumn, NewTable, Secret, TunnelError,
+    WorkerAllowList,
+};

@@ -5,9 +5,7 @@
 //! only rise; nothing here changes what the sink does.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use upsert_sink_tunnel::Client;
 

@@ -6,45 +6,33 @@
 //! before any new row.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
-use tokio::sync::mpsc;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use upsert_sink_core::io::CheckpointOutcome;
-use upsert_sink_core::io::Task;
-use upsert_sink_format::id::Millis;
-use upsert_sink_format::id::WriterIndex;
+use upsert_sink_core::io::{CheckpointOutcome, Task};
+use upsert_sink_format::id::{Millis, WriterIndex};
 use upsert_sink_tunnel::Client;
 
 use crate::batch;
 use crate::capability::grant::Grant;
 use crate::checkpoint::Checkpoint;
-use crate::committer::CommitterRole;
-use crate::committer::ToCommitter;
-use crate::components::BoxFuture;
-use crate::components::Components;
-use crate::coordinator::CoordinatorRole;
-use crate::coordinator::ToCoordinator;
+use crate::committer::{CommitterRole, ToCommitter};
+use crate::components::{BoxFuture, Components};
+use crate::coordinator::{CoordinatorRole, ToCoordinator};
 use crate::dead_letter::DeadLetters;
-use crate::driver::Driver;
-use crate::driver::Shared;
+use crate::driver::{Driver, Shared};
 use crate::ending::Ending;
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::journal::Journal;
 use crate::metrics::Meter;
 use crate::plugin::Plugin;
-use crate::recording::Head;
-use crate::recording::Recorder;
-use crate::recording::RoleName;
+use crate::recording::{Head, Recorder, RoleName};
 use crate::settings::Settings;
-use crate::sink::Sink;
-use crate::sink::WriterQueues;
+use crate::sink::{Sink, WriterQueues};
 use crate::writer::WriterRole;
 
 /// The parts of a sink that is to be opened.

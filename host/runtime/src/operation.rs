@@ -4,16 +4,9 @@
 //! Invariant: an attempt is one call of the client; nothing here retries what may have been carried
 //! out, and what no role is granted is never sent.
 
-use upsert_sink_format::id::BucketId;
-use upsert_sink_format::id::Hours;
-use upsert_sink_format::id::Millis;
-use upsert_sink_format::tunnel::Answer;
-use upsert_sink_format::tunnel::Outcome;
-use upsert_sink_format::tunnel::Refusal;
-use upsert_sink_format::tunnel::RefusalKind;
-use upsert_sink_format::tunnel::SessionRef;
-use upsert_sink_tunnel::PackBody;
-use upsert_sink_tunnel::Table;
+use upsert_sink_format::id::{BucketId, Hours, Millis};
+use upsert_sink_format::tunnel::{Answer, Outcome, Refusal, RefusalKind, SessionRef};
+use upsert_sink_tunnel::{PackBody, Table};
 
 /// One request to the Tunnel, as the guest submitted it.
 #[derive(Debug)]
@@ -117,12 +110,11 @@ pub(crate) fn refused(kind: RefusalKind, message: String) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     use upsert_sink_format::id::SessionId;
-    use upsert_sink_tunnel::Client;
-    use upsert_sink_tunnel::ClientSettings;
     use upsert_sink_tunnel::components::Components;
+    use upsert_sink_tunnel::{Client, ClientSettings};
+
+    use super::*;
 
     #[tokio::test]
     async fn what_no_role_is_granted_is_refused_and_never_sent() {

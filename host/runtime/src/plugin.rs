@@ -7,21 +7,15 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use sha2::Digest;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use wasmparser::Payload;
 use wasmtime::Engine;
-use wasmtime::component::Component;
-use wasmtime::component::HasSelf;
-use wasmtime::component::Linker;
+use wasmtime::component::{Component, HasSelf, Linker};
 
-use crate::bindings::Sink;
-use crate::bindings::SinkPre;
+use crate::bindings::{Sink, SinkPre};
 use crate::capability::Capabilities;
-use crate::capability::watch::Probe;
-use crate::capability::watch::Watch;
-use crate::error::Error;
-use crate::error::Result;
+use crate::capability::watch::{Probe, Watch};
+use crate::error::{Error, Result};
 use crate::sandbox;
 use crate::twin::MakeTwin;
 
@@ -207,10 +201,9 @@ const COMPONENT_BYTES_MAX: usize = 8 << 20;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     use wasm_encoder as wasm;
 
+    use super::*;
     use crate::error::ErrorKind;
 
     fn importing(name: &str) -> Vec<u8> {

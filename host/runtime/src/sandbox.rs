@@ -7,14 +7,10 @@
 
 use std::time::Duration;
 
-use wasmtime::Config;
-use wasmtime::Engine;
-use wasmtime::ResourceLimiter;
-use wasmtime::Store;
+use wasmtime::{Config, Engine, ResourceLimiter, Store};
 
 use crate::components::tick_every;
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The limits of one instance. All of it is bounded; the defaults suit one sink task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,11 +196,10 @@ const TICK: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     use wasm_encoder as wasm;
-    use wasmtime::component::Component;
-    use wasmtime::component::Linker;
+    use wasmtime::component::{Component, Linker};
+
+    use super::*;
 
     struct Bare(Limits, Growth);
 

@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 
-pub use upsert_sink_core::journal::JournalState;
-pub use upsert_sink_core::journal::SessionRecord;
+pub use upsert_sink_core::journal::{JournalState, SessionRecord};
 
 use crate::error::Result;
 use crate::journal::Contents;

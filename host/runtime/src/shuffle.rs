@@ -4,15 +4,12 @@
 //! Between `batch/mod.rs` and the writers' queues. Invariant: the order of rows that go to one
 //! writer stays; every row goes to exactly one.
 
-use arrow_array::RecordBatch;
-use arrow_array::UInt32Array;
+use arrow_array::{RecordBatch, UInt32Array};
 use arrow_select::take::take_record_batch;
 use bytes::Bytes;
 
-use crate::batch::RowKind;
-use crate::batch::encode;
-use crate::error::Error;
-use crate::error::Result;
+use crate::batch::{RowKind, encode};
+use crate::error::{Error, Result};
 
 /// The batches for the writers, by their index. The writer of a row is its key modulo the writers,
 /// of which there is at least one.
@@ -58,12 +55,11 @@ fn indexes_of(writer: u32, writer_of: &[u32]) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     use std::sync::Arc;
 
-    use arrow_array::ArrayRef;
-    use arrow_array::Int64Array;
+    use arrow_array::{ArrayRef, Int64Array};
+
+    use super::*;
 
     fn rows(values: &[i64]) -> RecordBatch {
         let values = Arc::new(Int64Array::from(values.to_vec())) as ArrayRef;

@@ -4,37 +4,28 @@
 //! writer's queue; `checkpoint` → every writer's queue → snapshots → the committer. Invariant: the
 //! instances of one sink live and end together; after a failure every call reports the first error.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
-use tokio::sync::mpsc;
-use tokio::sync::oneshot;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use upsert_sink_core::io::BarrierKind;
-use upsert_sink_core::io::CheckpointOutcome;
+use upsert_sink_core::io::{BarrierKind, CheckpointOutcome};
 
-use crate::batch;
 use crate::batch::RowKind;
 use crate::checkpoint::Checkpoint;
 use crate::committer::ToCommitter;
 use crate::components::BoxFuture;
 use crate::driver::Shared;
-use crate::error::Error;
-use crate::error::ErrorKind;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::instance::Instance;
 use crate::metrics::Metrics;
 use crate::open::SinkBuilder;
 use crate::plugin::Plugin;
 use crate::settings::Settings;
-use crate::shuffle;
-use crate::writer::ToWriter;
-use crate::writer::WriterData;
+use crate::writer::{ToWriter, WriterData};
+use crate::{batch, shuffle};
 
 /// An open sink. Ends when it is closed or dropped; what was not committed then is found again by
 /// the next start.

@@ -7,37 +7,19 @@
 
 use std::sync::Arc;
 
-use upsert_sink_core::io::CommitterInput;
-use upsert_sink_core::io::CommitterOutput;
-use upsert_sink_core::io::CoordinatorInput;
-use upsert_sink_core::io::CoordinatorOutput;
-use upsert_sink_core::io::JournalAppend;
-use upsert_sink_core::io::Level;
-use upsert_sink_core::io::Task;
-use upsert_sink_core::io::Telemetry;
-use upsert_sink_core::io::TunnelCommand;
-use upsert_sink_core::io::WriterInput;
-use upsert_sink_core::io::WriterOutput;
+use upsert_sink_core::io::{
+    CommitterInput, CommitterOutput, CoordinatorInput, CoordinatorOutput, JournalAppend, Level,
+    Task, Telemetry, TunnelCommand, WriterInput, WriterOutput,
+};
 use upsert_sink_format::error::Error;
 use upsert_sink_format::id::Millis;
-use upsert_sink_format::tunnel::Answer;
-use upsert_sink_format::tunnel::Operation;
-use upsert_sink_format::tunnel::Outcome;
-use upsert_sink_format::tunnel::RefusalKind;
-use upsert_sink_format::tunnel::SessionRef;
-use upsert_sink_format::tunnel::SessionStatus;
+use upsert_sink_format::tunnel::{
+    Answer, Operation, Outcome, RefusalKind, SessionRef, SessionStatus,
+};
 
-use crate::bindings::committer;
-use crate::bindings::coordinator;
-use crate::bindings::journal;
-use crate::bindings::telemetry;
-use crate::bindings::timers;
-use crate::bindings::tunnel;
-use crate::bindings::writer;
+use crate::bindings::{committer, coordinator, journal, telemetry, timers, tunnel, writer};
 use crate::capability::Capabilities;
-
-pub use crate::capability::watch::Called;
-pub use crate::capability::watch::Probe;
+pub use crate::capability::watch::{Called, Probe};
 
 /// The result of a call.
 pub struct Turn<O> {

@@ -9,23 +9,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
-use tokio::sync::oneshot;
-use upsert_sink_core::io::BarrierKind;
-use upsert_sink_core::io::CheckpointOutcome;
-use upsert_sink_core::io::Task;
-use upsert_sink_core::io::WriterInput;
+use tokio::sync::{mpsc, oneshot};
+use upsert_sink_core::io::{BarrierKind, CheckpointOutcome, Task, WriterInput};
 use upsert_sink_format::id::CheckpointId;
 
-use crate::bindings::writer::Output;
-use crate::bindings::writer::Progress;
-use crate::bindings::writer::Snapshot;
+use crate::bindings::writer::{Output, Progress, Snapshot};
 use crate::coordinator::ToCoordinator;
 use crate::dead_letter::DeadLetters;
-use crate::driver::Event;
-use crate::driver::Role;
-use crate::error::Error;
-use crate::error::Result;
+use crate::driver::{Event, Role};
+use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::metrics::Meter;
 

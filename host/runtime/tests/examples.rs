@@ -12,11 +12,8 @@ mod own_parts;
 #[path = "../examples/restore.rs"]
 mod restore;
 
-use upsert_sink::Catalog;
-use upsert_sink::Components;
-use upsert_sink::Settings;
-use upsert_sink_server::Server;
-use upsert_sink_server::ServerSettings;
+use upsert_sink::{Catalog, Components, Settings};
+use upsert_sink_server::{Server, ServerSettings};
 
 struct Place {
     directory: tempfile::TempDir,

@@ -5,27 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use upsert_sink::Catalog;
-use upsert_sink::Checkpoint;
-use upsert_sink::Components;
-use upsert_sink::ErrorKind;
-use upsert_sink::Plugin;
-use upsert_sink::RowKind;
-use upsert_sink::Settings;
-use upsert_sink::Sink;
-use upsert_sink::arrow_array::Array;
-use upsert_sink::arrow_array::Int64Array;
-use upsert_sink::arrow_array::RecordBatch;
-use upsert_sink::arrow_array::StringArray;
-use upsert_sink::arrow_schema::DataType;
-use upsert_sink::arrow_schema::Field;
-use upsert_sink::arrow_schema::Schema;
-use upsert_sink::arrow_schema::SchemaRef;
-use upsert_sink_server::Server;
-use upsert_sink_server::ServerSettings;
+use upsert_sink::arrow_array::{Array, Int64Array, RecordBatch, StringArray};
+use upsert_sink::arrow_schema::{DataType, Field, Schema, SchemaRef};
+use upsert_sink::{Catalog, Checkpoint, Components, ErrorKind, Plugin, RowKind, Settings, Sink};
+use upsert_sink_server::{Server, ServerSettings};
 
 const TABLE: &str = "CREATE TABLE t (id BIGINT NOT NULL, v STRING, PRIMARY KEY (id)) \
     PARTITIONED BY (day STRING) TBLPROPERTIES('transactional'='true', 'write.bucket.num'='4')";

@@ -1,26 +1,22 @@
 //! Admits requests: who may ask is answered by a route, others are refused, and all are counted.
 //!
-//! Between `fault/layer.rs` and `route.rs`. Invariant: without a valid key nothing but a health
+//! Between `fault/layer.rs` and `route/mod.rs`. Invariant: without a valid key nothing but a health
 //! check is answered, and each request is counted once.
 
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::HeaderValue;
-use http::Response;
+use http::{HeaderValue, Response};
 
 use crate::answer::rendered;
 use crate::auth::Auth;
 use crate::body::Body;
 use crate::components::Clock;
-use crate::error::Plane;
-use crate::error::Refusal;
+use crate::error::{Plane, Refusal};
 use crate::request::Request;
 use crate::route;
-use crate::route::Found;
-use crate::route::Resources;
+use crate::route::{Found, Resources};
 use crate::stats::Counters;
 
 /// Answers requests.

@@ -5,14 +5,10 @@
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use http::HeaderValue;
-use http::Response;
-use http::StatusCode;
+use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
-use crate::error::Error;
-use crate::error::Plane;
-use crate::error::Refusal;
+use crate::error::{Error, Plane, Refusal};
 use crate::ids::Ids;
 
 /// The answer of a route.

@@ -8,13 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use futures::FutureExt;
-use futures::TryStreamExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, TryStreamExt};
 
 use crate::error::Error;
-use crate::table::catalog::BucketRun;
-use crate::table::catalog::DeltaFile;
+use crate::table::catalog::{BucketRun, DeltaFile};
 use crate::table::reader::OpenFile;
 use crate::tables::Tables;
 

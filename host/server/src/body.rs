@@ -1,17 +1,14 @@
 //! The body of an answer: bytes that are there, or rows that are still being read.
 //!
-//! Routes make it; `http.rs` sends it, and `Service::respond` gathers it for callers without a
+//! Routes make it; `http/mod.rs` sends it, and `Service::respond` gathers it for callers without a
 //! network. Invariant: rows are read as fast as they are taken, and an error while reading cuts the
 //! answer short, so that no client takes a part for the whole.
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::TryStreamExt;
 use futures::stream::BoxStream;
-use http_body_util::BodyExt;
-use http_body_util::Full;
-use http_body_util::StreamBody;
+use futures::{StreamExt, TryStreamExt};
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 
 use crate::error::Error;

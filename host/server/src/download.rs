@@ -3,11 +3,8 @@
 //! Made and read by `route/download.rs`. Invariant: whatever is committed meanwhile, a session's
 //! rows and their order stay the same until it is forgotten.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::result::kept::ResultNumber;
 

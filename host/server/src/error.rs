@@ -6,8 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use http::StatusCode;
 use serde::Serialize;

@@ -6,9 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::components::Clock;
-use crate::components::Entropy;
-use crate::components::ServerComponents;
+use crate::components::{Clock, Entropy, ServerComponents};
 
 /// Makes ids.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! The jobs of a server: scripts that change tables or read them.
 //!
-//! Between `route/instance.rs`, which receives a task, and [`Tables`] with [`Sessions`]. Invariant:
+//! Between `route/instance/mod.rs`, which receives a task, and [`Tables`] with [`Sessions`]. Invariant:
 //! statements that change the catalog are durable, or have failed, before [`Jobs::begin`] returns;
 //! a query may run on, and few run at a time.
 
@@ -10,24 +10,16 @@ use std::time::Duration;
 use futures::future::select;
 use tokio::sync::Semaphore;
 
-use crate::components::Clock;
-use crate::components::ServerComponents;
-use crate::components::Workers;
+use crate::components::{Clock, ServerComponents, Workers};
 use crate::error::Refusal;
 use crate::ids::Ids;
-use crate::result::kept::KeptRows;
-use crate::result::kept::ResultNumber;
-use crate::result::kept::Results;
+use crate::result::kept::{KeptRows, ResultNumber, Results};
 use crate::sessions::Sessions;
-use crate::sql::change;
 use crate::sql::failure::SqlFailure;
-use crate::sql::job::Job;
-use crate::sql::job::JobOutcome;
-use crate::sql::job::PostedTask;
-use crate::sql::job::QueryNeeds;
+use crate::sql::job::{Job, JobOutcome, PostedTask, QueryNeeds};
 use crate::sql::remembered::RememberedJobs;
-use crate::sql::script;
 use crate::sql::script::Script;
+use crate::sql::{change, script};
 use crate::tables::Tables;
 
 /// The jobs of this start, and the rows of their queries.

@@ -5,10 +5,8 @@
 //! once.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
-use std::num::NonZeroU64;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::{Mutex, MutexGuard};
 
 use http::StatusCode;
 use upsert_sink_format::id::Millis;

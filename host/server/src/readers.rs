@@ -3,13 +3,10 @@
 //! Beside the way of a request, not on it. Invariant: all that a statement means is
 //! shown, so that two texts with the same meaning do the same.
 
-use crate::sql::ddl::NamedValues;
-use crate::sql::ddl::Statement;
-use crate::sql::ddl::TableName;
+use crate::sql::ddl::{NamedValues, Statement, TableName};
 use crate::sql::script;
 use crate::sql::script::Script;
-use crate::table::catalog::Column;
-use crate::table::catalog::TableDefinition;
+use crate::table::catalog::{Column, TableDefinition};
 
 /// A statement that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]

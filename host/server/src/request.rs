@@ -1,18 +1,15 @@
 //! One request, taken apart: the parts of its path, its parameters, its body.
 //!
-//! `admission.rs` makes it of what `http.rs` or a simulation sends; routes read it. Invariant:
+//! `admission.rs` makes it of what `http/mod.rs` or a simulation sends; routes read it. Invariant:
 //! names and values are decoded once, here.
 
-use std::net::IpAddr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::Method;
+use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 
-use crate::error::Plane;
-use crate::error::Refusal;
+use crate::error::{Plane, Refusal};
 
 /// A request.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! A running server, and ways to read its directory without one.
 //!
-//! Users of the crate hold it; it is made of `http.rs` and `service.rs`. Invariant: reading a
+//! Users of the crate hold it; it is made of `http/mod.rs` and `service.rs`. Invariant: reading a
 //! directory changes nothing in it, whether or not a server runs on it.
 
 use std::io;
@@ -12,26 +12,18 @@ use arrow_array::RecordBatch;
 use futures::future::BoxFuture;
 
 use crate::auth::Auth;
-use crate::components::Access;
-use crate::components::Clock;
-use crate::components::Directories;
-use crate::components::Directory;
-use crate::components::ServerComponents;
-use crate::components::run_apart;
+use crate::components::{Access, Clock, Directories, Directory, ServerComponents, run_apart};
 use crate::error::Error;
 use crate::fault::Faults;
-use crate::http;
 use crate::http::Listener;
 use crate::service::Service;
 use crate::session::SessionFacts;
 use crate::settings::ServerSettings;
-use crate::spool;
-use crate::stats::OpenSession;
-use crate::stats::Stats;
+use crate::stats::{OpenSession, Stats};
 use crate::table::catalog::Catalog;
 use crate::table::log;
-use crate::table::readable::Readable;
-use crate::table::readable::TableRows;
+use crate::table::readable::{Readable, TableRows};
+use crate::{http, spool};
 
 /// A server that listens. Dropping it stops it at once; [`Server::shutdown`] answers first what was
 /// asked.

@@ -1,7 +1,7 @@
 //! A server without its listener: put together, opened, asked, and let run down.
 //!
-//! `http.rs` sends it requests over TCP, a simulation calls `respond` itself. A request passes
-//! `fault/layer.rs`, `admission.rs` and `route.rs`, which call [`Tables`], [`Sessions`] and
+//! `http/mod.rs` sends it requests over TCP, a simulation calls `respond` itself. A request passes
+//! `fault/layer.rs`, `admission.rs` and `route/mod.rs`, which call [`Tables`], [`Sessions`] and
 //! [`Jobs`]: each of the three knows only those before it. Invariant: a request that was begun is
 //! carried to its end even if nobody waits for the answer.
 
@@ -10,30 +10,21 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::Method;
-use http::Response;
-use http::Uri;
+use http::{Method, Response, Uri};
 use tokio::sync::RwLock;
 
 use crate::admission::Admission;
-use crate::answer::gathered;
-use crate::answer::rendered;
-use crate::audit;
+use crate::answer::{gathered, rendered};
 use crate::body::Body;
-use crate::components::Access;
-use crate::components::ServerComponents;
+use crate::components::{Access, ServerComponents};
 use crate::download::DownloadSessions;
-use crate::error::Error;
-use crate::error::Plane;
-use crate::error::Refusal;
-use crate::fault::ChosenFault;
-use crate::fault::Faults;
+use crate::error::{Error, Plane, Refusal};
 use crate::fault::crash::Crash;
 use crate::fault::layer::FaultLayer;
+use crate::fault::{ChosenFault, Faults};
 use crate::ids::Ids;
 use crate::jobs::Jobs;
 use crate::project::Project;
-use crate::query;
 use crate::result::kept::Results;
 use crate::route::Resources;
 use crate::route::download::Downloads;
@@ -43,12 +34,11 @@ use crate::route::upsert::encoding::DecodedBytes;
 use crate::session::Status;
 use crate::sessions::Sessions;
 use crate::settings::ServerSettings;
-use crate::stats::Counters;
-use crate::stats::OpenSession;
-use crate::stats::Stats;
+use crate::stats::{Counters, OpenSession, Stats};
 use crate::table::commit::CommitHook;
 use crate::table::readable::TableRows;
 use crate::tables::Tables;
+use crate::{audit, query};
 
 /// A server without its listener. One per directory.
 pub struct Service {

@@ -1,20 +1,16 @@
 //! One upsert session: its id, its state, and where its packs lie.
 //!
-//! `sessions.rs` opens and ends it, `spool.rs` keeps it over a restart, `table/delta.rs` reads its
+//! `sessions.rs` opens and ends it, `spool/mod.rs` keeps it over a restart, `table/delta.rs` reads its
 //! packs at a commit. Invariant: a pack is in `packs` only when it is durable, and once
 //! a commit has begun no pack is added.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use upsert_sink_format::id::Millis;
-use upsert_sink_format::schema::ColumnType;
-use upsert_sink_format::schema::TableSchema;
+use upsert_sink_format::schema::{ColumnType, TableSchema};
 
 use crate::error::Refusal;
 

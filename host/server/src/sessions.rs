@@ -1,37 +1,23 @@
 //! The upsert sessions of a server, from their creation to their end.
 //!
-//! Between `route/upsert.rs`, which reads requests and verifies packs, and the spool with the
+//! Between `route/upsert/mod.rs`, which reads requests and verifies packs, and the spool with the
 //! [`Tables`]. A job that drops a table aborts its sessions here. Invariant: a session is known
 //! before its client is, and forgotten after its end is durable; a session that was created and not
 //! committed is never answered as not found.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use upsert_sink_format::id::Millis;
 
-use crate::components::Clock;
-use crate::components::Directory;
-use crate::components::Entropy;
-use crate::components::ServerComponents;
-use crate::error::Error;
-use crate::error::Refusal;
-use crate::quota::Flow;
-use crate::quota::QuotaUse;
-use crate::session::AdmittedPack;
-use crate::session::PackKept;
-use crate::session::Session;
-use crate::session::SessionFacts;
-use crate::session::SessionIds;
-use crate::session::Status;
+use crate::components::{Clock, Directory, Entropy, ServerComponents};
+use crate::error::{Error, Refusal};
+use crate::quota::{Flow, QuotaUse};
+use crate::session::{AdmittedPack, PackKept, Session, SessionFacts, SessionIds, Status};
 use crate::settings::ServerSettings;
 use crate::spool;
-use crate::spool::Frame;
-use crate::spool::Spool;
-use crate::stats::Counters;
-use crate::stats::OpenSession;
+use crate::spool::{Frame, Spool};
+use crate::stats::{Counters, OpenSession};
 use crate::table::catalog::Table;
 use crate::table::commit::CommitOutcome;
 use crate::tables::Tables;

@@ -3,8 +3,7 @@
 //! Given to `Server::start` or `Service::open`. Invariant: the default needs nothing but a
 //! directory.
 
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::auth::Auth;

@@ -3,8 +3,7 @@
 //! `admission.rs` and `sessions.rs` count, `/stats` and `Server::stats` show. Invariant: a counter
 //! only rises.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 

@@ -5,31 +5,20 @@
 //! Invariant: a reader sees a version of all tables that no later change touches.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard};
 
 use futures::TryStreamExt;
-use object_store::ObjectStore;
-use object_store::ObjectStoreExt;
 use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt};
 
-use crate::components::Directory;
-use crate::components::ServerComponents;
-use crate::error::Error;
-use crate::error::Refusal;
+use crate::components::{Directory, ServerComponents};
+use crate::error::{Error, Refusal};
 use crate::project::Project;
-use crate::session::PacksByBucket;
-use crate::session::SessionFacts;
+use crate::session::{PacksByBucket, SessionFacts};
 use crate::spool::Spool;
-use crate::table::catalog::Catalog;
-use crate::table::catalog::Change;
-use crate::table::catalog::Table;
-use crate::table::commit::CommitHook;
-use crate::table::commit::CommitOutcome;
-use crate::table::commit::DATA;
-use crate::table::commit::GroupCommit;
-use crate::table::log::Log;
-use crate::table::log::NotWritten;
+use crate::table::catalog::{Catalog, Change, Table};
+use crate::table::commit::{CommitHook, CommitOutcome, DATA, GroupCommit};
+use crate::table::log::{Log, NotWritten};
 use crate::table::readable::Readable;
 
 /// All tables of a directory.

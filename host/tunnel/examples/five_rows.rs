@@ -13,18 +13,11 @@
 use std::error::Error;
 
 use upsert_sink_format::id::Hours;
-use upsert_sink_format::record::Op;
-use upsert_sink_format::record::Value;
+use upsert_sink_format::record::{Op, Value};
 use upsert_sink_format::schema::ColumnType;
 use upsert_sink_format::tunnel::SessionStatus;
-use upsert_sink_tunnel::Client;
-use upsert_sink_tunnel::ClientSettings;
-use upsert_sink_tunnel::NewColumn;
-use upsert_sink_tunnel::NewTable;
-use upsert_sink_tunnel::Pack;
-use upsert_sink_tunnel::Session;
-use upsert_sink_tunnel::TunnelError;
 use upsert_sink_tunnel::components::Components;
+use upsert_sink_tunnel::{Client, ClientSettings, NewColumn, NewTable, Pack, Session, TunnelError};
 
 /// The table.
 pub(crate) const TABLE: &str = "five_rows";

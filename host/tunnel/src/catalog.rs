@@ -9,16 +9,12 @@ use upsert_sink_format::tunnel::TableDescription;
 
 use crate::components::Components;
 use crate::definition::NewTable;
-use crate::description;
-use crate::endpoint::Endpoint;
-use crate::endpoint::Request;
+use crate::endpoint::{Endpoint, Request};
 use crate::error::Result;
-use crate::partition;
 use crate::response::judge;
-use crate::settings::ClientSettings;
-use crate::settings::check_name;
-use crate::sql;
+use crate::settings::{ClientSettings, check_name};
 use crate::sql::TextRow;
+use crate::{description, partition, sql};
 
 /// The catalog of a project. Cheap to clone.
 #[derive(Clone)]

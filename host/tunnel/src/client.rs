@@ -5,18 +5,15 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-use http::Method;
+use http::{HeaderMap, Method};
 
 use crate::catalog::Catalog;
 use crate::components::Components;
-use crate::endpoint::Endpoint;
-use crate::endpoint::Request;
+use crate::endpoint::{Endpoint, Request};
 use crate::error::Result;
 use crate::metrics::ClientMetrics;
 use crate::response::judge;
-use crate::settings::ClientSettings;
-use crate::settings::check_name;
+use crate::settings::{ClientSettings, check_name};
 use crate::table::Table;
 
 /// A client of one project. Cheap to clone.

@@ -3,8 +3,7 @@
 //! Used by `credentials.rs`, `keyring.rs` and `endpoint.rs`. Invariant: what is no time is refused;
 //! all numbers are milliseconds since the Unix epoch.
 
-use std::time::Duration;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// A time in the form of HTTP's headers, in whole seconds.
 pub(crate) fn http_date(at_ms: u64) -> String {

@@ -5,9 +5,7 @@
 
 use upsert_sink_format::schema::ColumnType;
 
-use crate::error::Result;
-use crate::error::TunnelError;
-use crate::error::escape;
+use crate::error::{Result, TunnelError, escape};
 use crate::settings::check_name;
 
 /// A Delta table that is to be created.

@@ -5,11 +5,9 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use upsert_sink_format::tunnel::ColumnDescription;
-use upsert_sink_format::tunnel::TableDescription;
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
-use crate::error::Result;
-use crate::error::TunnelError;
+use crate::error::{Result, TunnelError};
 use crate::xml;
 
 #[derive(Deserialize)]

@@ -1,37 +1,25 @@
 //! The way of a request to the service: addresses, common headers, signature, time limit.
 //!
-//! Between the calls of `table.rs`, `catalog.rs`, `sql.rs` and the transport. Invariant: one
+//! Between the calls of `table/mod.rs`, `catalog.rs`, `sql.rs` and the transport. Invariant: one
 //! exchange is one attempt; only a request that the service has refused for its signature, and so
 //! not carried out, is signed anew and sent again, once for its time and once for its key. A
 //! redirect is never followed.
 
-use std::sync::atomic::AtomicI64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use http::Method;
-use percent_encoding::AsciiSet;
-use percent_encoding::NON_ALPHANUMERIC;
-use percent_encoding::utf8_percent_encode;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::OnceCell;
 
-use crate::components::Components;
-use crate::components::ConnectTimeout;
-use crate::components::TransportError;
+use crate::components::{Components, ConnectTimeout, TransportError};
 use crate::credentials::Credentials;
-use crate::date;
-use crate::error::NotDone;
-use crate::error::Result;
+use crate::error::{NotDone, Result};
 use crate::keyring::Keyring;
 use crate::metrics::RequestMeter;
-use crate::response::NoAnswer;
-use crate::response::Objection;
-use crate::response::RawAnswer;
-use crate::response::is_worker;
-use crate::response::judge;
-use crate::response::objection;
+use crate::response::{NoAnswer, Objection, RawAnswer, is_worker, judge, objection};
 use crate::settings::ClientSettings;
-use crate::sign;
+use crate::{date, sign};
 
 /// The service, as one client sees it.
 pub(crate) struct Endpoint {

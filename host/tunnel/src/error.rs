@@ -6,12 +6,9 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use upsert_sink_format::error::Error;
-use upsert_sink_format::error::ErrorKind;
+use upsert_sink_format::error::{Error, ErrorKind};
 use upsert_sink_format::id::Millis;
-use upsert_sink_format::tunnel::Outcome;
-use upsert_sink_format::tunnel::Refusal;
-use upsert_sink_format::tunnel::RefusalKind;
+use upsert_sink_format::tunnel::{Outcome, Refusal, RefusalKind};
 
 use crate::components::TransportError;
 

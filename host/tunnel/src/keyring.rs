@@ -4,15 +4,10 @@
 //! one that fails costs nothing while the old credentials live, and is told, without any secret,
 //! when they do not.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::components::Components;
-use crate::credentials::CredentialSource;
-use crate::credentials::Credentials;
-use crate::credentials::Secret;
+use crate::credentials::{CredentialSource, Credentials, Secret};
 use crate::date::http_date;
 
 /// Who asks, at any time.
@@ -227,13 +222,11 @@ const RETRY_MS: u64 = 10_000;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     use std::collections::VecDeque;
     use std::io;
 
-    use crate::components::BoxFuture;
-    use crate::components::Surroundings;
+    use super::*;
+    use crate::components::{BoxFuture, Surroundings};
 
     /// A program whose answers are known beforehand, and one variable.
     #[derive(Default)]

@@ -77,22 +77,15 @@ mod workers;
 pub mod xml;
 
 pub use catalog::Catalog;
-pub use client::Client;
-pub use client::ProjectAnswer;
+pub use client::{Client, ProjectAnswer};
 pub use compression::Compression;
-pub use credentials::CredentialSource;
-pub use credentials::Credentials;
-pub use credentials::Secret;
-pub use definition::NewColumn;
-pub use definition::NewTable;
-pub use error::NotDone;
-pub use error::Result;
-pub use error::TunnelError;
+pub use credentials::{CredentialSource, Credentials, Secret};
+pub use definition::{NewColumn, NewTable};
 #[doc(hidden)]
 pub use error::escape;
+pub use error::{NotDone, Result, TunnelError};
 pub use metrics::ClientMetrics;
-pub use pack::Pack;
-pub use pack::PackBody;
+pub use pack::{Pack, PackBody};
 pub use rows::PackBuilder;
 pub use session::Session;
 pub use settings::ClientSettings;

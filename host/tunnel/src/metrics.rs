@@ -1,10 +1,9 @@
 //! Counters of one client.
 //!
-//! Fed by `endpoint.rs` and `table.rs`, read through `Client::metrics`. Invariant: counters only
+//! Fed by `endpoint.rs` and `table/mod.rs`, read through `Client::metrics`. Invariant: counters only
 //! rise; nothing here changes what the client does.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A reading of a client's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

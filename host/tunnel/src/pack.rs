@@ -1,13 +1,11 @@
 //! Rows of one bucket on their way out, and the one form that they have on the wire.
 //!
-//! Made by the caller or by `rows.rs`, sent by `table.rs`. Invariant: every attempt sends the very
+//! Made by the caller or by `rows.rs`, sent by `table/mod.rs`. Invariant: every attempt sends the very
 //! same bytes, and a pack never holds more of them than the caller handed over: once it is
 //! compressed the plain form is gone, and what would become larger stays plain.
 
-use std::fmt;
-use std::io;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
+use std::{fmt, io};
 
 use bytes::Bytes;
 use tokio::sync::OnceCell;
@@ -118,14 +116,11 @@ const WORTH_COMPRESSING: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
-
-    use std::sync::atomic::AtomicUsize;
-    use std::sync::atomic::Ordering;
-
-    use crate::components::BoxFuture;
-    use crate::components::Work;
     use crate::components::simulated::InlineProcessors;
+    use crate::components::{BoxFuture, Work};
 
     /// Counts what it is given; fails the first time.
     #[derive(Default)]

@@ -1,11 +1,10 @@
 //! The two spellings of a partition on the wire, from the canonical one:
 //! `day='2013-01-01',hour='7'`.
 //!
-//! Used by `table.rs` and `catalog.rs`. Invariant: what does not follow the grammar exactly goes
+//! Used by `table/mod.rs` and `catalog.rs`. Invariant: what does not follow the grammar exactly goes
 //! into no request and no SQL.
 
-use crate::error::TunnelError;
-use crate::error::escape;
+use crate::error::{TunnelError, escape};
 
 /// As the Tunnel's query wants it: without quotes.
 pub(crate) fn for_query(spec: &str) -> Option<String> {

@@ -3,16 +3,12 @@
 //! Beside the way of an answer, not on it. Invariant: nothing is done here but to call them.
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::StatusCode;
-use upsert_sink_format::tunnel::SessionInfo;
-use upsert_sink_format::tunnel::TableDescription;
+use http::{HeaderMap, StatusCode};
+use upsert_sink_format::tunnel::{SessionInfo, TableDescription};
 
-use crate::description;
 use crate::error::Result;
-use crate::response;
-use crate::slots;
 use crate::slots::Sessions;
+use crate::{description, response, slots};
 
 /// Judges an answer.
 ///

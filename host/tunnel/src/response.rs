@@ -5,18 +5,13 @@
 //! is in doubt. The only file that looks at the texts of the service.
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use upsert_sink_format::id::Millis;
-use upsert_sink_format::tunnel::Refusal;
-use upsert_sink_format::tunnel::RefusalKind;
+use upsert_sink_format::tunnel::{Refusal, RefusalKind};
 
 use crate::components::TransportError;
-use crate::error::Result;
-use crate::error::TunnelError;
-use crate::error::escape;
-use crate::error::refusal;
+use crate::error::{Result, TunnelError, escape, refusal};
 use crate::xml;
 
 /// An answer, whatever its status, or why there is none.

@@ -6,19 +6,13 @@
 use std::collections::BTreeMap;
 
 use upsert_sink_format::error::Error;
-use upsert_sink_format::hash::Hasher;
-use upsert_sink_format::hash::bucket_of;
-use upsert_sink_format::hash::hash_values;
+use upsert_sink_format::hash::{Hasher, bucket_of, hash_values};
 use upsert_sink_format::id::BucketId;
-use upsert_sink_format::record::Op;
-use upsert_sink_format::record::Value;
-use upsert_sink_format::record::encode_values;
-use upsert_sink_format::record::pack_trailer;
+use upsert_sink_format::record::{Op, Value, encode_values, pack_trailer};
 use upsert_sink_format::schema::ColumnType;
 use upsert_sink_format::tunnel::SessionInfo;
 
-use crate::error::Result;
-use crate::error::TunnelError;
+use crate::error::{Result, TunnelError};
 use crate::pack::Pack;
 
 /// Rows on their way into the packs of a session, one pack for each bucket. It holds all of them in
@@ -114,13 +108,11 @@ fn unusable(error: Error) -> TunnelError {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     use upsert_sink_format::id::SessionId;
-    use upsert_sink_format::record::DecodedRecord;
-    use upsert_sink_format::record::decode_pack;
-    use upsert_sink_format::tunnel::ColumnDescription;
-    use upsert_sink_format::tunnel::SessionStatus;
+    use upsert_sink_format::record::{DecodedRecord, decode_pack};
+    use upsert_sink_format::tunnel::{ColumnDescription, SessionStatus};
+
+    use super::*;
 
     fn session() -> SessionInfo {
         let column = |name: &str, column_type: &str| ColumnDescription {

@@ -1,11 +1,9 @@
 //! One upsert session, as whoever writes it holds it.
 //!
-//! Above `table.rs`, whose calls it makes. Invariant: it holds nothing that the service does not
+//! Above `table/mod.rs`, whose calls it makes. Invariant: it holds nothing that the service does not
 //! know; dropping it neither commits nor aborts.
 
-use upsert_sink_format::tunnel::SessionInfo;
-use upsert_sink_format::tunnel::SessionRef;
-use upsert_sink_format::tunnel::SessionStatus;
+use upsert_sink_format::tunnel::{SessionInfo, SessionRef, SessionStatus};
 
 use crate::error::Result;
 use crate::pack::Pack;

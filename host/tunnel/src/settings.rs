@@ -1,15 +1,13 @@
 //! The client's settings: where the service is, who asks, how requests and packs are sent.
 //!
-//! Read by `endpoint.rs` and `table.rs`. Invariant: every text that goes into a path, a query or a
+//! Read by `endpoint.rs` and `table/mod.rs`. Invariant: every text that goes into a path, a query or a
 //! header is checked once, when the client is made.
 
 use std::time::Duration;
 
 use crate::compression::Compression;
 use crate::credentials::CredentialSource;
-use crate::error::Result;
-use crate::error::TunnelError;
-use crate::error::escape;
+use crate::error::{Result, TunnelError, escape};
 use crate::workers::WorkerAllowList;
 
 /// The settings of a [`Client`](crate::Client). [`ClientSettings::new`] has a default for

@@ -6,8 +6,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hmac::Hmac;
-use hmac::Mac;
+use hmac::{Hmac, Mac};
 use sha1::Sha1;
 use sha2::Sha256;
 
@@ -111,11 +110,10 @@ const MONTHS: [&str; 12] =
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     use percent_encoding::percent_decode_str;
     use serde_json::Value;
 
+    use super::*;
     use crate::credentials::Secret;
 
     /// A blank in a query is a plus for one of the two SDKs.

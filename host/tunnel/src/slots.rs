@@ -1,21 +1,16 @@
 //! Upsert sessions as the service describes them: JSON in, a checked description and the map of
 //! slots out.
 //!
-//! Between `response.rs` and `table.rs`. Invariant: what is kept of the service's answer is safe to
+//! Between `response.rs` and `table/mod.rs`. Invariant: what is kept of the service's answer is safe to
 //! put into a request again, and the slots cover every bucket exactly once.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
 use serde_json::Value;
 use upsert_sink_format::id::SessionId;
-use upsert_sink_format::tunnel::ColumnDescription;
-use upsert_sink_format::tunnel::SessionInfo;
-use upsert_sink_format::tunnel::SessionStatus;
+use upsert_sink_format::tunnel::{ColumnDescription, SessionInfo, SessionStatus};
 
 use crate::error::TunnelError;
 use crate::response::is_worker;

@@ -4,16 +4,10 @@
 //! done.
 
 use http::Method;
-use upsert_sink_format::tunnel::Refusal;
-use upsert_sink_format::tunnel::RefusalKind;
+use upsert_sink_format::tunnel::{Refusal, RefusalKind};
 
-use crate::endpoint::Endpoint;
-use crate::endpoint::Request;
-use crate::error::NotDone;
-use crate::error::Result;
-use crate::error::TunnelError;
-use crate::error::escape;
-use crate::error::refusal;
+use crate::endpoint::{Endpoint, Request};
+use crate::error::{NotDone, Result, TunnelError, escape, refusal};
 use crate::response::judge;
 use crate::slots::is_id;
 use crate::xml;

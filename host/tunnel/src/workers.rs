@@ -1,13 +1,12 @@
 //! The workers of the Tunnel that requests may be routed to: the allow-list, and the rule without
 //! one.
 //!
-//! Used by `table.rs` when a session is described and when a slot moves. Requests always go
+//! Used by `table/mod.rs` when a session is described and when a slot moves. Requests always go
 //! to the Tunnel's own address; a worker is only named in their header. Invariant: a name that an
 //! answer brought in goes into a request only if it is allowed here.
 
 use std::fmt;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The workers that may be named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,14 +7,9 @@
 mod five_rows;
 
 use upsert_sink_format::tunnel::SessionStatus;
-use upsert_sink_server::Server;
-use upsert_sink_server::ServerSettings;
-use upsert_sink_tunnel::Catalog;
-use upsert_sink_tunnel::ClientSettings;
-use upsert_sink_tunnel::CredentialSource;
-use upsert_sink_tunnel::Credentials;
-use upsert_sink_tunnel::Secret;
+use upsert_sink_server::{Server, ServerSettings};
 use upsert_sink_tunnel::components::Components;
+use upsert_sink_tunnel::{Catalog, ClientSettings, CredentialSource, Credentials, Secret};
 
 #[tokio::test]
 async fn five_rows_are_upserted_and_visible_however_often_it_runs() {

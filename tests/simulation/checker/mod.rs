@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use arrow_array::{Int8Array, Int64Array, RecordBatch, StringArray};
+pub(crate) use evidence::evidence;
+pub(crate) use sessions::left_open;
 use upsert_sink_server::Service;
 use upsert_sink_server::audit::{Committed, Seen};
 
@@ -23,9 +25,6 @@ use self::moves::Moves;
 use self::order::Order;
 use super::feed::{DAYS, Feed, Key};
 use super::world::Promise;
-
-pub(crate) use evidence::evidence;
-pub(crate) use sessions::left_open;
 
 /// A reader's view: the change of the input that each row shows.
 pub(crate) type View = BTreeMap<Key, u64>;

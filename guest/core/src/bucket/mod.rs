@@ -10,15 +10,16 @@ mod tests;
 
 use alloc::vec::Vec;
 
-use crate::config::Grouping;
-use crate::io::Task;
-use crate::open::Opened;
-use crate::partition::{PartitionIndex, Partitioner};
 use upsert_sink_format::batch::{RowBatch, RowFault};
 use upsert_sink_format::error::Error;
 use upsert_sink_format::hash::{KeyHasher, bucket_of};
 use upsert_sink_format::schema::RowPlan;
 use upsert_sink_format::words;
+
+use crate::config::Grouping;
+use crate::io::Task;
+use crate::open::Opened;
+use crate::partition::{PartitionIndex, Partitioner};
 
 /// The key of a partition, all its buckets included, when rows are grouped by partition. If they
 /// are grouped by key it is the bucket's number: the buckets are a multiple of the writers, so all

@@ -1,14 +1,14 @@
 //! The promises of routing.
 
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec;
+use alloc::{format, vec};
 
-use super::*;
 use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder};
 use upsert_sink_format::id::{Millis, WriterIndex};
 use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
+
+use super::*;
 
 fn column(name: &str, column_type: &str) -> ColumnDescription {
     ColumnDescription { name: name.into(), column_type: column_type.into(), nullable: true }

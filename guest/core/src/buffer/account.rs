@@ -7,8 +7,7 @@
 
 use alloc::collections::BTreeMap;
 
-use upsert_sink_format::id::ByteCount;
-use upsert_sink_format::id::Ticket;
+use upsert_sink_format::id::{ByteCount, Ticket};
 
 /// Counts bytes against `sink.memory.budget`.
 ///

@@ -8,10 +8,11 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use upsert_sink_format::record::{Op, PartialRows, pack_trailer};
+
 use super::merge::{Live, Note};
 use super::pool::{BufferPool, Chain};
 use super::{BucketBuffer, SealedPack};
-use upsert_sink_format::record::{Op, PartialRows, pack_trailer};
 
 /// The merged records of a buffer, keys in the order of their newest record.
 #[derive(Debug, Default)]

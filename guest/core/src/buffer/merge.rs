@@ -8,8 +8,9 @@
 
 use alloc::vec::Vec;
 
-use super::pool::{BufferPool, Chain};
 use upsert_sink_format::words;
+
+use super::pool::{BufferPool, Chain};
 
 /// Bytes of a note beside the key.
 pub(super) const NOTE_BYTES: usize = 12;

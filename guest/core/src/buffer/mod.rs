@@ -13,14 +13,13 @@ mod tests;
 
 use alloc::vec::Vec;
 
+pub use account::{BufferAccount, PartitionBytes};
 use merge::{Live, MergeScratch, NOTE_BYTES};
 use pool::Chain;
+pub use pool::{BufferPool, CHUNK_BYTES};
 use upsert_sink_format::record::crc::Crc;
 use upsert_sink_format::record::{pack_trailer, stream_trailer};
 use upsert_sink_format::words;
-
-pub use account::{BufferAccount, PartitionBytes};
-pub use pool::{BufferPool, CHUNK_BYTES};
 
 /// Bytes that a record takes beside its own and those of its key when records are merged: its
 /// length, its checksum, and the length of the key. If they are not merged, it takes none.

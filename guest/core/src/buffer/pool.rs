@@ -10,9 +10,10 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-use super::merge::MergeScratch;
 use upsert_sink_format::record::PartialRows;
 use upsert_sink_format::words;
+
+use super::merge::MergeScratch;
 
 /// Bytes of one chunk.
 ///

@@ -1,18 +1,16 @@
 //! The promises of the buffers and of the account.
 
-use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
+use alloc::{format, vec};
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-
-use super::*;
-use upsert_sink_format::id::ByteCount;
-use upsert_sink_format::id::Ticket;
+use upsert_sink_format::id::{ByteCount, Ticket};
 use upsert_sink_format::record::{DecodedRecord, Op, Value, decode_pack, encode_values};
 use upsert_sink_format::schema::ColumnType;
+
+use super::*;
 
 /// A limit of bytes for one buffer.
 const LIMIT: usize = 5 * CHUNK_BYTES;

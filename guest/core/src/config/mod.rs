@@ -15,15 +15,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
-use upsert_sink_format::error::Error;
-use upsert_sink_format::hash::Hasher;
-use upsert_sink_format::id::Millis;
-use upsert_sink_format::id::{ByteCount, Hours};
-use upsert_sink_format::record::WrittenColumns;
-use upsert_sink_format::schema::{TableSchema, nearest};
-
 pub use options::describe;
 pub use partition_option::PartitionLevel;
+use upsert_sink_format::error::Error;
+use upsert_sink_format::hash::Hasher;
+use upsert_sink_format::id::{ByteCount, Hours, Millis};
+use upsert_sink_format::record::WrittenColumns;
+use upsert_sink_format::schema::{TableSchema, nearest};
 
 /// The time at which rows become visible (`sink.delivery-guarantee`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,16 +9,16 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
+use upsert_sink_format::hash::Hasher;
+use upsert_sink_format::id::{ByteCount, Hours, Millis};
+use upsert_sink_format::option::text::{self, Bare, HOUR, MINUTE, SECOND};
+use upsert_sink_format::option::{OptionDoc, OptionEntry, OptionKind, Set};
+use upsert_sink_format::record::WrittenColumns;
+
 use super::{
     DeliveryGuarantee, DoubtPolicy, Draft, Grouping, InvalidRow, KeyScope, LostSession,
     partition_option,
 };
-use upsert_sink_format::hash::Hasher;
-use upsert_sink_format::id::Millis;
-use upsert_sink_format::id::{ByteCount, Hours};
-use upsert_sink_format::option::text::{self, Bare, HOUR, MINUTE, SECOND};
-use upsert_sink_format::option::{OptionDoc, OptionEntry, OptionKind, Set};
-use upsert_sink_format::record::WrittenColumns;
 
 /// Every option of the guest, sorted by name.
 pub fn describe() -> Vec<OptionDoc> {

@@ -7,14 +7,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use upsert_sink_format::id::ByteCount;
+use upsert_sink_format::error::Error;
+use upsert_sink_format::id::{ByteCount, Millis};
 use upsert_sink_format::option::text;
 use upsert_sink_format::record::WrittenColumns;
+use upsert_sink_format::schema::{ColumnType, TableSchema};
 
 use super::{DeliveryGuarantee, DoubtPolicy, Draft, Grouping, KeyScope, SinkConfig, TaskFacts};
-use upsert_sink_format::error::Error;
-use upsert_sink_format::id::Millis;
-use upsert_sink_format::schema::{ColumnType, TableSchema};
 
 /// Holds the options against each other, the table and the start.
 pub(super) fn check(draft: &Draft, schema: &TableSchema, facts: &TaskFacts) -> Result<(), Error> {

@@ -1,17 +1,16 @@
 //! The promises of the options: one table, every rule of the specification, and errors that say
 //! what to set.
 
-use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec;
 use alloc::vec::Vec;
+use alloc::{format, vec};
 
 use proptest::prelude::*;
+use upsert_sink_format::error::ErrorKind;
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
 use super::options::OPTIONS;
 use super::*;
-use upsert_sink_format::error::ErrorKind;
-use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
 fn column(name: &str, column_type: &str) -> ColumnDescription {
     ColumnDescription { name: name.into(), column_type: column_type.into(), nullable: true }

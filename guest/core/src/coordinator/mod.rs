@@ -25,10 +25,14 @@ mod outcome;
 mod recovery;
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
+use alloc::{format, vec};
+
+use recovery::{Phase, Retired};
+use upsert_sink_format::error::Error;
+use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
+use upsert_sink_format::tunnel::{Operation, SessionRef};
 
 use crate::config::SinkConfig;
 use crate::exchange::{Known, Reply, Request};
@@ -38,10 +42,6 @@ use crate::journal::{self, JournalState, SessionRecord};
 use crate::operation::Operations;
 use crate::outputs::Outputs;
 use crate::session::{Grant, SessionName};
-use recovery::{Phase, Retired};
-use upsert_sink_format::error::Error;
-use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
-use upsert_sink_format::tunnel::{Operation, SessionRef};
 
 /// Sessions created or retired at once: a checkpoint of many partitions must not flood the service.
 const OPERATIONS_MOST: usize = 32;

@@ -6,6 +6,10 @@
 use alloc::format;
 use alloc::string::String;
 
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::id::Millis;
+use upsert_sink_format::tunnel::{Answer, Operation, Outcome, Refusal, RefusalKind, SessionRef};
+
 use super::recovery::Retired;
 use super::{Coordinator, Recorded, SessionOperation, Standing};
 use crate::io::{Completion, Level};
@@ -13,9 +17,6 @@ use crate::journal::{self, JournalState};
 use crate::operation::{Purpose, Submitted};
 use crate::retry::Pause;
 use crate::session::{Grant, SessionName};
-use upsert_sink_format::error::{Error, ErrorKind};
-use upsert_sink_format::id::Millis;
-use upsert_sink_format::tunnel::{Answer, Operation, Outcome, Refusal, RefusalKind, SessionRef};
 
 impl Coordinator {
     pub(super) fn complete(&mut self, now: Millis, completion: Completion) -> Result<(), Error> {

@@ -10,12 +10,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use upsert_sink_format::id::{Millis, SessionId};
+use upsert_sink_format::tunnel::{Operation, SessionInfo, SessionRef, SessionStatus};
+
 use super::{Coordinator, Recorded, SessionOperation, Standing};
 use crate::io::{JournalAppend, Level};
 use crate::journal::{JournalState, SessionRecord};
 use crate::session::SessionName;
-use upsert_sink_format::id::{Millis, SessionId};
-use upsert_sink_format::tunnel::{Operation, SessionInfo, SessionRef, SessionStatus};
 
 /// Records forgotten at once: a long-lived journal has tens of thousands that are past.
 const FORGOTTEN_MOST: usize = 32;

@@ -10,20 +10,19 @@ mod recent;
 mod tests;
 
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
-use hashbrown::HashTable;
+use alloc::{format, vec};
 
-use crate::config::SinkConfig;
+use hashbrown::HashTable;
+use recent::{PartitionTexts, RecentPartitions};
 use upsert_sink_format::batch::{Column, RowBatch, RowFault, Values};
 use upsert_sink_format::error::Error;
+use upsert_sink_format::partition::{RULE, TEXT_BYTES_MAX, check_value, write_date, write_integer};
 use upsert_sink_format::schema::{ColumnType, PartitionSource, RowPlan, TableSchema};
 use upsert_sink_format::words;
 
-use recent::{PartitionTexts, RecentPartitions};
-use upsert_sink_format::partition::{RULE, TEXT_BYTES_MAX, check_value, write_date, write_integer};
+use crate::config::SinkConfig;
 
 /// The number of a partition in one writer: dense from zero, in the order in which rows arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

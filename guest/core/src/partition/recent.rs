@@ -8,9 +8,10 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::PartitionIndex;
 use upsert_sink_format::batch::{Column, ShortText, Slices, Values};
 use upsert_sink_format::words;
+
+use super::PartitionIndex;
 
 /// The number that it remembers of short and of longer texts: one at each place, the latest.
 const PLACES: usize = 64;

@@ -1,18 +1,17 @@
 //! The promises of partitions: names, defaults, refusals, and the limit.
 
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec;
 use alloc::vec::Vec;
+use alloc::{format, vec};
 
 use proptest::prelude::*;
-
-use super::*;
-use crate::config::TaskFacts;
 use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder};
 use upsert_sink_format::id::Millis;
 use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
+
+use super::*;
+use crate::config::TaskFacts;
 
 fn column(name: &str, column_type: &str) -> ColumnDescription {
     ColumnDescription { name: name.into(), column_type: column_type.into(), nullable: true }

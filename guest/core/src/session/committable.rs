@@ -10,11 +10,12 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::SessionName;
 use upsert_sink_format::error::Error;
 use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
 use upsert_sink_format::sealed::{Kind, Opener, Sealer};
 use upsert_sink_format::tunnel::SessionRef;
+
+use super::SessionName;
 
 /// A session with acknowledged rows of one writer, to be committed when a checkpoint that holds it
 /// completes.

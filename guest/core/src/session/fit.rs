@@ -85,10 +85,12 @@ pub(crate) fn check_partial(info: &SessionInfo, table: &str) -> Result<(), Error
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
+
+    use upsert_sink_format::tunnel::ColumnDescription;
+
     use super::*;
     use crate::session::tests::{grant, name};
-    use alloc::string::ToString;
-    use upsert_sink_format::tunnel::ColumnDescription;
 
     #[test]
     fn a_session_of_another_layout_is_refused_with_the_remedy() {

@@ -16,7 +16,6 @@ pub use committable::{Committable, Span};
 pub(crate) use fit::{check_fit, check_partial};
 pub use name::SessionName;
 pub(crate) use state::{OpenSession, PartitionSession};
-
 use upsert_sink_format::id::Millis;
 use upsert_sink_format::tunnel::SessionInfo;
 
@@ -33,10 +32,12 @@ pub struct Grant {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use alloc::vec::Vec;
+
     use upsert_sink_format::id::{CheckpointId, SessionId};
     use upsert_sink_format::tunnel::SessionStatus;
+
+    use super::*;
 
     pub(super) fn name(start: u64, barrier: u64, rollover: u32) -> SessionName {
         SessionName { partition: "day='x'".into(), start, barrier: CheckpointId(barrier), rollover }

@@ -6,8 +6,9 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Grant, SessionName};
 use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
+
+use super::{Grant, SessionName};
 
 /// The state of a partition's session in one writer.
 ///

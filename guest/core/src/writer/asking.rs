@@ -9,17 +9,18 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use upsert_sink_format::error::Error;
+use upsert_sink_format::hash::Hasher;
+use upsert_sink_format::id::{CheckpointId, Millis, SessionId, WriterIndex};
+use upsert_sink_format::schema::TableSchema;
+use upsert_sink_format::tunnel::SessionInfo;
+
 use crate::config::SinkConfig;
 use crate::exchange::{Reply, Request};
 use crate::ignored::Ignored;
 use crate::io::Task;
 use crate::partition::PartitionIndex;
 use crate::session::{Grant, OpenSession, PartitionSession, SessionName, check_fit, check_partial};
-use upsert_sink_format::error::Error;
-use upsert_sink_format::hash::Hasher;
-use upsert_sink_format::id::{CheckpointId, Millis, SessionId, WriterIndex};
-use upsert_sink_format::schema::TableSchema;
-use upsert_sink_format::tunnel::SessionInfo;
 
 /// After this long without a reply the writer asks again. The coordinator holds a request until it
 /// has news, so this only matters for requests and replies that were lost.

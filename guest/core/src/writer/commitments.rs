@@ -9,12 +9,13 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::io::{Snapshot, Task};
-use crate::session::{Committable, OpenSession, SessionName, check_identity};
-use crate::writer::outbox::SentPack;
 use upsert_sink_format::error::Error;
 use upsert_sink_format::id::{CheckpointId, Hours, Millis, SessionId};
 use upsert_sink_format::sealed::{Kind, Opener, Sealer};
+
+use crate::io::{Snapshot, Task};
+use crate::session::{Committable, OpenSession, SessionName, check_identity};
+use crate::writer::outbox::SentPack;
 
 /// Committables of one writer; also the restored ones.
 #[derive(Clone, Debug)]

@@ -7,10 +7,11 @@
 
 use alloc::vec::Vec;
 
-use crate::partition::PartitionIndex;
-use crate::writer::buffers::{Buffers, Place};
 use upsert_sink_format::batch::RowBatch;
 use upsert_sink_format::record::{RecordBytes, RecordEncoder};
+
+use crate::partition::PartitionIndex;
+use crate::writer::buffers::{Buffers, Place};
 
 /// A before-image that is not buffered yet.
 #[derive(Clone, Debug)]

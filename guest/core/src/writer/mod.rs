@@ -19,11 +19,6 @@ mod path;
 use alloc::format;
 use alloc::vec::Vec;
 
-use crate::checkpoint::{CheckpointEffect, CheckpointEvent, CheckpointState};
-use crate::config::{DeliveryGuarantee, SinkConfig};
-use crate::io::{BarrierKind, Completion, Level, Task, WriterInput, WriterOutput};
-use crate::open::Opened;
-use crate::outputs::Outputs;
 use asking::{Asking, Received, RowLayout};
 use buffers::Buffers;
 use commitments::Commitments;
@@ -32,6 +27,12 @@ use path::RowPath;
 use upsert_sink_format::error::{Error, ErrorKind};
 use upsert_sink_format::id::{CheckpointId, Millis, WriterIndex};
 use upsert_sink_format::record::PartialRows;
+
+use crate::checkpoint::{CheckpointEffect, CheckpointEvent, CheckpointState};
+use crate::config::{DeliveryGuarantee, SinkConfig};
+use crate::io::{BarrierKind, Completion, Level, Task, WriterInput, WriterOutput};
+use crate::open::Opened;
+use crate::outputs::Outputs;
 
 /// One sink task.
 #[derive(Clone, Debug)]

@@ -10,6 +10,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use upsert_sink_format::error::{Error, ErrorKind};
+use upsert_sink_format::id::{BucketId, Millis, SessionId, Ticket};
+use upsert_sink_format::tunnel::{Operation, Outcome, Refusal, RefusalKind, SessionRef};
+
 use crate::config::{DoubtPolicy, SinkConfig};
 use crate::flush::{ConcurrencyLimit, FlushQueue};
 use crate::io::{Completion, WriterOutput};
@@ -19,9 +23,6 @@ use crate::partition::PartitionIndex;
 use crate::retry::Pause;
 use crate::session::{OpenSession, SessionName};
 use crate::writer::buffers::{BucketPack, Place};
-use upsert_sink_format::error::{Error, ErrorKind};
-use upsert_sink_format::id::{BucketId, Millis, SessionId, Ticket};
-use upsert_sink_format::tunnel::{Operation, Outcome, Refusal, RefusalKind, SessionRef};
 
 /// The packs of one writer that are not acknowledged.
 #[derive(Clone, Debug)]

@@ -10,17 +10,18 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::config::{InvalidRow, SinkConfig};
-use crate::dead_letter;
-use crate::partition::{PartitionIndex, Partitioner};
-use crate::writer::buffers::{Buffers, Place};
-use crate::writer::held::HeldBefore;
 use upsert_sink_format::batch::{RowBatch, RowFault, RowKind};
 use upsert_sink_format::error::Error;
 use upsert_sink_format::hash::{KeyHasher, bucket_of};
 use upsert_sink_format::record::{PartialRows, RecordBlock, RecordBytes, RecordEncoder};
 use upsert_sink_format::schema::{RowPlan, TableSchema};
 use upsert_sink_format::words;
+
+use crate::config::{InvalidRow, SinkConfig};
+use crate::dead_letter;
+use crate::partition::{PartitionIndex, Partitioner};
+use crate::writer::buffers::{Buffers, Place};
+use crate::writer::held::HeldBefore;
 
 /// Turns rows into records: built once, reused for every batch.
 #[derive(Clone, Debug)]

@@ -14,8 +14,7 @@ mod parse;
 use alloc::vec::Vec;
 
 pub use build::{BatchBuilder, ColumnBuilder};
-pub use column::{Column, Slices, TimeUnit, Values};
-pub use column::{ShortText, bit, offset};
+pub use column::{Column, ShortText, Slices, TimeUnit, Values, bit, offset};
 pub use fault::RowFault;
 pub use form::{FormNode, FormWriter, Layout, TooLarge};
 

@@ -5,10 +5,9 @@
 //! bytes are, it does not panic, does not recurse deeper than types nest, and allocates in
 //! proportion to the bytes that are really there.
 
-use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
+use alloc::{format, vec};
 
 use super::crc::Crc;
 use super::decimal::parse_decimal;

@@ -10,15 +10,14 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::Op;
 use super::block::{BLOCK_ROWS, RecordBlock, RowSet};
 use super::bytes::{OVERRUN_BYTES, RECORD_BYTES_MAX, RecordBytes};
 use super::crc::Crc;
 use super::partial::PartialRows;
 use super::step::{RecordEnd, Room, Step};
-use super::table_value;
 use super::value_encode::{encode_values, push_value};
 use super::varint::push_varint;
+use super::{Op, table_value};
 use crate::batch::{RowBatch, RowFault, Values};
 use crate::schema::{ColumnType, RowPlan, TableSchema};
 

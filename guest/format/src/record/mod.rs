@@ -20,14 +20,13 @@ mod wire;
 
 pub use block::{BLOCK_ROWS, RecordBlock};
 pub use bytes::RecordBytes;
+pub use convert::table_value;
 pub use decimal::{decimal_text, parse_decimal};
 pub use decode::{DecodedRecord, decode_pack};
 pub use encode::RecordEncoder;
 pub use partial::{PartialRows, WrittenColumns};
 pub use value::Value;
 pub use value_encode::{encode_partial, encode_row, encode_values, pack_trailer, stream_trailer};
-
-pub use convert::table_value;
 
 /// The effect of a record on its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

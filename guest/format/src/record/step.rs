@@ -12,7 +12,6 @@ use alloc::vec::Vec;
 
 use super::block::{BLOCK_ROWS, RecordBlock, RowSet};
 use super::bytes::Cursor;
-use super::convert;
 use super::crc::Crc;
 use super::decimal::{DECIMAL_BYTES_MAX, write_decimal};
 use super::value_encode::push_value;
@@ -20,7 +19,7 @@ use super::varint::{
     SHORT_VARINT_END, VARINT_BYTES_MAX, push_varint, short_varint_word, varint_len, varint_word,
     zigzag,
 };
-use super::{Op, table_value, wire};
+use super::{Op, convert, table_value, wire};
 use crate::batch::{Column, RowBatch, Slices, TimeUnit, Values, bit};
 use crate::hash::NULL_KEY;
 use crate::schema::{ColumnType, TableSchema};

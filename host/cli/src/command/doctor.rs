@@ -8,26 +8,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use upsert_sink::Components;
-use upsert_sink::Plugin;
-use upsert_sink::Settings;
-use upsert_sink::doctor;
-use upsert_sink::doctor::Diagnosis;
-use upsert_sink::doctor::Finding;
-use upsert_sink::doctor::Scope;
-use upsert_sink::doctor::Verdict;
+use upsert_sink::doctor::{Diagnosis, Finding, Scope, Verdict};
+use upsert_sink::{Components, Plugin, Settings, doctor};
 
 use crate::command::options::check_names;
-use crate::command::run::credentials;
-use crate::command::run::parse_duration;
-use crate::failure::Unsound;
-use crate::failure::bad_input;
+use crate::command::run::{credentials, parse_duration};
+use crate::failure::{Unsound, bad_input};
 use crate::job::Job;
-use crate::local;
-use crate::report;
 use crate::report::ReportForm;
-use crate::sink;
 use crate::sink::Options;
+use crate::{local, report, sink};
 
 /// The arguments of `doctor`.
 #[derive(Debug, clap::Args)]

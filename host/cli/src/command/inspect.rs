@@ -3,8 +3,7 @@
 //! Invariant: what is told is read from the component itself; a component that imports more than it
 //! may is refused.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde_json::json;

@@ -5,9 +5,7 @@
 //! told its nearest name whoever owns that.
 
 use serde::Serialize;
-use upsert_sink::OptionDoc;
-use upsert_sink::Plugin;
-use upsert_sink::Settings;
+use upsert_sink::{OptionDoc, Plugin, Settings};
 
 use crate::failure::bad_input;
 use crate::report;

@@ -7,14 +7,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use arrow_array::ArrayRef;
-use arrow_array::RecordBatch;
-use arrow_cast::display::ArrayFormatter;
-use arrow_cast::display::FormatOptions;
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_json::LineDelimitedWriter;
-use arrow_schema::DataType;
-use arrow_schema::Field;
-use arrow_schema::Schema;
+use arrow_schema::{DataType, Field, Schema};
 use upsert_sink_server::Error;
 
 use crate::failure::bad_input;
@@ -127,12 +123,8 @@ fn nested_values(column: &ArrayRef) -> anyhow::Result<Vec<String>> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::Decimal128Array;
-    use arrow_array::Float64Array;
-    use arrow_array::Int64Array;
-    use arrow_array::ListArray;
-    use arrow_array::StringArray;
     use arrow_array::types::Int32Type;
+    use arrow_array::{Decimal128Array, Float64Array, Int64Array, ListArray, StringArray};
 
     use super::*;
     use crate::failure::exit_code;

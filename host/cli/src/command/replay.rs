@@ -8,16 +8,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use upsert_sink::ErrorKind;
-use upsert_sink::recording::Difference;
-use upsert_sink::recording::Head;
-use upsert_sink::recording::Recording;
-use upsert_sink::recording::RecordingEnd;
-use upsert_sink::recording::ReplayTelemetry;
-use upsert_sink::recording::Replayed;
+use upsert_sink::recording::{
+    Difference, Head, Recording, RecordingEnd, ReplayTelemetry, Replayed,
+};
 
 use crate::command::inspect;
-use crate::failure::Differs;
-use crate::failure::bad_input;
+use crate::failure::{Differs, bad_input};
 use crate::report;
 use crate::report::ReportForm;
 

@@ -5,52 +5,29 @@
 //! the engine. Invariant: nothing is opened for writing before everything the user gave has been
 //! checked.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
-use upsert_sink::Catalog;
-use upsert_sink::Checkpoint;
-use upsert_sink::Components;
-use upsert_sink::ErrorKind;
-use upsert_sink::Plugin;
-use upsert_sink::Settings;
+use upsert_sink::{Catalog, Checkpoint, Components, ErrorKind, Plugin, Settings};
 use upsert_sink_server::Server;
 
 use crate::command::options::check_names;
-use crate::engine::Cadence;
-use crate::engine::Engine;
-use crate::engine::RunOutcome;
-use crate::failure::Differs;
-use crate::failure::bad_input;
-use crate::fold::Fold;
-use crate::fold::FoldColumns;
-use crate::job::Format;
-use crate::job::Job;
-use crate::job::RowForm;
-use crate::local;
+use crate::engine::{Cadence, Engine, RunOutcome};
+use crate::failure::{Differs, bad_input};
+use crate::fold::{Fold, FoldColumns};
+use crate::job::{Format, Job, RowForm};
 use crate::progress::ProgressLine;
-use crate::report;
-use crate::report::JobReport;
-use crate::report::ReportForm;
-use crate::sink;
-use crate::source::BATCH_ROWS_MAX;
-use crate::source::Source;
+use crate::report::{JobReport, ReportForm};
 use crate::source::csv::CsvSource;
-use crate::source::debezium::DebeziumSource;
-use crate::source::debezium::RowPlace;
-use crate::source::files;
+use crate::source::debezium::{DebeziumSource, RowPlace};
 use crate::source::json::JsonSource;
 use crate::source::lines::LineReader;
-use crate::source::parquet::ParquetFile;
-use crate::source::parquet::ParquetSource;
-use crate::source::parquet::Selection;
-use crate::source::position;
-use crate::state::JobState;
-use crate::state::StateDirectory;
-use crate::state::Stored;
+use crate::source::parquet::{ParquetFile, ParquetSource, Selection};
+use crate::source::{BATCH_ROWS_MAX, Source, files, position};
+use crate::state::{JobState, StateDirectory, Stored};
+use crate::{local, report, sink};
 
 /// Where the embedded server keeps its tables unless it is told.
 pub(crate) const DATA: &str = "upsert-sink-data";

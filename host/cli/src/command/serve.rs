@@ -4,27 +4,19 @@
 //! were begun.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::num::NonZeroU64;
-use std::path::Path;
-use std::path::PathBuf;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde_json::json;
-use upsert_sink_server::Auth;
-use upsert_sink_server::Error;
-use upsert_sink_server::FaultRules;
-use upsert_sink_server::Keys;
-use upsert_sink_server::Quotas;
-use upsert_sink_server::Server;
-use upsert_sink_server::ServerComponents;
-use upsert_sink_server::ServerSettings;
+use upsert_sink_server::{
+    Auth, Error, FaultRules, Keys, Quotas, Server, ServerComponents, ServerSettings,
+};
 
 use crate::failure::bad_input;
-use crate::local;
-use crate::report;
 use crate::report::ReportForm;
 use crate::signal::Stop;
+use crate::{local, report};
 
 /// The arguments of `serve`.
 #[derive(Debug, clap::Args)]

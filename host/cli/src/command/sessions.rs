@@ -2,17 +2,14 @@
 //!
 //! Reads files only, beside whatever runs. Invariant: a session that both know is listed once.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use upsert_sink::journal;
-use upsert_sink::sessions;
 use upsert_sink::sessions::JournalState;
+use upsert_sink::{journal, sessions};
 
-use crate::report;
 use crate::report::ReportForm;
-use crate::state;
+use crate::{report, state};
 
 /// The arguments of `sessions`.
 #[derive(Debug, clap::Args)]

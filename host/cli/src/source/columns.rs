@@ -6,35 +6,17 @@
 
 use std::sync::Arc;
 
-use arrow_array::ArrayRef;
-use arrow_array::BinaryArray;
-use arrow_array::BooleanArray;
-use arrow_array::ListArray;
-use arrow_array::MapArray;
-use arrow_array::PrimitiveArray;
-use arrow_array::RecordBatch;
-use arrow_array::RecordBatchOptions;
-use arrow_array::StringArray;
-use arrow_array::StructArray;
-use arrow_array::types::ArrowPrimitiveType;
-use arrow_array::types::Date32Type;
-use arrow_array::types::Decimal128Type;
-use arrow_array::types::Float32Type;
-use arrow_array::types::Float64Type;
-use arrow_array::types::Int8Type;
-use arrow_array::types::Int16Type;
-use arrow_array::types::Int32Type;
-use arrow_array::types::Int64Type;
-use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::types::TimestampMillisecondType;
-use arrow_array::types::TimestampNanosecondType;
-use arrow_array::types::TimestampSecondType;
+use arrow_array::types::{
+    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType,
+};
+use arrow_array::{
+    ArrayRef, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, RecordBatch,
+    RecordBatchOptions, StringArray, StructArray,
+};
 use arrow_buffer::OffsetBuffer;
-use arrow_schema::DataType;
-use arrow_schema::FieldRef;
-use arrow_schema::Fields;
-use arrow_schema::SchemaRef;
-use arrow_schema::TimeUnit;
+use arrow_schema::{DataType, FieldRef, Fields, SchemaRef, TimeUnit};
 use base64::Engine;
 
 use super::value::Json;

@@ -8,12 +8,11 @@
 use arrow_schema::SchemaRef;
 use upsert_sink::RowKind;
 
-use crate::source::Events;
-use crate::source::Source;
 use crate::source::columns::build_batch;
 use crate::source::json::parse_lines;
 use crate::source::lines::LineReader;
 use crate::source::value::Json;
+use crate::source::{Events, Source};
 
 /// Envelopes, each a change of a row.
 pub(crate) struct DebeziumSource {

@@ -8,14 +8,11 @@ use arrow_array::StringArray;
 use arrow_schema::SchemaRef;
 use upsert_sink::RowKind;
 
-use crate::source::Events;
-use crate::source::Source;
 use crate::source::columns::build_batch;
 use crate::source::kinds::OpColumn;
-use crate::source::lines::LineReader;
-use crate::source::lines::Lines;
-use crate::source::value;
+use crate::source::lines::{LineReader, Lines};
 use crate::source::value::Json;
+use crate::source::{Events, Source, value};
 
 /// Objects, each a row.
 pub(crate) struct JsonSource {
@@ -89,8 +86,7 @@ mod tests {
     use arrow_schema::Schema;
 
     use super::*;
-    use crate::source::position::InputFile;
-    use crate::source::position::Offset;
+    use crate::source::position::{InputFile, Offset};
     use crate::source::types::parse_column;
 
     fn source(text: &str) -> (tempfile::TempDir, JsonSource) {

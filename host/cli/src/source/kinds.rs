@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow_array::Array;
-use arrow_array::StringArray;
+use arrow_array::{Array, StringArray};
 use upsert_sink::RowKind;
 
 /// From a value of the op column to what its row does.

@@ -5,11 +5,7 @@
 //! two files, is bounded in lines and bytes, and knows the number of the line where each of its
 //! events begins.
 
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::Read;
-use std::io::Seek;
-use std::io::SeekFrom;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
@@ -17,8 +13,7 @@ use anyhow::Context;
 
 use crate::failure::bad_input;
 use crate::source::position;
-use crate::source::position::InputFile;
-use crate::source::position::Offset;
+use crate::source::position::{InputFile, Offset};
 
 /// A longer line or record is refused: it is not a row, but a file of another format.
 const LINE_BYTES_MAX: usize = 64 << 20;

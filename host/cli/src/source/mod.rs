@@ -18,9 +18,8 @@ pub(crate) mod value;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use upsert_sink::RowKind;
-
 use position::Offset;
+use upsert_sink::RowKind;
 
 /// At most this many rows are read at once: what the sink takes in one call.
 pub(crate) const BATCH_ROWS_MAX: usize = 8192;

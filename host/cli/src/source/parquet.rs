@@ -7,29 +7,19 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow_array::ArrayRef;
-use arrow_array::RecordBatch;
-use arrow_array::RecordBatchOptions;
-use arrow_array::StringArray;
 use arrow_array::cast::AsArray;
-use arrow_cast::CastOptions;
-use arrow_cast::cast_with_options;
-use arrow_schema::DataType;
-use arrow_schema::Field;
-use arrow_schema::Schema;
-use arrow_schema::SchemaRef;
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow_cast::{CastOptions, cast_with_options};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::file::reader::ChunkReader;
 
 use crate::failure::bad_input;
-use crate::source::Events;
-use crate::source::Source;
 use crate::source::kinds::OpColumn;
-use crate::source::position;
 use crate::source::position::Offset;
+use crate::source::{Events, Source, position};
 
 /// Where a Parquet file is.
 #[derive(Clone, Debug)]

@@ -5,9 +5,7 @@
 //! refused here, by name.
 
 use arrow_schema::Field;
-use upsert_sink::RowColumn;
-use upsert_sink::RowType;
-use upsert_sink::arrow_type;
+use upsert_sink::{RowColumn, RowType, arrow_type};
 
 /// Parses `name TYPE`, with `NOT NULL` or without.
 ///
@@ -36,8 +34,7 @@ fn fits_json(row_type: &RowType) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use arrow_schema::DataType;
-    use arrow_schema::TimeUnit;
+    use arrow_schema::{DataType, TimeUnit};
 
     use super::*;
 

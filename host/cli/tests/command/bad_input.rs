@@ -2,11 +2,7 @@
 
 use std::process::Output;
 
-use crate::support::JSON;
-use crate::support::Place;
-use crate::support::SAMPLE;
-use crate::support::TABLE;
-use crate::support::assert_refused;
+use crate::support::{JSON, Place, SAMPLE, TABLE, assert_refused};
 
 /// Runs a job of these texts over these rows.
 fn run(source: &str, table: &str, rows: &[u8]) -> Output {

@@ -1,15 +1,12 @@
 //! Jobs over CSV: files, patterns and standard input, going on after a kill, and wrong input.
 
 use std::fmt::Write;
-use std::io::BufRead;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use crate::support::Place;
-use crate::support::TABLE;
-use crate::support::assert_refused;
-use crate::support::report;
 use serde_json::json;
+
+use crate::support::{Place, TABLE, assert_refused, report};
 
 const SOURCE: &str = "[source]\nformat = \"csv\"\npath = \"rows.csv\"\nop-column = \"op\"\n\
     columns = [\"id BIGINT\", \"name STRING\", \"paid DECIMAL(5,2)\", \"day STRING\"]\n";

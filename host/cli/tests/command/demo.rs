@@ -1,8 +1,6 @@
 //! The demo, as a newcomer runs it.
 
-use crate::support::Place;
-use crate::support::assert_refused;
-use crate::support::report;
+use crate::support::{Place, assert_refused, report};
 
 /// The figures are those of the feed's own documentation.
 #[test]

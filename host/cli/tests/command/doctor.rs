@@ -2,13 +2,9 @@
 //!
 //! That it sees each broken assumption is proved by the suite `doctor` of `tests/`.
 
-use crate::support::JSON;
-use crate::support::Place;
-use crate::support::Server;
-use crate::support::TABLE;
-use crate::support::assert_refused;
-use crate::support::report;
 use serde_json::Value;
+
+use crate::support::{JSON, Place, Server, TABLE, assert_refused, report};
 
 /// A place whose server has the table `people`.
 fn with_people() -> (Place, Server) {

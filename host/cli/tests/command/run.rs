@@ -1,16 +1,11 @@
 //! Jobs: every source, going on where a run ended, and stopping cleanly.
 
-use std::io::BufRead;
-use std::io::BufReader;
-use std::process::Command;
-use std::process::Stdio;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
-use crate::support::JSON;
-use crate::support::Place;
-use crate::support::SAMPLE;
-use crate::support::TABLE;
-use crate::support::report;
 use serde_json::json;
+
+use crate::support::{JSON, Place, SAMPLE, TABLE, report};
 
 fn flights(place: &Place) {
     let job = include_str!("../../../../tests/jobs/flights-full.toml");

@@ -1,12 +1,10 @@
 //! `serve` as a process: how signals end it.
 
-use std::io::Read;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
-use crate::support::Place;
-use crate::support::Server;
+use crate::support::{Place, Server};
 
 /// A request whose body never comes: the server has begun it once it asks for the body.
 fn begin_request(server: &Server) -> TcpStream {

@@ -9,23 +9,15 @@ pub(crate) mod row_type;
 #[cfg(test)]
 mod tests;
 
-use arrow_array::Array;
-use arrow_array::ArrayRef;
-use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
-use arrow_array::types;
+use arrow_array::{Array, ArrayRef, RecordBatch, types};
 use arrow_buffer::Buffer;
-use arrow_cast::CastOptions;
-use arrow_cast::cast_with_options;
-use arrow_schema::DataType;
-use arrow_schema::IntervalUnit;
-use arrow_schema::Schema;
-use upsert_sink_format::batch::FormNode;
-use upsert_sink_format::batch::FormWriter;
+use arrow_cast::{CastOptions, cast_with_options};
+use arrow_schema::{DataType, IntervalUnit, Schema};
 pub use upsert_sink_format::batch::RowKind;
+use upsert_sink_format::batch::{FormNode, FormWriter};
 
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The columns of rows with this schema, as `task.columns` names them: name and row type.
 ///

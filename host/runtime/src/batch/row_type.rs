@@ -6,13 +6,8 @@
 
 use std::sync::Arc;
 
-use arrow_schema::DataType;
-use arrow_schema::Field;
-use arrow_schema::Fields;
-use arrow_schema::IntervalUnit;
-use arrow_schema::TimeUnit;
-use upsert_sink_format::batch::FormNode;
-use upsert_sink_format::batch::Layout;
+use arrow_schema::{DataType, Field, Fields, IntervalUnit, TimeUnit};
+use upsert_sink_format::batch::{FormNode, Layout};
 use upsert_sink_format::schema::RowType;
 
 /// The row type of values of this Arrow type.

@@ -1,20 +1,16 @@
 //! Every Arrow type, sliced and with nulls, goes through the form and is read by the core.
 //! Invariant: what the core reads is what Arrow holds.
 
-use super::*;
-
 use std::sync::Arc;
 
 use arrow_array::*;
-use arrow_buffer::NullBuffer;
-use arrow_buffer::OffsetBuffer;
-use arrow_schema::Field;
-use arrow_schema::TimeUnit;
+use arrow_buffer::{NullBuffer, OffsetBuffer};
+use arrow_schema::{Field, TimeUnit};
 use upsert_sink_format::batch::RowBatch;
-use upsert_sink_format::schema::RowPlan;
-use upsert_sink_format::schema::TableSchema;
-use upsert_sink_format::tunnel::ColumnDescription;
-use upsert_sink_format::tunnel::TableDescription;
+use upsert_sink_format::schema::{RowPlan, TableSchema};
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
+
+use super::*;
 
 fn column(name: &str, column_type: &str, nullable: bool) -> ColumnDescription {
     ColumnDescription { name: name.into(), column_type: column_type.into(), nullable }

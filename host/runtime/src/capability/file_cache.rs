@@ -4,8 +4,7 @@
 //! Invariant: nothing is written to disk for a guest, and none of its bytes is kept.
 
 use crate::bindings::file_cache;
-use crate::bindings::file_cache::CacheQuota;
-use crate::bindings::file_cache::CachedRange;
+use crate::bindings::file_cache::{CacheQuota, CachedRange};
 use crate::capability::Capabilities;
 use crate::operation::not_granted;
 

@@ -51,11 +51,10 @@ impl Grant {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     use upsert_sink_format::id::SessionId;
     use upsert_sink_format::tunnel::SessionRef;
 
+    use super::*;
     use crate::operation::CachedPack;
 
     fn session() -> SessionRef {

@@ -20,9 +20,7 @@ use crate::capability::telemetry::TelemetryMeter;
 use crate::capability::tickets::Tickets;
 use crate::capability::timers::Timer;
 use crate::capability::watch::Watch;
-use crate::sandbox::Growth;
-use crate::sandbox::Limited;
-use crate::sandbox::Limits;
+use crate::sandbox::{Growth, Limited, Limits};
 
 /// Everything that the host keeps for one instance.
 pub(crate) struct Capabilities {

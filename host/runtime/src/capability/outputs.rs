@@ -8,17 +8,11 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde::Serialize;
-use sha2::Digest;
-use sha2::Sha256;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::bindings::committer;
-use crate::bindings::coordinator;
-use crate::bindings::telemetry;
-use crate::bindings::writer;
-use crate::error::Error;
-use crate::error::escape;
+use crate::bindings::{committer, coordinator, telemetry, writer};
+use crate::error::{Error, escape};
 use crate::operation::Operation;
 
 /// The outputs of one call so far.

@@ -8,13 +8,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use upsert_sink_format::tunnel::Outcome;
-use upsert_sink_format::tunnel::RefusalKind;
+use upsert_sink_format::tunnel::{Outcome, RefusalKind};
 
 use crate::capability::grant::Grant;
-use crate::operation::Operation;
-use crate::operation::not_granted;
-use crate::operation::refused;
+use crate::operation::{Operation, not_granted, refused};
 
 /// One attempt.
 #[derive(Debug)]
@@ -281,13 +278,12 @@ const RECORD_BYTES_MAX: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     use bytes::Bytes;
     use upsert_sink_format::id::SessionId;
     use upsert_sink_format::tunnel::SessionRef;
     use upsert_sink_tunnel::PackBody;
 
+    use super::*;
     use crate::operation::SubmittedPack;
 
     fn pack(bytes: usize) -> Operation {

@@ -3,9 +3,7 @@
 //! The last part of a diagnosis. Invariant: every assumption that is broken or unknown has a
 //! consequence here; an option is advised only with the value that it has now.
 
-use super::Finding;
-use super::Order;
-use super::Verdict;
+use super::{Finding, Order, Verdict};
 
 /// One consequence.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,18 +10,11 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 
-use upsert_sink_format::tunnel::SessionInfo;
-use upsert_sink_format::tunnel::SessionStatus;
+use upsert_sink_format::tunnel::{SessionInfo, SessionStatus};
 use upsert_sink_tunnel::Session;
 
-use super::Chart;
-use super::Finding;
-use super::Order;
-use super::Scope;
-use super::scratch::Obstacle;
-use super::scratch::Row;
-use super::scratch::ScratchTable;
-use super::scratch::Tried;
+use super::scratch::{Obstacle, Row, ScratchTable, Tried};
+use super::{Chart, Finding, Order, Scope};
 use crate::components::Components;
 use crate::settings::Settings;
 

@@ -6,24 +6,16 @@
 
 use http::HeaderMap;
 use upsert_sink_core::io::Task;
-use upsert_sink_format::id::Millis;
-use upsert_sink_format::id::WriterIndex;
+use upsert_sink_format::id::{Millis, WriterIndex};
 use upsert_sink_format::schema::ColumnType;
-use upsert_sink_format::tunnel::RefusalKind;
-use upsert_sink_format::tunnel::TableDescription;
-use upsert_sink_tunnel::Client;
-use upsert_sink_tunnel::NotDone;
-use upsert_sink_tunnel::ProjectAnswer;
-use upsert_sink_tunnel::TunnelError;
+use upsert_sink_format::tunnel::{RefusalKind, TableDescription};
+use upsert_sink_tunnel::{Client, NotDone, ProjectAnswer, TunnelError};
 
-use super::Chart;
-use super::Finding;
-use super::Scope;
 use super::row_types::row_type;
+use super::{Chart, Finding, Scope};
 use crate::capability::grant::Grant;
 use crate::components::Components;
-use crate::error::Error;
-use crate::error::escape;
+use crate::error::{Error, escape};
 use crate::instance::Instance;
 use crate::plugin::Plugin;
 use crate::settings::Settings;

@@ -15,13 +15,12 @@ mod scratch;
 use std::fmt;
 use std::time::Duration;
 
-use crate::components::BoxFuture;
-use crate::components::Components;
-use crate::plugin::Plugin;
-use crate::settings::Settings;
+pub use advice::Advice;
 use assumptions::Assumptions;
 
-pub use advice::Advice;
+use crate::components::{BoxFuture, Components};
+use crate::plugin::Plugin;
+use crate::settings::Settings;
 
 /// The object of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,9 +29,9 @@ pub(super) fn row_type(column: &ColumnType) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     use upsert_sink_format::schema::RowType;
+
+    use super::*;
 
     #[test]
     fn every_type_of_a_table_has_rows_that_become_it() {

@@ -9,25 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use upsert_sink_format::id::Hours;
-use upsert_sink_format::record::Op;
-use upsert_sink_format::record::Value;
+use upsert_sink_format::record::{Op, Value};
 use upsert_sink_format::schema::ColumnType;
-use upsert_sink_format::tunnel::Refusal;
-use upsert_sink_format::tunnel::RefusalKind;
-use upsert_sink_format::tunnel::SessionStatus;
-use upsert_sink_tunnel::Catalog;
-use upsert_sink_tunnel::Client;
-use upsert_sink_tunnel::NewColumn;
-use upsert_sink_tunnel::NewTable;
-use upsert_sink_tunnel::NotDone;
-use upsert_sink_tunnel::Pack;
-use upsert_sink_tunnel::Session;
-use upsert_sink_tunnel::Table;
-use upsert_sink_tunnel::TunnelError;
+use upsert_sink_format::tunnel::{Refusal, RefusalKind, SessionStatus};
+use upsert_sink_tunnel::{
+    Catalog, Client, NewColumn, NewTable, NotDone, Pack, Session, Table, TunnelError,
+};
 
-use crate::components::BoxFuture;
-use crate::components::Clock;
-use crate::components::Components;
+use crate::components::{BoxFuture, Clock, Components};
 use crate::error::Result;
 use crate::settings::Settings;
 

@@ -11,24 +11,15 @@ mod record;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-
-use upsert_sink_format::frame;
-
-use crate::components::AppendFile;
-use crate::components::Components;
-use crate::components::Disk;
-use crate::error;
-use crate::error::Error;
-use crate::error::ErrorKind;
-use crate::error::Result;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use record::JournalRecord;
+use upsert_sink_format::frame;
+
+use crate::components::{AppendFile, Components, Disk};
+use crate::error;
+use crate::error::{Error, ErrorKind, Result};
 
 /// The contents of a journal, folded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

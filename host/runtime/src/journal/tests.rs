@@ -1,7 +1,6 @@
 //! The promises of the journal. Invariant: each test has a directory of its own.
 
 use super::*;
-
 use crate::components::SystemDisk;
 
 /// A journal with four keys, of which one was appended to twice and one is forgotten, opened once.

@@ -7,8 +7,7 @@ use std::io;
 use std::io::Read;
 
 use upsert_sink_format::frame;
-use upsert_sink_format::frame::HEADER_BYTES;
-use upsert_sink_format::frame::Header;
+use upsert_sink_format::frame::{HEADER_BYTES, Header};
 use upsert_sink_tunnel::Compression;
 
 /// One frame around these bytes.

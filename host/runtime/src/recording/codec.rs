@@ -3,8 +3,7 @@
 //! Used by `input.rs`, `recorder.rs` and `read.rs`. Invariant: bytes that are cut or changed are
 //! read to something whole or refused, within memory in proportion to them.
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A value that was read, or what is wrong with its bytes.
 pub(super) type Read<T> = Result<T, &'static str>;

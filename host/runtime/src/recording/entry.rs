@@ -5,8 +5,7 @@
 
 use std::fmt;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use upsert_sink_core::io::Task;
 
 use crate::capability::grant::Grant;

@@ -5,13 +5,8 @@
 
 use std::fmt;
 
-use serde::Deserialize;
-use serde::Serialize;
-use upsert_sink_core::io::CommitterInput;
-use upsert_sink_core::io::Completion;
-use upsert_sink_core::io::CoordinatorInput;
-use upsert_sink_core::io::Task;
-use upsert_sink_core::io::WriterInput;
+use serde::{Deserialize, Serialize};
+use upsert_sink_core::io::{CommitterInput, Completion, CoordinatorInput, Task, WriterInput};
 
 use crate::recording::codec;
 use crate::recording::codec::Read;

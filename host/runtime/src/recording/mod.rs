@@ -36,11 +36,7 @@ mod ring;
 mod tests;
 
 pub use crate::recording::entry::Head;
-pub use crate::recording::read::Recording;
-pub use crate::recording::replay::Difference;
-pub use crate::recording::replay::RecordingEnd;
-pub use crate::recording::replay::ReplayTelemetry;
-pub use crate::recording::replay::Replayed;
-
 pub(crate) use crate::recording::entry::RoleName;
+pub use crate::recording::read::Recording;
 pub(crate) use crate::recording::recorder::Recorder;
+pub use crate::recording::replay::{Difference, RecordingEnd, ReplayTelemetry, Replayed};

@@ -3,20 +3,14 @@
 //! Before `replay.rs`. Invariant: memory is bounded by one block; every refusal names the file, the
 //! byte and the remedy.
 
-use std::io::BufReader;
-use std::io::Read;
+use std::io::{BufReader, Read};
 
-use crate::error::Error;
-use crate::error::Result;
-use upsert_sink_format::frame::HEADER_BYTES;
-use upsert_sink_format::frame::Header;
+use upsert_sink_format::frame::{HEADER_BYTES, Header};
 
-use crate::recording::block::Blocks;
-use crate::recording::block::Next;
+use crate::error::{Error, Result};
+use crate::recording::block::{Blocks, Next};
 use crate::recording::codec;
-use crate::recording::entry::Head;
-use crate::recording::entry::MAGIC;
-use crate::recording::entry::RecordedEntry;
+use crate::recording::entry::{Head, MAGIC, RecordedEntry};
 
 /// An open recording.
 pub struct Recording<R> {

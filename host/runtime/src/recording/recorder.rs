@@ -7,21 +7,13 @@
 use std::sync::Arc;
 
 use crate::capability::outputs::CallOutputs;
-use crate::components::Components;
-use crate::components::Processors;
-use crate::error::Error;
-use crate::error::Result;
-use crate::recording::block;
-use crate::recording::codec;
-use crate::recording::entry::Call;
-use crate::recording::entry::Head;
-use crate::recording::entry::RecordedEntry;
-use crate::recording::entry::RoleName;
+use crate::components::{Components, Processors};
+use crate::error::{Error, Result};
+use crate::recording::entry::{Call, Head, RecordedEntry, RoleName};
 use crate::recording::input::Input;
-use crate::recording::queue::CallNote;
-use crate::recording::queue::NoteQueue;
-use crate::recording::queue::RecordedRoles;
+use crate::recording::queue::{CallNote, NoteQueue, RecordedRoles};
 use crate::recording::ring::Ring;
+use crate::recording::{block, codec};
 use crate::settings::Settings;
 
 /// The recorder of a sink; off if `record.dir` is not set. Dropped when no instance is left.

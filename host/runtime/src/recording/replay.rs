@@ -6,24 +6,16 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use sha2::Digest;
-use sha2::Sha256;
-use upsert_sink_core::io::CommitterInput;
-use upsert_sink_core::io::Completion;
-use upsert_sink_core::io::CoordinatorInput;
-use upsert_sink_core::io::WriterInput;
+use sha2::{Digest, Sha256};
+use upsert_sink_core::io::{CommitterInput, Completion, CoordinatorInput, WriterInput};
 
 use crate::capability::outputs::KeptOutputs;
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::plugin::Plugin;
-use crate::recording::entry::Call;
-use crate::recording::entry::RecordedEntry;
-use crate::recording::entry::RoleName;
+use crate::recording::entry::{Call, RecordedEntry, RoleName};
 use crate::recording::input::Input;
-use crate::recording::read::FileEnd;
-use crate::recording::read::Recording;
+use crate::recording::read::{FileEnd, Recording};
 
 /// Whether log lines and counters must be the same too. Another version of a guest may tell other
 /// things and still do the same.

@@ -5,21 +5,15 @@
 //! file is dropped whole or not at all, so that what is kept can be replayed from its beginning.
 
 use std::collections::VecDeque;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::components::AppendFile;
-use crate::components::Components;
-use crate::components::Disk;
-use crate::error;
-use crate::error::Error;
-use crate::error::ErrorKind;
-use crate::error::Result;
 use upsert_sink_format::frame;
 
-use crate::recording::entry::Head;
-use crate::recording::entry::MAGIC;
+use crate::components::{AppendFile, Components, Disk};
+use crate::error;
+use crate::error::{Error, ErrorKind, Result};
+use crate::recording::entry::{Head, MAGIC};
 
 /// The file of this start, and those of the starts before.
 pub(super) struct Ring {

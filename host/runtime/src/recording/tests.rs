@@ -1,38 +1,20 @@
 //! The promises of recordings that need no guest. Invariant: each test has a directory of its own.
 
-use super::*;
-
 use std::io;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use upsert_sink_core::io::BarrierKind;
-use upsert_sink_core::io::CheckpointOutcome;
-use upsert_sink_core::io::CommitterInput;
-use upsert_sink_core::io::Completion;
-use upsert_sink_core::io::CoordinatorInput;
-use upsert_sink_core::io::Task;
-use upsert_sink_core::io::WriterInput;
-use upsert_sink_format::id::CheckpointId;
-use upsert_sink_format::id::Millis;
-use upsert_sink_format::id::SessionId;
-use upsert_sink_format::id::Ticket;
-use upsert_sink_format::id::WriterIndex;
-use upsert_sink_format::tunnel::Answer;
-use upsert_sink_format::tunnel::ColumnDescription;
-use upsert_sink_format::tunnel::Outcome;
-use upsert_sink_format::tunnel::Refusal;
-use upsert_sink_format::tunnel::RefusalKind;
-use upsert_sink_format::tunnel::SessionInfo;
-use upsert_sink_format::tunnel::SessionStatus;
-use upsert_sink_format::tunnel::TableDescription;
+use upsert_sink_core::io::{
+    BarrierKind, CheckpointOutcome, CommitterInput, Completion, CoordinatorInput, Task, WriterInput,
+};
+use upsert_sink_format::id::{CheckpointId, Millis, SessionId, Ticket, WriterIndex};
+use upsert_sink_format::tunnel::{
+    Answer, ColumnDescription, Outcome, Refusal, RefusalKind, SessionInfo, SessionStatus,
+    TableDescription,
+};
 
-use crate::components::AppendFile;
-use crate::components::BoxFuture;
-use crate::components::Components;
-use crate::components::Disk;
-use crate::components::SystemDisk;
+use super::*;
+use crate::components::{AppendFile, BoxFuture, Components, Disk, SystemDisk};
 use crate::plugin::Plugin;
 use crate::recording::entry::RecordedEntry;
 use crate::recording::input::Input;

@@ -2,14 +2,10 @@
 //!
 //! Used by `settings/mod.rs`. Invariant: an option that would be without effect is refused.
 
-use upsert_sink_tunnel::CredentialSource;
-use upsert_sink_tunnel::Credentials;
-use upsert_sink_tunnel::Secret;
+use upsert_sink_tunnel::{CredentialSource, Credentials, Secret};
 
-use crate::error::Error;
-use crate::error::Result;
-use crate::settings::options::Options;
-use crate::settings::options::wrong;
+use crate::error::{Error, Result};
+use crate::settings::options::{Options, wrong};
 
 /// Takes the options of credentials out of the others.
 ///

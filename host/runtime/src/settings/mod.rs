@@ -12,19 +12,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use upsert_sink_format::id::Millis;
-use upsert_sink_format::option::OptionDoc;
-use upsert_sink_format::option::text;
 use upsert_sink_format::option::text::Bare;
-use upsert_sink_tunnel::ClientSettings;
-use upsert_sink_tunnel::Compression;
-use upsert_sink_tunnel::CredentialSource;
-use upsert_sink_tunnel::WorkerAllowList;
+use upsert_sink_format::option::{OptionDoc, text};
+use upsert_sink_tunnel::{ClientSettings, Compression, CredentialSource, WorkerAllowList};
 
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sandbox::Limits;
-use crate::settings::options::OPTIONS;
-use crate::settings::options::Options;
+use crate::settings::options::{OPTIONS, Options};
 
 /// The settings of a sink.
 #[derive(Clone, Debug)]

@@ -7,16 +7,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use upsert_sink_format::id::ByteCount;
-use upsert_sink_format::id::Millis;
-use upsert_sink_format::option::OptionDoc;
-use upsert_sink_format::option::text;
+use upsert_sink_format::id::{ByteCount, Millis};
 use upsert_sink_format::option::text::Bare;
-use upsert_sink_tunnel::Compression;
-use upsert_sink_tunnel::WorkerAllowList;
+use upsert_sink_format::option::{OptionDoc, text};
+use upsert_sink_tunnel::{Compression, WorkerAllowList};
 
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// One option of the host.
 pub(crate) struct HostOption {

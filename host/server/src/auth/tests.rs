@@ -2,10 +2,10 @@
 //!
 //! Invariant: each refusal begins with a request that was let in.
 
-use super::*;
-
 use http::Request;
 use serde_json::Value as Json;
+
+use super::*;
 
 const KEYS: &str = r#"[{"AccessKeyId":"testAccessId","AccessKeySecret":"testAccessKey"}]"#;
 const TEMPORARY: &str = r#"[{"AccessKeyId":"testAccessId","AccessKeySecret":"testAccessKey",

@@ -6,37 +6,21 @@
 //! says.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::{fmt, io};
 
-use bytes::Bytes;
-use bytes::BytesMut;
-use futures::FutureExt;
-use futures::TryStreamExt;
+use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
-use object_store::ObjectStore;
-use object_store::ObjectStoreExt;
+use futures::{FutureExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::task::AbortHandle;
+pub use upsert_sink_tunnel::components::simulated::{ManualClock, SeededEntropy};
 
-pub use upsert_sink_tunnel::components::simulated::ManualClock;
-pub use upsert_sink_tunnel::components::simulated::SeededEntropy;
-
-use super::Access;
-use super::Clock;
-use super::Directories;
-use super::Directory;
-use super::ServerComponents;
-use super::Workers;
+use super::{Access, Clock, Directories, Directory, ServerComponents, Workers};
 
 /// Simulated parts around a disk.
 pub fn components(

@@ -4,28 +4,20 @@
 //! bytes, the folder's entry for it, and the entries of the folders above, up to the served
 //! directory.
 
-use std::collections::HashMap;
-use std::collections::HashSet;
-use std::fs::File;
-use std::fs::OpenOptions;
-use std::fs::TryLockError;
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 
-use super::Access;
-use super::Directories;
-use super::Directory;
+use super::{Access, Directories, Directory};
 
 pub(super) struct SystemDirectories;
 

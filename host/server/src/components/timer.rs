@@ -1,18 +1,14 @@
 //! hyper's timer, made of the server's clock: time limits of connections are the server's time too.
 //!
-//! Between `http.rs` and the [`Clock`]. Invariant: it waits for nothing but that clock.
+//! Between `http/mod.rs` and the [`Clock`]. Invariant: it waits for nothing but that clock.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::task::Context;
-use std::task::Poll;
-use std::time::Duration;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use hyper::rt::Sleep;
-use hyper::rt::Timer;
+use hyper::rt::{Sleep, Timer};
 
 use super::Clock;
 

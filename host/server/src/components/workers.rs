@@ -7,8 +7,7 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use futures::future::BoxFuture;
-use tokio::runtime::Builder;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::AbortHandle;
 
 use super::Workers;

@@ -1,6 +1,6 @@
 //! The crash of a server: a rule may bring it about at the log record of a commit.
 //!
-//! `table/commit.rs` calls it as its hook, `fault/layer.rs` answers nobody after it, `http.rs`
+//! `table/commit.rs` calls it as its hook, `fault/layer.rs` answers nobody after it, `http/mod.rs`
 //! closes its connections. Invariant: after the crash nothing is answered and no record is written;
 //! records that were durable before stay, and the next start finds them.
 
@@ -9,8 +9,7 @@ use std::sync::Mutex;
 use tokio::sync::watch;
 
 use super::rule::Moment;
-use crate::table::commit::CommitHook;
-use crate::table::commit::Crashed;
+use crate::table::commit::{CommitHook, Crashed};
 
 /// Whether one server has crashed, or will at its next record.
 #[derive(Debug)]

@@ -7,15 +7,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
-use http::StatusCode;
+use http::{Response, StatusCode};
 
-use super::ChosenFault;
-use super::Faults;
-use super::Severed;
 use super::crash::Crash;
-use super::rule::Fault;
-use super::rule::Moment;
+use super::rule::{Fault, Moment};
+use super::{ChosenFault, Faults, Severed};
 use crate::answer::gathered;
 use crate::body::Body;
 use crate::error::Plane;

@@ -5,15 +5,10 @@
 //! proxy's has none.
 
 use bytes::Bytes;
-use http::HeaderName;
-use http::HeaderValue;
-use http::Response;
-use http::StatusCode;
-use http::header::CONTENT_TYPE;
-use http::header::SERVER;
+use http::header::{CONTENT_TYPE, SERVER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 
-use crate::error::Plane;
-use crate::error::error_body;
+use crate::error::{Plane, error_body};
 
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

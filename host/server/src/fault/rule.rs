@@ -1,15 +1,13 @@
 //! Rules of faults: JSON in, valid rules out.
 //!
-//! Between `serve --faults FILE` or `POST /__faults` and `fault.rs`, which applies them. Invariant:
+//! Between `serve --faults FILE` or `POST /__faults` and `fault/mod.rs`, which applies them. Invariant:
 //! a rule that was parsed can be applied; one that means nothing is refused, with the remedy.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use http::HeaderValue;
-use http::Method;
-use http::StatusCode;
+use http::{HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 

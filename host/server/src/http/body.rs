@@ -4,17 +4,13 @@
 //! bytes than it sends, so no client takes it for whole.
 
 use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::Body as HyperBody;
-use hyper::body::Frame;
-use hyper::body::SizeHint;
+use hyper::body::{Body as HyperBody, Frame, SizeHint};
 
-use crate::body::Body;
-use crate::body::HttpBody;
+use crate::body::{Body, HttpBody};
 use crate::fault::Severed;
 
 /// Bytes of an answer, and how many of those announced never come.

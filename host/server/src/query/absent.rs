@@ -1,6 +1,6 @@
 //! No queries: what stands in the place of `select.rs` in a build without the feature `query`.
 //!
-//! Called by `query.rs` alone. Invariant: every query is refused, and the refusal says how to get a
+//! Called by `query/mod.rs` alone. Invariant: every query is refused, and the refusal says how to get a
 //! build that runs it.
 
 use arrow_array::RecordBatch;
@@ -31,9 +31,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::components::Access;
-    use crate::components::Directories;
     use crate::components::simulated::SimulatedDirectories;
+    use crate::components::{Access, Directories};
     use crate::sql::script;
     use crate::sql::script::Script;
     use crate::table::catalog::TablesByName;

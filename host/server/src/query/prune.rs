@@ -5,10 +5,8 @@
 
 use std::sync::Arc;
 
-use arrow_array::Array;
-use arrow_array::RecordBatch;
-use arrow_array::RecordBatchOptions;
 use arrow_array::cast::AsArray;
+use arrow_array::{Array, RecordBatch, RecordBatchOptions};
 use arrow_schema::Schema;
 use datafusion::catalog::Session;
 use datafusion::common::DFSchema;
@@ -16,8 +14,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
 
 use crate::table::catalog::Table;
-use crate::table::rows::parsed;
-use crate::table::rows::query_schema;
+use crate::table::rows::{parsed, query_schema};
 
 /// Whether a filter can be judged by a partition's values alone.
 pub(crate) fn is_on_partitions(table: &Table, filter: &Expr) -> bool {

@@ -1,6 +1,6 @@
 //! Queries over the merged tables of one version of the log, planned and run by DataFusion.
 //!
-//! Called by `query.rs` alone; reads through `provider.rs`. Invariant: a query changes nothing:
+//! Called by `query/mod.rs` alone; reads through `provider.rs`. Invariant: a query changes nothing:
 //! only SELECT is planned.
 
 use std::sync::Arc;
@@ -8,14 +8,9 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::prelude::DataFrame;
-use datafusion::prelude::SessionConfig;
-use datafusion::prelude::SessionContext;
-use datafusion::sql::parser::DFParser;
-use datafusion::sql::parser::Statement;
-use futures::FutureExt;
-use futures::StreamExt;
-use futures::TryStreamExt;
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
+use datafusion::sql::parser::{DFParser, Statement};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use sqlparser::ast;
 
 use super::QueryRows;
@@ -24,8 +19,7 @@ use super::stack::OnDeepStack;
 use crate::error::Error;
 use crate::sql::failure::SqlFailure;
 use crate::sql::select::first_word;
-use crate::table::readable::Readable;
-use crate::table::readable::SCHEMA;
+use crate::table::readable::{Readable, SCHEMA};
 
 pub(super) fn check() -> Result<(), Error> {
     Ok(())

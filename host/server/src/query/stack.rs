@@ -6,13 +6,11 @@
 //! down a tree is polled outside of it.
 
 use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use futures::FutureExt;
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 
 /// A future or a stream that is polled on a stack of its own.
 pub(super) struct OnDeepStack<T>(pub(super) T);

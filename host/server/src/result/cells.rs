@@ -3,23 +3,13 @@
 //! Between a result's batches and `records` or `csv`. Invariant: for a batch that conforms to its
 //! shape there is one value a row, and building the column of these values again gives the same.
 
-use arrow_array::Array;
-use arrow_array::ArrayRef;
-use arrow_array::PrimitiveArray;
 use arrow_array::cast::AsArray;
-use arrow_array::types::ArrowPrimitiveType;
-use arrow_array::types::Date32Type;
-use arrow_array::types::Decimal128Type;
-use arrow_array::types::DurationNanosecondType;
-use arrow_array::types::Float32Type;
-use arrow_array::types::Float64Type;
-use arrow_array::types::Int8Type;
-use arrow_array::types::Int16Type;
-use arrow_array::types::Int32Type;
-use arrow_array::types::Int64Type;
-use arrow_array::types::IntervalYearMonthType;
-use arrow_array::types::TimestampMillisecondType;
-use arrow_array::types::TimestampNanosecondType;
+use arrow_array::types::{
+    ArrowPrimitiveType, Date32Type, Decimal128Type, DurationNanosecondType, Float32Type,
+    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, IntervalYearMonthType,
+    TimestampMillisecondType, TimestampNanosecondType,
+};
+use arrow_array::{Array, ArrayRef, PrimitiveArray};
 use upsert_sink_format::record::Value;
 use upsert_sink_format::schema::ColumnType;
 

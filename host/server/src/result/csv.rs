@@ -1,15 +1,13 @@
 //! Rows as text: what an instance's `result` says of a query.
 //!
-//! Between `kept` and `route/instance.rs`. Invariant: the first line names the columns, null is
+//! Between `kept` and `route/instance/mod.rs`. Invariant: the first line names the columns, null is
 //! `\N`, and texts are in double quotes, doubled within.
 
 use std::fmt::Write;
 
 use arrow_array::RecordBatch;
-use arrow_array::temporal_conversions::date32_to_datetime;
-use arrow_array::temporal_conversions::timestamp_ms_to_datetime;
-use upsert_sink_format::record::Value;
-use upsert_sink_format::record::decimal_text;
+use arrow_array::temporal_conversions::{date32_to_datetime, timestamp_ms_to_datetime};
+use upsert_sink_format::record::{Value, decimal_text};
 use upsert_sink_format::schema::ColumnType;
 
 use super::cells::cells;

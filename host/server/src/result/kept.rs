@@ -1,32 +1,24 @@
 //! Results on disk, until newer ones push them out.
 //!
-//! Written by queries and download sessions, read by `route/download.rs` and `route/instance.rs`,
+//! Written by queries and download sessions, read by `route/download.rs` and `route/instance/mod.rs`,
 //! any range any number of times. Invariant: in memory there is a batch a reader, on disk at most
 //! [`RESULTS_BYTES_MAX`] bytes besides what is being read; a start finds none of them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use arrow_array::RecordBatch;
-use futures::Stream;
-use futures::StreamExt;
-use futures::TryStreamExt;
 use futures::stream::BoxStream;
-use object_store::ObjectStore;
-use object_store::ObjectStoreExt;
+use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
-use parquet::arrow::AsyncArrowWriter;
-use parquet::arrow::ParquetRecordBatchStreamBuilder;
-use parquet::arrow::ProjectionMask;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::{AsyncArrowWriter, ParquetRecordBatchStreamBuilder, ProjectionMask};
 
 use super::shape::Shape;
 use crate::components::Directory;
 use crate::error::Error;
-use crate::table::delta::UPLOAD_BYTES;
-use crate::table::delta::properties;
+use crate::table::delta::{UPLOAD_BYTES, properties};
 use crate::table::reader::FileBytes;
 
 /// The results of this start.
@@ -217,9 +209,8 @@ mod tests {
     use upsert_sink_format::schema::ColumnType;
 
     use super::*;
-    use crate::components::Access;
-    use crate::components::Directories;
     use crate::components::simulated::SimulatedDirectories;
+    use crate::components::{Access, Directories};
     use crate::result::shape::ResultColumn;
 
     fn shape() -> Shape {

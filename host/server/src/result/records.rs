@@ -7,9 +7,7 @@ use arrow_array::RecordBatch;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use upsert_sink_format::record::Value;
-use upsert_sink_format::record::encode_row;
-use upsert_sink_format::record::stream_trailer;
+use upsert_sink_format::record::{Value, encode_row, stream_trailer};
 use upsert_sink_format::schema::ColumnType;
 
 use super::cells::cells;

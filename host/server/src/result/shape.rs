@@ -6,24 +6,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_array::RecordBatchOptions;
-use arrow_cast::CastOptions;
-use arrow_cast::cast_with_options;
-use arrow_schema::DataType;
-use arrow_schema::Field;
-use arrow_schema::IntervalUnit;
-use arrow_schema::Schema;
-use arrow_schema::SchemaRef;
-use arrow_schema::TimeUnit;
-use serde_json::Value as Json;
-use serde_json::json;
-use upsert_sink_format::schema::ColumnType;
-use upsert_sink_format::schema::TableSchema;
+use arrow_array::{RecordBatch, RecordBatchOptions};
+use arrow_cast::{CastOptions, cast_with_options};
+use arrow_schema::{DataType, Field, IntervalUnit, Schema, SchemaRef, TimeUnit};
+use serde_json::{Value as Json, json};
+use upsert_sink_format::schema::{ColumnType, TableSchema};
 
 use crate::error::Refusal;
-use crate::table::rows::TYPE_KEY;
-use crate::table::rows::data_type;
+use crate::table::rows::{TYPE_KEY, data_type};
 
 /// One column of a result.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,10 +6,9 @@
 use serde_json::json;
 
 use crate::answer::Answer;
-use crate::fault;
-use crate::query;
 use crate::request::FAULTS_PATH;
 use crate::settings::ServerSettings;
+use crate::{fault, query};
 
 /// Answers `GET /capabilities`.
 pub(crate) fn describe(settings: &ServerSettings) -> Answer {

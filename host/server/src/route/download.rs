@@ -1,6 +1,6 @@
 //! Downloads on the wire: sessions of tables and of instances, and ranges of their rows.
 //!
-//! Between `route.rs` and `download.rs` with the results on disk.
+//! Between `route/mod.rs` and `download.rs` with the results on disk.
 //! Invariant: a range is answered whole, with its count and checksum at the end, or cut short.
 
 use std::sync::Arc;
@@ -10,21 +10,15 @@ use http::Method;
 use serde_json::json;
 
 use crate::answer::Answer;
-use crate::download::Download;
-use crate::download::DownloadOf;
-use crate::download::DownloadSessions;
-use crate::error::Error;
-use crate::error::Refusal;
+use crate::download::{Download, DownloadOf, DownloadSessions};
+use crate::error::{Error, Refusal};
 use crate::ids::Ids;
 use crate::jobs::Jobs;
 use crate::request::Request;
-use crate::result::kept::KeptRows;
-use crate::result::kept::ResultNumber;
-use crate::result::kept::Results;
+use crate::result::kept::{KeptRows, ResultNumber, Results};
 use crate::result::records;
 use crate::result::shape::Shape;
-use crate::sql::job::Job;
-use crate::sql::job::JobOutcome;
+use crate::sql::job::{Job, JobOutcome};
 use crate::table::catalog::Table;
 use crate::table::stream::partition_rows;
 use crate::tables::Tables;

@@ -8,8 +8,7 @@ use serde_json::json;
 
 use crate::answer::Answer;
 use crate::error::Refusal;
-use crate::fault::FaultRules;
-use crate::fault::Faults;
+use crate::fault::{FaultRules, Faults};
 use crate::request::Request;
 
 /// Answers a request to `/__faults…`.

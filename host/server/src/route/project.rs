@@ -3,8 +3,7 @@
 //! The first thing that clients ask. Invariant: the Tunnel is this server itself.
 
 use std::net::SocketAddr;
-use std::time::Duration;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use upsert_sink_format::id::Millis;
 use upsert_sink_tunnel::xml::escaped;

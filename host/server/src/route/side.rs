@@ -1,12 +1,11 @@
 //! Small things that clients ask around every job: the tenant, where the vendor's web pages are, a
 //! token for them.
 //!
-//! Below `route.rs`. Invariant: the answers keep a client going and give nobody any right.
+//! Below `route/mod.rs`. Invariant: the answers keep a client going and give nobody any right.
 
 use std::net::SocketAddr;
 
-use serde_json::Value as Json;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::project::OWNER;
 use crate::answer::Answer;

@@ -3,18 +3,14 @@
 //! Asked before a session is created. Invariant: lists are never null, lists that were cut say
 //! where to go on, and a Delta table says so in `Reserved`.
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
+use upsert_sink_tunnel::xml::{cdata, escaped};
 
 use super::project::OWNER;
-use upsert_sink_tunnel::xml::cdata;
-use upsert_sink_tunnel::xml::escaped;
-
 use crate::answer::Answer;
 use crate::error::Refusal;
 use crate::request::Request;
-use crate::table::catalog::Column;
-use crate::table::catalog::Table;
+use crate::table::catalog::{Column, Table};
 use crate::table::partition;
 use crate::tables::Tables;
 

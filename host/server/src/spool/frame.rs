@@ -1,14 +1,12 @@
 //! One record of the spool as the payload of a frame: how much of the segment was durable when it
 //! was written, and a fact about a session.
 //!
-//! `spool.rs` writes them, `spool/recover.rs` reads them at a start. Invariant: a frame that
+//! `spool/mod.rs` writes them, `spool/recover.rs` reads them at a start. Invariant: a frame that
 //! decodes is one that was written whole.
 
 use std::ops::Range;
 
-use bytes::BufMut;
-use bytes::Bytes;
-use bytes::BytesMut;
+use bytes::{BufMut, Bytes, BytesMut};
 use upsert_sink_format::frame;
 use upsert_sink_format::frame::HEADER_BYTES;
 

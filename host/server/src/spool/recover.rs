@@ -1,6 +1,6 @@
 //! Reads the spool at a start: which sessions are open, and where their packs lie.
 //!
-//! Between the last server's `spool.rs` and this one's. Invariant: every frame that was ever
+//! Between the last server's `spool/mod.rs` and this one's. Invariant: every frame that was ever
 //! answered is found again; the only bytes that are dropped are those after the last whole frame of
 //! the last segment, which were never acknowledged. A frame that is not whole, although later ones
 //! say that it was durable, is an error. In the frames of the last sync, which no later one
@@ -9,17 +9,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::FOLDER;
-use super::SegmentUse;
-use super::Segments;
-use super::Spool;
-use super::frame;
 use super::frame::Decoded;
-use super::segment_name;
+use super::{FOLDER, SegmentUse, Segments, Spool, frame, segment_name};
 use crate::components::Directory;
 use crate::error::Error;
-use crate::session::PackRange;
-use crate::session::SessionFacts;
+use crate::session::{PackRange, SessionFacts};
 
 /// A session that did not reach the log.
 #[derive(Debug)]

@@ -4,18 +4,12 @@
 //! a statement is decided on the newest catalog and is durable before it is done; of several, those
 //! before the one that fails stay done.
 
-use super::ddl::NamedValues;
-use super::ddl::Statement;
-use super::ddl::TableName;
+use super::ddl::{NamedValues, Statement, TableName};
 use super::failure::SqlFailure;
 use crate::error::Refusal;
 use crate::project::Project;
 use crate::sessions::Sessions;
-use crate::table::catalog::Catalog;
-use crate::table::catalog::Change;
-use crate::table::catalog::Column;
-use crate::table::catalog::Table;
-use crate::table::catalog::TableDefinition;
+use crate::table::catalog::{Catalog, Change, Column, Table, TableDefinition};
 use crate::table::log::NotWritten;
 use crate::table::partition;
 use crate::tables::Tables;

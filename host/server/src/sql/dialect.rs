@@ -6,30 +6,16 @@
 //! library's own trees. Invariant: a clause that is not known is left unparsed, so that whoever
 //! finds it refuses it by its name.
 
-use sqlparser::ast::AlterTable;
-use sqlparser::ast::AlterTableOperation;
-use sqlparser::ast::BinaryOperator;
-use sqlparser::ast::ColumnDef;
-use sqlparser::ast::ColumnOption;
-use sqlparser::ast::CommentDef;
-use sqlparser::ast::CreateTableOptions;
-use sqlparser::ast::Expr;
-use sqlparser::ast::HiveDistributionStyle;
-use sqlparser::ast::IndexColumn;
-use sqlparser::ast::Partition;
-use sqlparser::ast::PrimaryKeyConstraint;
-use sqlparser::ast::SqlOption;
-use sqlparser::ast::Statement;
-use sqlparser::ast::TableConstraint;
-use sqlparser::ast::Truncate;
-use sqlparser::ast::TruncateTableTarget;
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::helpers::stmt_create_table::CreateTableBuilder;
+use sqlparser::ast::{
+    AlterTable, AlterTableOperation, BinaryOperator, ColumnDef, ColumnOption, CommentDef,
+    CreateTableOptions, Expr, HiveDistributionStyle, IndexColumn, Partition, PrimaryKeyConstraint,
+    SqlOption, Statement, TableConstraint, Truncate, TruncateTableTarget,
+};
 use sqlparser::dialect::Dialect;
 use sqlparser::keywords::Keyword;
-use sqlparser::parser::IsOptional;
-use sqlparser::parser::Parser;
-use sqlparser::parser::ParserError;
+use sqlparser::parser::{IsOptional, Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
 /// The dialect.

@@ -1,6 +1,6 @@
 //! Why a script fails, with the code that clients look for.
 //!
-//! Made wherever SQL is read or carried out, shown by `route/instance.rs` as the job's result.
+//! Made wherever SQL is read or carried out, shown by `route/instance/mod.rs` as the job's result.
 //! Invariant: a code and its words are the vendor's; the rest names the thing, the rule and the
 //! remedy.
 

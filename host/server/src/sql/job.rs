@@ -1,23 +1,18 @@
 //! One job, which the vendor calls an instance: a script that runs, and its outcome.
 //!
-//! `jobs.rs` begins it, `route/instance.rs` shows it. Invariant: a job finishes once.
+//! `jobs.rs` begins it, `route/instance/mod.rs` shows it. Invariant: a job finishes once.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use sqlparser::ast;
-use tokio::sync::Semaphore;
-use tokio::sync::oneshot;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::failure::SqlFailure;
-use crate::components::Clock;
-use crate::components::Workers;
+use crate::components::{Clock, Workers};
 use crate::error::Refusal;
 use crate::query;
-use crate::result::kept::ResultNumber;
-use crate::result::kept::Results;
+use crate::result::kept::{ResultNumber, Results};
 use crate::result::shape::Shape;
 use crate::table::readable::Readable;
 

@@ -3,11 +3,8 @@
 //! `jobs.rs` adds each job that begins. Invariant: a job is remembered until newer ones push it
 //! out, and as long as it runs; texts and numbers of jobs are bounded.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::job::Job;
 use crate::error::Refusal;
@@ -103,8 +100,7 @@ const REMEMBERED_BYTES_MAX: usize = 32 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::job::JobOutcome;
-    use crate::sql::job::PostedTask;
+    use crate::sql::job::{JobOutcome, PostedTask};
 
     fn job(id: usize, bytes: usize) -> Arc<Job> {
         let id = format!("{id:05}");

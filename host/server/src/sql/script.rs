@@ -5,10 +5,9 @@
 
 use sqlparser::ast;
 
-use super::ddl;
 use super::failure::SqlFailure;
-use super::select;
 use super::tokens::statements;
+use super::{ddl, select};
 
 /// The work of a script.
 #[derive(Debug)]

@@ -7,18 +7,10 @@
 
 use sqlparser::ast::Statement;
 use sqlparser::keywords::Keyword;
-use sqlparser::parser::Parser;
-use sqlparser::parser::ParserError;
-use sqlparser::tokenizer::Location;
-use sqlparser::tokenizer::Span;
-use sqlparser::tokenizer::Token;
-use sqlparser::tokenizer::TokenWithSpan;
-use sqlparser::tokenizer::Tokenizer;
-use sqlparser::tokenizer::Word;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Word};
 
-use super::dialect::MaxCompute;
-use super::dialect::TYPE_QUOTE;
-use super::dialect::next_words;
+use super::dialect::{MaxCompute, TYPE_QUOTE, next_words};
 
 /// The statements of a text.
 ///

@@ -5,19 +5,15 @@
 //! to what folding the log from its first record gives; nothing is changed here before its record
 //! is durable.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use upsert_sink_format::schema::TableSchema;
-use upsert_sink_format::tunnel::ColumnDescription;
-use upsert_sink_format::tunnel::TableDescription;
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
 use super::partition;
-use crate::error::Error;
-use crate::error::Refusal;
+use crate::error::{Error, Refusal};
 
 /// One column as the log keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,30 +4,18 @@
 //! answered after the record that holds it is durable, and each is in at most one record, in the
 //! order in which they were handed over.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures::future::Either;
-use tokio::sync::Notify;
-use tokio::sync::Semaphore;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, Semaphore, oneshot};
 
-use super::catalog::Catalog;
-use super::catalog::Change;
-use super::catalog::Commit;
-use super::catalog::DeltaFile;
-use super::catalog::Table;
-use super::delta;
-use super::log::Log;
-use super::log::NotWritten;
-use super::partition;
-use crate::components::Clock;
-use crate::components::Directory;
+use super::catalog::{Catalog, Change, Commit, DeltaFile, Table};
+use super::log::{Log, NotWritten};
+use super::{delta, partition};
+use crate::components::{Clock, Directory};
 use crate::error::Error;
-use crate::session::PacksByBucket;
-use crate::session::SessionFacts;
+use crate::session::{PacksByBucket, SessionFacts};
 use crate::spool::Spool;
 
 /// Stands around the log record of each group: whoever makes a server crash there implements it.

@@ -12,20 +12,15 @@ use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use parquet::arrow::AsyncArrowWriter;
 use parquet::basic::Compression;
-use parquet::file::properties::EnabledStatistics;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use upsert_sink_format::record::decode_pack;
-use upsert_sink_format::schema::ColumnType;
-use upsert_sink_format::schema::TableSchema;
+use upsert_sink_format::schema::{ColumnType, TableSchema};
 
-use super::catalog::BucketRun;
-use super::catalog::DeltaFile;
-use super::rows::Rows;
-use super::rows::file_schema;
+use super::catalog::{BucketRun, DeltaFile};
+use super::rows::{Rows, file_schema};
 use crate::components::Directory;
 use crate::error::Error;
-use crate::session::PackRange;
-use crate::session::PacksByBucket;
+use crate::session::{PackRange, PacksByBucket};
 use crate::spool::Spool;
 
 /// Writes the packs of a session to `path`, one at a time. `types` are those of the packs' columns,

@@ -4,21 +4,13 @@
 //! Invariant: versions have no gaps, a version is put only where there is none (compare-and-swap),
 //! and nobody hears of a change before it is durable.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use object_store::ObjectStoreExt;
-use object_store::PutMode;
-use object_store::PutOptions;
 use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutMode, PutOptions};
 
-use super::catalog::Catalog;
-use super::catalog::Change;
-use super::catalog::FORMAT;
-use super::catalog::LogRecord;
-use crate::components::Clock;
-use crate::components::Directory;
+use super::catalog::{Catalog, Change, FORMAT, LogRecord};
+use crate::components::{Clock, Directory};
 use crate::error::Error;
 
 /// The log and its fold.

@@ -6,24 +6,16 @@
 //! bounded by one bucket's keys, and those by [`KEY_BYTES_MAX`]: a bucket with more is merged in
 //! several passes over its keys.
 
-use std::collections::BTreeSet;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow_array::Array;
-use arrow_array::ArrayRef;
-use arrow_array::BooleanArray;
-use arrow_array::Int8Array;
-use arrow_array::RecordBatch;
-use arrow_array::RecordBatchOptions;
-use arrow_array::UInt32Array;
-use arrow_array::new_null_array;
-use arrow_buffer::BooleanBuffer;
-use arrow_buffer::BooleanBufferBuilder;
-use arrow_row::RowConverter;
-use arrow_row::SortField;
-use arrow_schema::ArrowError;
-use arrow_schema::SchemaRef;
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, Int8Array, RecordBatch, RecordBatchOptions, UInt32Array,
+    new_null_array,
+};
+use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder};
+use arrow_row::{RowConverter, SortField};
+use arrow_schema::{ArrowError, SchemaRef};
 use arrow_select::filter::filter_record_batch;
 use arrow_select::take::take;
 use futures::TryStreamExt;
@@ -31,16 +23,12 @@ use object_store::ObjectStore;
 use tokio::sync::mpsc::Sender;
 use upsert_sink_format::schema::TableSchema;
 
-use super::catalog::BucketRun;
-use super::catalog::DeltaFile;
+use super::catalog::{BucketRun, DeltaFile};
 use super::class::Class;
 use super::overlay::Overlay;
 use super::read_error::ReadError;
-use super::reader::BATCH_ROWS;
-use super::reader::OpenFile;
-use super::rows::DELETE;
-use super::rows::data_type;
-use super::rows::parsed;
+use super::reader::{BATCH_ROWS, OpenFile};
+use super::rows::{DELETE, data_type, parsed};
 
 /// A read of a table: its columns and its source.
 #[derive(Clone)]
@@ -287,21 +275,14 @@ pub(super) const ENTRY_BYTES: usize = 56;
 mod tests {
     use std::path::Path;
 
-    use upsert_sink_format::record::Op;
-    use upsert_sink_format::record::Value;
-    use upsert_sink_format::record::encode_values;
-    use upsert_sink_format::record::pack_trailer;
-    use upsert_sink_format::schema::ColumnType;
-    use upsert_sink_format::schema::TableColumn;
+    use upsert_sink_format::record::{Op, Value, encode_values, pack_trailer};
+    use upsert_sink_format::schema::{ColumnType, TableColumn};
 
     use super::*;
-    use crate::components::Access;
-    use crate::components::Directories;
-    use crate::components::Directory;
     use crate::components::simulated::SimulatedDirectories;
+    use crate::components::{Access, Directories, Directory};
     use crate::spool;
-    use crate::spool::Frame;
-    use crate::spool::Spool;
+    use crate::spool::{Frame, Spool};
     use crate::table::delta;
     use crate::table::rows::query_schema;
 

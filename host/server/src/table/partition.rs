@@ -3,9 +3,7 @@
 //! Routes and DDL parse them before they look into `table/catalog.rs`. Invariant: showing values
 //! and parsing the result gives the same values.
 
-use upsert_sink_format::schema::ColumnType;
-use upsert_sink_format::schema::TableColumn;
-use upsert_sink_format::schema::TableSchema;
+use upsert_sink_format::schema::{ColumnType, TableColumn, TableSchema};
 
 use crate::error::Refusal;
 

@@ -6,16 +6,13 @@
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use futures::StreamExt;
-use futures::TryStreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 
-use super::catalog::Table;
-use super::catalog::TablesByName;
+use super::catalog::{Table, TablesByName};
 use super::merge::PartitionFiles;
-use super::stream::merged;
-use super::stream::scan;
+use super::stream::{merged, scan};
 use crate::error::Error;
 
 /// The rows of a table, as they are read: in batches of at most 8192 rows, each of one partition.

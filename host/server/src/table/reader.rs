@@ -9,28 +9,19 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use bytes::Bytes;
-use futures::FutureExt;
-use futures::Stream;
-use futures::TryFutureExt;
-use futures::TryStreamExt;
 use futures::future::BoxFuture;
-use object_store::ObjectStore;
-use object_store::ObjectStoreExt;
+use futures::{FutureExt, Stream, TryFutureExt, TryStreamExt};
 use object_store::path::Path;
-use parquet::arrow::ParquetRecordBatchStreamBuilder;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ArrowReaderMetadata;
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaData;
-use parquet::file::metadata::ParquetMetaDataReader;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use super::catalog::BucketRun;
-use super::catalog::DeltaFile;
+use super::catalog::{BucketRun, DeltaFile};
 use super::read_error::ReadError;
-use super::rows::META_COLUMNS;
-use super::rows::SET_COLUMN;
+use super::rows::{META_COLUMNS, SET_COLUMN};
 
 /// A delta file with its footer read.
 pub(crate) struct OpenFile {

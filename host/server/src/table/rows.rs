@@ -6,44 +6,19 @@
 
 use std::sync::Arc;
 
-use arrow_array::ArrayRef;
-use arrow_array::BinaryArray;
-use arrow_array::BooleanArray;
-use arrow_array::Date32Array;
-use arrow_array::Decimal128Array;
-use arrow_array::DurationNanosecondArray;
-use arrow_array::Float32Array;
-use arrow_array::Float64Array;
-use arrow_array::Int8Array;
-use arrow_array::Int16Array;
-use arrow_array::Int32Array;
-use arrow_array::Int64Array;
-use arrow_array::IntervalYearMonthArray;
-use arrow_array::ListArray;
-use arrow_array::MapArray;
-use arrow_array::RecordBatch;
-use arrow_array::StringArray;
-use arrow_array::StructArray;
-use arrow_array::TimestampMillisecondArray;
-use arrow_array::TimestampNanosecondArray;
-use arrow_buffer::NullBuffer;
-use arrow_buffer::OffsetBuffer;
-use arrow_cast::CastOptions;
-use arrow_cast::cast_with_options;
-use arrow_schema::ArrowError;
-use arrow_schema::DataType;
-use arrow_schema::Field;
-use arrow_schema::Fields;
-use arrow_schema::IntervalUnit;
-use arrow_schema::Schema;
-use arrow_schema::SchemaRef;
-use arrow_schema::TimeUnit;
-use upsert_sink_format::record::DecodedRecord;
-use upsert_sink_format::record::Op;
-use upsert_sink_format::record::Value;
-use upsert_sink_format::schema::ColumnType;
-use upsert_sink_format::schema::TableColumn;
-use upsert_sink_format::schema::TableSchema;
+use arrow_array::{
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DurationNanosecondArray,
+    Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array,
+    IntervalYearMonthArray, ListArray, MapArray, RecordBatch, StringArray, StructArray,
+    TimestampMillisecondArray, TimestampNanosecondArray,
+};
+use arrow_buffer::{NullBuffer, OffsetBuffer};
+use arrow_cast::{CastOptions, cast_with_options};
+use arrow_schema::{
+    ArrowError, DataType, Field, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit,
+};
+use upsert_sink_format::record::{DecodedRecord, Op, Value};
+use upsert_sink_format::schema::{ColumnType, TableColumn, TableSchema};
 
 /// The column of a delta file that says what a row does: 85 upserts, 68 deletes, as on the wire.
 pub(crate) const OP_COLUMN: &str = "__operation";

@@ -14,9 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::catalog::Table;
-use super::merge::KEY_BYTES_MAX;
-use super::merge::PartitionFiles;
-use super::merge::Scan;
+use super::merge::{KEY_BYTES_MAX, PartitionFiles, Scan};
 use super::read_error::ReadError;
 use super::rows::query_schema;
 

@@ -5,15 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use upsert_sink_format::id::Millis;
-use upsert_sink_server::FaultRules;
-use upsert_sink_server::Server;
-use upsert_sink_server::ServerComponents;
-use upsert_sink_server::ServerSettings;
 use upsert_sink_server::components::simulated::ManualClock;
+use upsert_sink_server::{FaultRules, Server, ServerComponents, ServerSettings};
 
 use crate::support::UPSERTS;
 

@@ -2,10 +2,7 @@
 
 use futures::future::join_all;
 
-use crate::support::Row;
-use crate::support::Site;
-use crate::support::bucket;
-use crate::support::row;
+use crate::support::{Row, Site, bucket, row};
 
 #[tokio::test]
 async fn nothing_is_visible_before_the_commit_and_every_bucket_after_it() {

@@ -1,12 +1,9 @@
 //! Downloads: sessions of partitions and of instances, and the records that they give.
 
-use upsert_sink_format::record::Value;
-use upsert_sink_format::record::encode_row;
-use upsert_sink_format::record::stream_trailer;
+use upsert_sink_format::record::{Value, encode_row, stream_trailer};
 use upsert_sink_format::schema::ColumnType;
 
-use crate::support::Row;
-use crate::support::Site;
+use crate::support::{Row, Site};
 
 const TABLE: &str = "/projects/local/tables/t";
 

@@ -1,12 +1,8 @@
 //! Faults by rule: each kind does what it says to the client and to the table, and nothing else.
 
-use upsert_sink_server::FaultRules;
-use upsert_sink_server::Severed;
+use upsert_sink_server::{FaultRules, Severed};
 
-use crate::support::Reply;
-use crate::support::Site;
-use crate::support::UPSERTS;
-use crate::support::row;
+use crate::support::{Reply, Site, UPSERTS, row};
 
 impl Site {
     fn faults(&self, rules: &str) {

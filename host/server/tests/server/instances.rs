@@ -1,7 +1,6 @@
 //! Jobs on the wire: what is posted, what is told of it, and what is refused.
 
-use crate::support::INSTANCES;
-use crate::support::Site;
+use crate::support::{INSTANCES, Site};
 
 async fn statuses(site: &Site, path: &str) -> (String, String) {
     let reply = site.get(&format!("{path}?taskstatus")).await;

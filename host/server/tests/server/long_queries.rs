@@ -2,8 +2,7 @@
 //!
 //! One thread answers all requests here, so a query that computed on it would stop the test.
 
-use crate::support::Site;
-use crate::support::row;
+use crate::support::{Site, row};
 
 /// A query that compares the cube of the table's rows, and finds nothing.
 const CUBE: &str = "SELECT count(*) AS n FROM t a JOIN t b ON a.id + b.id >= 0 \

@@ -2,23 +2,16 @@
 
 use std::net::SocketAddr;
 
-use arrow_array::Array;
-use arrow_array::Int64Array;
+use arrow_array::{Array, Int64Array};
 use bytes::Bytes;
-use http::Request;
-use http::Response;
-use http_body_util::BodyExt;
-use http_body_util::Full;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use upsert_sink_server::Error;
-use upsert_sink_server::Server;
-use upsert_sink_server::ServerComponents;
-use upsert_sink_server::ServerSettings;
-use upsert_sink_server::query;
-use upsert_sink_server::recorded_sessions;
+use upsert_sink_server::{
+    Error, Server, ServerComponents, ServerSettings, query, recorded_sessions,
+};
 
-use crate::support::CREATE_TABLE;
-use crate::support::packs;
+use crate::support::{CREATE_TABLE, packs};
 
 async fn send(address: SocketAddr, method: &str, path: &str, body: Vec<u8>) -> Response<Bytes> {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();

@@ -1,12 +1,6 @@
 //! The checks before a pack is acknowledged.
 
-use crate::support::BUCKETS;
-use crate::support::Reply;
-use crate::support::Site;
-use crate::support::UPSERTS;
-use crate::support::bucket;
-use crate::support::pack;
-use crate::support::row;
+use crate::support::{BUCKETS, Reply, Site, UPSERTS, bucket, pack, row};
 
 #[tokio::test]
 async fn a_damaged_pack_is_refused_or_holds_the_very_rows_that_were_sent() {

@@ -4,17 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use arrow_cast::display::ArrayFormatter;
-use arrow_cast::display::FormatOptions;
-use upsert_sink_format::record::Op;
-use upsert_sink_format::record::Value;
-use upsert_sink_format::record::encode_partial;
-use upsert_sink_format::record::pack_trailer;
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use upsert_sink_format::record::{Op, Value, encode_partial, pack_trailer};
 use upsert_sink_format::schema::ColumnType;
 
-use crate::support::Reply;
-use crate::support::Site;
-use crate::support::bucket;
+use crate::support::{Reply, Site, bucket};
 
 const CREATE: &str = "CREATE TABLE p (id BIGINT PRIMARY KEY, a STRING, b BIGINT, c BIGINT) \
      TBLPROPERTIES ('transactional'='true','write.bucket.num'='4',\

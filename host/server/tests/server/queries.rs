@@ -1,13 +1,10 @@
 //! Queries see every type, partition columns, and one version of the table.
 
 use arrow_cast::pretty::pretty_format_batches;
-use upsert_sink_format::record::Op;
-use upsert_sink_format::record::Value;
+use upsert_sink_format::record::{Op, Value};
 use upsert_sink_format::schema::ColumnType;
 
-use crate::support::Row;
-use crate::support::Site;
-use crate::support::pack_of;
+use crate::support::{Row, Site, pack_of};
 
 fn text(value: &str) -> Value {
     Value::Bytes(value.as_bytes().to_vec())

@@ -1,14 +1,11 @@
 //! Quotas are kept, and answered in the service's words.
 
-use std::num::NonZeroU32;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use upsert_sink_format::id::Millis;
 use upsert_sink_server::Quotas;
 
-use crate::support::Site;
-use crate::support::UPSERTS;
-use crate::support::bucket;
+use crate::support::{Site, UPSERTS, bucket};
 
 async fn site(quotas: Quotas) -> Site {
     Site::with_days_and(&["a"], |settings| settings.quotas = quotas).await

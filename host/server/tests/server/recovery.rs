@@ -4,16 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use upsert_sink_server::Error;
-use upsert_sink_server::components::Access;
-use upsert_sink_server::components::Directories;
-use upsert_sink_server::components::simulated::LastSync;
-use upsert_sink_server::components::simulated::SimulatedDirectories;
-use upsert_sink_server::components::simulated::Unsynced;
+use upsert_sink_server::components::simulated::{LastSync, SimulatedDirectories, Unsynced};
+use upsert_sink_server::components::{Access, Directories};
 
-use crate::support::DATA;
-use crate::support::Row;
-use crate::support::Site;
-use crate::support::row;
+use crate::support::{DATA, Row, Site, row};
 
 #[tokio::test]
 async fn a_restart_keeps_open_sessions_and_their_packs() {

@@ -4,19 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use arrow_array::RecordBatch;
-use arrow_cast::display::ArrayFormatter;
-use arrow_cast::display::FormatOptions;
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
-use upsert_sink_format::record::Op;
-use upsert_sink_format::record::Value;
-use upsert_sink_format::record::encode_partial;
-use upsert_sink_format::record::pack_trailer;
+use upsert_sink_format::record::{Op, Value, encode_partial, pack_trailer};
 use upsert_sink_format::schema::ColumnType;
-use upsert_sink_server::Error;
-use upsert_sink_server::table_rows;
+use upsert_sink_server::{Error, table_rows};
 
-use crate::support::Site;
-use crate::support::UPSERTS;
+use crate::support::{Site, UPSERTS};
 
 /// The operation of a record, its key, and the columns that it sets; all if it names none.
 type Change = (Op, i64, &'static [i64]);

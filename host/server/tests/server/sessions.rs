@@ -2,11 +2,7 @@
 
 use upsert_sink_format::id::Millis;
 
-use crate::support::BUCKETS;
-use crate::support::HOUR;
-use crate::support::Site;
-use crate::support::UPSERTS;
-use crate::support::row;
+use crate::support::{BUCKETS, HOUR, Site, UPSERTS, row};
 
 #[tokio::test]
 async fn a_session_is_described_with_all_that_clients_need() {

@@ -1,15 +1,9 @@
 //! Statements that change a table while sessions and files of it are there.
 
-use upsert_sink_format::record::Op;
-use upsert_sink_format::record::Value;
+use upsert_sink_format::record::{Op, Value};
 use upsert_sink_format::schema::ColumnType;
 
-use crate::support::Site;
-use crate::support::UPSERTS;
-use crate::support::bucket;
-use crate::support::pack;
-use crate::support::pack_of;
-use crate::support::row;
+use crate::support::{Site, UPSERTS, bucket, pack, pack_of, row};
 
 /// The numbers of a query's rows, null as none.
 async fn numbers(site: &Site, sql: &str) -> Vec<Vec<Option<i64>>> {

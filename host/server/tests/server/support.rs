@@ -3,28 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_array::Array;
-use arrow_array::Int64Array;
-use arrow_array::RecordBatch;
-use arrow_array::StringArray;
+use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
 use bytes::Bytes;
 use serde_json::Value as Json;
-use upsert_sink_format::hash::Hasher;
-use upsert_sink_format::hash::bucket_of;
-use upsert_sink_format::hash::hash_values;
+use upsert_sink_format::hash::{Hasher, bucket_of, hash_values};
 use upsert_sink_format::id::Millis;
-use upsert_sink_format::record::Op;
-use upsert_sink_format::record::Value;
-use upsert_sink_format::record::encode_values;
-use upsert_sink_format::record::pack_trailer;
+use upsert_sink_format::record::{Op, Value, encode_values, pack_trailer};
 use upsert_sink_format::schema::ColumnType;
-use upsert_sink_server::Error;
-use upsert_sink_server::ServerSettings;
-use upsert_sink_server::Service;
-use upsert_sink_server::components::ServerComponents;
-use upsert_sink_server::components::simulated;
-use upsert_sink_server::components::simulated::ManualClock;
-use upsert_sink_server::components::simulated::SimulatedDirectories;
+use upsert_sink_server::components::simulated::{ManualClock, SimulatedDirectories};
+use upsert_sink_server::components::{ServerComponents, simulated};
+use upsert_sink_server::{Error, ServerSettings, Service};
 
 /// Where the service keeps its data on the simulated disk.
 pub(crate) const DATA: &str = "/simulated";

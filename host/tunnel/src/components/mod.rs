@@ -15,23 +15,13 @@ mod transport;
 use std::fmt;
 use std::sync::Arc;
 
-pub use parts::AppendFile;
-pub use parts::BoxFuture;
-pub use parts::Clock;
-pub use parts::Disk;
-pub use parts::Entropy;
-pub use parts::Processors;
-pub use parts::Surroundings;
-pub use parts::Transport;
-pub use parts::TransportError;
-pub use parts::Work;
+pub use parts::{
+    AppendFile, BoxFuture, Clock, Disk, Entropy, Processors, Surroundings, Transport,
+    TransportError, Work,
+};
 pub use program::SystemSurroundings;
-pub use system::SystemClock;
-pub use system::SystemDisk;
-pub use system::SystemEntropy;
-pub use system::SystemProcessors;
-pub use transport::ConnectTimeout;
-pub use transport::SystemTransport;
+pub use system::{SystemClock, SystemDisk, SystemEntropy, SystemProcessors};
+pub use transport::{ConnectTimeout, SystemTransport};
 
 /// The replaceable parts of a host.
 #[derive(Clone)]

@@ -6,18 +6,11 @@
 
 use std::io;
 use std::io::Read;
-use std::process::Child;
-use std::process::Command;
-use std::process::ExitStatus;
-use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::components::parts::BoxFuture;
-use crate::components::parts::Surroundings;
+use crate::components::parts::{BoxFuture, Surroundings};
 use crate::components::system::blocking;
 
 /// The process's own surroundings.

@@ -3,26 +3,16 @@
 //! Chosen by [`Components::system`](super::Components::system). Invariant: time never goes back;
 //! what a call of the disk has returned from is durable, where its documentation says so.
 
-use std::fs::File;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::io::Write;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
 
-use crate::components::parts::AppendFile;
-use crate::components::parts::BoxFuture;
-use crate::components::parts::Clock;
-use crate::components::parts::Disk;
-use crate::components::parts::Entropy;
-use crate::components::parts::Processors;
-use crate::components::parts::Work;
+use crate::components::parts::{AppendFile, BoxFuture, Clock, Disk, Entropy, Processors, Work};
 
 /// The wall clock at its start, then a steady one: it never goes back when the wall clock is set.
 #[derive(Debug)]
@@ -245,7 +235,6 @@ impl Processors for SystemProcessors {
 #[cfg(test)]
 mod tests {
     use super::*;
-
     use crate::components::simulated::InlineProcessors;
 
     #[tokio::test]

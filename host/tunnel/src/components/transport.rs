@@ -5,23 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
-use http_body_util::Full;
-use http_body_util::Limited;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use crate::components::parts::BoxFuture;
-use crate::components::parts::Transport;
-use crate::components::parts::TransportError;
+use crate::components::parts::{BoxFuture, Transport, TransportError};
 
 /// An extension of a request: how long connecting may take. Ten seconds without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,9 +105,9 @@ const RESPONSE_BYTES_MAX: usize = 8 << 20;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     use tokio::io::AsyncReadExt;
+
+    use super::*;
 
     async fn get(uri: String) -> Result<http::Response<Bytes>, TransportError> {
         let request = http::Request::get(uri).body(Bytes::new()).expect("a URI");

@@ -2,29 +2,19 @@
 //!
 //! Invariant: each test says every answer that the service gives, and all requests are looked at.
 
-use super::*;
-
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use upsert_sink_format::tunnel::Answer;
-use upsert_sink_format::tunnel::Outcome;
+use upsert_sink_format::tunnel::{Answer, Outcome};
 
-use crate::components::BoxFuture;
-use crate::components::Clock;
-use crate::components::Components;
-use crate::components::Surroundings;
-use crate::components::Transport;
-use crate::components::TransportError;
+use super::*;
 use crate::components::simulated::InlineProcessors;
+use crate::components::{BoxFuture, Clock, Components, Surroundings, Transport, TransportError};
 use crate::compression::Compression;
-use crate::credentials::CredentialSource;
-use crate::credentials::Credentials;
-use crate::credentials::Secret;
+use crate::credentials::{CredentialSource, Credentials, Secret};
 use crate::settings::ClientSettings;
 use crate::workers::WorkerAllowList;
 

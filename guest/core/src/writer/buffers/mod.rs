@@ -10,11 +10,12 @@ mod tests;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use upsert_sink_format::id::{BucketId, Ticket};
+use upsert_sink_format::record::PartialRows;
+
 use crate::buffer::{BucketBuffer, BufferAccount, BufferPool, PartitionBytes};
 use crate::config::SinkConfig;
 use crate::partition::PartitionIndex;
-use upsert_sink_format::id::{BucketId, Ticket};
-use upsert_sink_format::record::PartialRows;
 
 /// The bucket that a row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 //! The promises of the buffers of a writer: an exact account, and what is to be flushed.
 
 use proptest::prelude::*;
-
-use super::*;
-use crate::config::{SinkConfig, TaskFacts};
 use upsert_sink_format::id::ByteCount;
 use upsert_sink_format::schema::TableSchema;
 use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
+
+use super::*;
+use crate::config::{SinkConfig, TaskFacts};
 
 const BUCKETS: u32 = 4;
 const PARTITIONS: u32 = 3;

@@ -3,21 +3,14 @@
 //! Made by `demo.rs` of the rows that it reads back. Invariant: the figures are those that SQL
 //! gives: a delay that is null counts in no sum and in no average.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Context;
-use arrow_array::Array;
-use arrow_array::ArrayRef;
-use arrow_array::Float64Array;
-use arrow_array::Int64Array;
-use arrow_array::RecordBatch;
-use arrow_array::StringArray;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use arrow_cast::CastOptions;
-use arrow_cast::cast_with_options;
+use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::DataType;
 
 /// The columns that the figures are made of.

@@ -3,8 +3,7 @@
 use arrow_schema::Schema;
 
 use super::*;
-use crate::source::position::InputFile;
-use crate::source::position::Offset;
+use crate::source::position::{InputFile, Offset};
 use crate::source::types::parse_column;
 
 const COLUMNS: &[&str] = &["id BIGINT", "name STRING"];

@@ -9,12 +9,9 @@ mod server;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
-use std::process::Output;
-use std::process::Stdio;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-
 pub(crate) use server::Server;
 
 /// The binary under test.

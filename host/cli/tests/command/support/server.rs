@@ -2,10 +2,8 @@
 //!
 //! Invariant: it is killed when the test is over.
 
-use std::io::BufRead;
-use std::io::BufReader;
-use std::process::Child;
-use std::process::Stdio;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
 
 use crate::support::Place;
 

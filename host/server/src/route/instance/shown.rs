@@ -4,16 +4,13 @@
 //! kind that its client gave it, and a result is bounded: one that is cut says so.
 
 use std::fmt::Write;
-use std::time::Duration;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures::TryStreamExt;
 use serde_json::json;
-use upsert_sink_tunnel::xml::can_hold;
-use upsert_sink_tunnel::xml::cdata;
-use upsert_sink_tunnel::xml::escaped;
+use upsert_sink_tunnel::xml::{can_hold, cdata, escaped};
 
 use crate::answer::Answer;
 use crate::error::Refusal;
@@ -22,8 +19,7 @@ use crate::request::Request;
 use crate::result::csv;
 use crate::result::kept::ResultNumber;
 use crate::route::project::OWNER;
-use crate::sql::job::Job;
-use crate::sql::job::JobOutcome;
+use crate::sql::job::{Job, JobOutcome};
 
 /// All jobs that are remembered.
 pub(super) fn list(jobs: &Jobs) -> Answer {

@@ -11,8 +11,7 @@ use bytes::Bytes;
 use flate2::bufread::ZlibDecoder;
 use lz4_flex::frame::FrameDecoder as Lz4Decoder;
 use snap::read::FrameDecoder as SnappyDecoder;
-use tokio::sync::Semaphore;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::error::Refusal;
 use crate::request::Request;
@@ -196,9 +195,9 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 26;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     use std::io::Write;
+
+    use super::*;
 
     fn encoded(encoding: Encoding, plain: &[u8]) -> Vec<u8> {
         let wrote = "memory takes all";

@@ -4,14 +4,9 @@
 //! bucket that a reader of the table will look for its keys in.
 
 use upsert_sink_format::error::Error;
-use upsert_sink_format::hash::Hasher;
-use upsert_sink_format::hash::bucket_of;
-use upsert_sink_format::hash::hash_values;
-use upsert_sink_format::record::DecodedRecord;
-use upsert_sink_format::record::Op;
-use upsert_sink_format::record::decode_pack;
-use upsert_sink_format::schema::ColumnType;
-use upsert_sink_format::schema::TableSchema;
+use upsert_sink_format::hash::{Hasher, bucket_of, hash_values};
+use upsert_sink_format::record::{DecodedRecord, Op, decode_pack};
+use upsert_sink_format::schema::{ColumnType, TableSchema};
 
 use crate::error::Refusal;
 use crate::request::Request;

@@ -5,21 +5,13 @@
 //! Delta table, and its types and names are valid.
 
 use sqlparser::ast;
-use sqlparser::ast::ColumnDef;
-use sqlparser::ast::ColumnOption;
-use sqlparser::ast::ColumnOptionDef;
-use sqlparser::ast::CreateTableOptions;
-use sqlparser::ast::DataType;
-use sqlparser::ast::Expr;
-use sqlparser::ast::HiveDistributionStyle;
-use sqlparser::ast::IndexColumn;
-use sqlparser::ast::ObjectNamePart;
-use sqlparser::ast::SqlOption;
-use sqlparser::ast::TableConstraint;
+use sqlparser::ast::{
+    ColumnDef, ColumnOption, ColumnOptionDef, CreateTableOptions, DataType, Expr,
+    HiveDistributionStyle, IndexColumn, ObjectNamePart, SqlOption, TableConstraint,
+};
 
 use super::names;
-use crate::table::catalog::Column;
-use crate::table::catalog::TableDefinition;
+use crate::table::catalog::{Column, TableDefinition};
 
 /// Reads the definition out of a CREATE TABLE; the dialect parses no clause but those that are
 /// taken here.

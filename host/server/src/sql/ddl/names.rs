@@ -2,12 +2,7 @@
 //!
 //! Under `ddl`. Invariant: a name is in lower case, and a string is never taken for one.
 
-use sqlparser::ast::Expr;
-use sqlparser::ast::Ident;
-use sqlparser::ast::ObjectName;
-use sqlparser::ast::ObjectNamePart;
-use sqlparser::ast::Value;
-use sqlparser::ast::ValueWithSpan;
+use sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, Value, ValueWithSpan};
 
 /// A table's name, perhaps with its project and schema.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,22 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::Int64Array;
-use upsert_sink_format::record::Op;
-use upsert_sink_format::record::Value;
-use upsert_sink_format::record::encode_partial;
-use upsert_sink_format::record::pack_trailer;
-use upsert_sink_format::schema::ColumnType;
-use upsert_sink_format::schema::TableColumn;
-use upsert_sink_format::schema::TableSchema;
+use upsert_sink_format::record::{Op, Value, encode_partial, pack_trailer};
+use upsert_sink_format::schema::{ColumnType, TableColumn, TableSchema};
 
 use super::*;
-use crate::components::Access;
-use crate::components::Directories;
-use crate::components::Directory;
 use crate::components::simulated::SimulatedDirectories;
+use crate::components::{Access, Directories, Directory};
 use crate::spool;
-use crate::spool::Frame;
-use crate::spool::Spool;
+use crate::spool::{Frame, Spool};
 use crate::table::catalog::DeltaFile;
 use crate::table::delta;
 use crate::table::merge::KEY_BYTES_MAX;

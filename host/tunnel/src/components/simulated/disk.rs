@@ -6,19 +6,12 @@
 //! not write into the next one's file. Invariant: what a call has returned from is durable, unless
 //! its sync is left out.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::components::parts::AppendFile;
-use crate::components::parts::BoxFuture;
-use crate::components::parts::Disk;
+use crate::components::parts::{AppendFile, BoxFuture, Disk};
 
 /// The files of one simulated machine. They outlive the processes that use them.
 #[derive(Debug, Default)]

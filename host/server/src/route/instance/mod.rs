@@ -1,6 +1,6 @@
 //! SQL jobs on the wire, which the vendor calls instances: post a script, then ask for its outcome.
 //!
-//! Between `route.rs` and `jobs.rs`. Invariant: statements that change the catalog are durable, or
+//! Between `route/mod.rs` and `jobs.rs`. Invariant: statements that change the catalog are durable, or
 //! have failed, before their job is answered; a query may still run then.
 
 mod posted;

@@ -1,7 +1,7 @@
 //! The replaceable parts of a server: time and randomness, which are those of `host/tunnel`, threads,
 //! and a directory on disk.
 //!
-//! Stands below every other file: `spool.rs` and `table/log.rs` write through a [`Directory`],
+//! Stands below every other file: `spool/mod.rs` and `table/log.rs` write through a [`Directory`],
 //! `sessions.rs` reads the [`Clock`]. Invariant: nothing else in this crate reads a clock, draws a
 //! random number, starts a thread or opens a file, so that with [`simulated`] parts the whole
 //! server runs in virtual time on one thread.
@@ -11,23 +11,18 @@ mod system;
 mod timer;
 mod workers;
 
-use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use object_store::ObjectStore;
-use tokio::task::AbortHandle;
-use upsert_sink_tunnel::components::SystemClock;
-use upsert_sink_tunnel::components::SystemEntropy;
-
-pub use upsert_sink_tunnel::components::Clock;
-pub use upsert_sink_tunnel::components::Entropy;
-
 pub(crate) use system::run_apart;
 pub(crate) use timer::ClockTimer;
+use tokio::task::AbortHandle;
+pub use upsert_sink_tunnel::components::{Clock, Entropy};
+use upsert_sink_tunnel::components::{SystemClock, SystemEntropy};
 
 /// The replaceable parts of a server.
 #[derive(Clone)]

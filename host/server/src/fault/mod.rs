@@ -1,7 +1,7 @@
 //! Faults by rule: the rules that are in force, and how often each was applied.
 //!
 //! Rules come from `fault/rule.rs`. `fault/layer.rs` applies them around the whole service; a
-//! connection alone can be cut, so `http.rs` does that as [`Severed`] says. Invariant: rules, their
+//! connection alone can be cut, so `http/mod.rs` does that as [`Severed`] says. Invariant: rules, their
 //! lives and the requests they delay are bounded, and no rule applies to the requests that set
 //! rules.
 
@@ -10,31 +10,22 @@ pub(crate) mod layer;
 mod reply;
 mod rule;
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Method;
-use http::Uri;
+use http::{Method, Uri};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch;
 use upsert_sink_format::id::Millis;
 
-use self::rule::Fault;
-use self::rule::RULES_MAX;
-use self::rule::Rule;
-use crate::components::Clock;
-use crate::components::Entropy;
-use crate::components::ServerComponents;
-use crate::error::Error;
-use crate::request::FAULTS_PATH;
-use crate::request::Request;
-
 pub(crate) use self::rule::FAULTS;
 pub use self::rule::FaultRules;
+use self::rule::{Fault, RULES_MAX, Rule};
+use crate::components::{Clock, Entropy, ServerComponents};
+use crate::error::Error;
+use crate::request::{FAULTS_PATH, Request};
 
 /// The rules of one server.
 pub struct Faults {

@@ -7,45 +7,32 @@
 
 mod figures;
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
-use anyhow::bail;
+use anyhow::{Context, bail};
 use bytes::Bytes;
 use futures::TryStreamExt;
-use upsert_sink::Components;
-use upsert_sink::Plugin;
+use upsert_sink::{Components, Plugin};
 use upsert_sink_server::Server;
 
 use self::figures::Figures;
 use crate::command::run::parse_duration;
-use crate::engine::Cadence;
-use crate::engine::Engine;
+use crate::engine::{Cadence, Engine};
 use crate::failure::Differs;
-use crate::fold::Comparison;
-use crate::fold::Fold;
-use crate::fold::FoldColumns;
-use crate::job::JobTable;
-use crate::job::RowForm;
-use crate::local;
+use crate::fold::{Comparison, Fold, FoldColumns};
+use crate::job::{JobTable, RowForm};
 use crate::progress::ProgressLine;
-use crate::report;
-use crate::report::JobReport;
-use crate::report::ReportForm;
-use crate::sink;
+use crate::report::{JobReport, ReportForm};
 use crate::source::Source;
 use crate::source::kinds::OpColumn;
-use crate::source::parquet::ParquetFile;
-use crate::source::parquet::ParquetSource;
-use crate::source::parquet::Selection;
+use crate::source::parquet::{ParquetFile, ParquetSource, Selection};
 use crate::source::position::Offset;
-use crate::state::JobState;
-use crate::state::StateDirectory;
+use crate::state::{JobState, StateDirectory};
+use crate::{local, report, sink};
 
 /// Departures of January 2013 from New York, as changes.
-const SAMPLE: &[u8] = include_bytes!("../../data/flights_cdc_2013_01.parquet");
+const SAMPLE: &[u8] = include_bytes!("../../../data/flights_cdc_2013_01.parquet");
 /// Its events.
 const SAMPLE_EVENTS: u64 = 80_406;
 /// A fast machine would be done before the first interval is over, and show one checkpoint.

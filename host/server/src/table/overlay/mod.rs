@@ -7,35 +7,24 @@
 //! fit are split into classes, groups that do not fit are halved. Rows come in the same order
 //! whenever they are read.
 
-use std::collections::BTreeSet;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
-use arrow_array::Array;
-use arrow_array::ArrayRef;
-use arrow_array::BinaryArray;
-use arrow_array::Int8Array;
-use arrow_array::RecordBatch;
-use arrow_array::UInt64Array;
-use arrow_array::new_null_array;
-use arrow_row::RowConverter;
-use arrow_row::SortField;
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, Int8Array, RecordBatch, UInt64Array, new_null_array,
+};
+use arrow_row::{RowConverter, SortField};
 use arrow_select::concat::concat;
 use arrow_select::take::take;
 use futures::TryStreamExt;
 
 use super::catalog::BucketRun;
 use super::class::Class;
-use super::merge::ENTRY_BYTES;
-use super::merge::Receiver;
-use super::merge::Scan;
+use super::merge::{ENTRY_BYTES, Receiver, Scan};
 use super::read_error::ReadError;
-use super::reader::BATCH_ROWS;
-use super::reader::OpenFile;
-use super::rows::DELETE;
-use super::rows::data_type;
-use super::rows::is_set;
+use super::reader::{BATCH_ROWS, OpenFile};
+use super::rows::{DELETE, data_type, is_set};
 
 /// One bucket on its way to a query.
 pub(super) struct Overlay<'a> {

@@ -1,7 +1,7 @@
 //! The listener: connections, their limits, and their end.
 //!
 //! The outermost part of a server; hands whole requests to `service.rs`, and ends connections the
-//! way `fault.rs` says. Invariant: connections, header sizes, and bytes of bodies in memory are
+//! way `fault/mod.rs` says. Invariant: connections, header sizes, and bytes of bodies in memory are
 //! bounded, whoever is slow is given up, and a shutdown answers what it has read before it closes.
 
 mod body;
@@ -11,31 +11,22 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::Either;
-use futures::future::select;
+use futures::future::{Either, select};
 use http::Response;
-use http_body_util::BodyExt;
-use http_body_util::Limited;
-use hyper::body::Body as _;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
-use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::task::JoinSet;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
 use self::body::CutBody;
-use crate::body::Body;
-use crate::body::HttpBody;
-use crate::components::Clock;
-use crate::components::ClockTimer;
+use crate::body::{Body, HttpBody};
+use crate::components::{Clock, ClockTimer};
 use crate::error::Error;
-use crate::fault::ChosenFault;
-use crate::fault::Severed;
+use crate::fault::{ChosenFault, Severed};
 use crate::request::Peer;
 use crate::service::Service;
 use crate::settings::ServerSettings;

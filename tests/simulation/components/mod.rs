@@ -12,7 +12,6 @@ pub(crate) use clock::{Shown, VirtualClock};
 pub(crate) use disk::{Files, Loss};
 pub(crate) use keys::KeyShop;
 pub(crate) use power::Power;
-
 use upsert_sink::components as sink;
 
 use super::world::Chance;

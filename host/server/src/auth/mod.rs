@@ -11,14 +11,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use arrow_cast::parse::string_to_timestamp_nanos;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hmac::Hmac;
-use hmac::Mac;
+use hmac::{Hmac, Mac};
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -26,8 +24,7 @@ use sha1::Sha1;
 use sha2::Sha256;
 use upsert_sink_format::id::Millis;
 
-use crate::error::Error;
-use crate::error::Refusal;
+use crate::error::{Error, Refusal};
 
 /// Who may ask.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,24 +7,13 @@
 mod disk;
 
 use std::io;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use disk::{DiskSteps, SimulatedDisk, SimulatedFiles, SyncedCall, Uninterrupted};
 use tokio::sync::watch;
 use upsert_sink_format::id::Millis;
 
-use crate::components::parts::BoxFuture;
-use crate::components::parts::Clock;
-use crate::components::parts::Entropy;
-use crate::components::parts::Processors;
-use crate::components::parts::Surroundings;
-use crate::components::parts::Work;
-
-pub use disk::DiskSteps;
-pub use disk::SimulatedDisk;
-pub use disk::SimulatedFiles;
-pub use disk::SyncedCall;
-pub use disk::Uninterrupted;
+use crate::components::parts::{BoxFuture, Clock, Entropy, Processors, Surroundings, Work};
 
 /// A clock that stands still until it is set forward.
 #[derive(Debug)]
@@ -111,9 +100,9 @@ impl Surroundings for NoSurroundings {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     use std::time::Duration;
+
+    use super::*;
 
     #[tokio::test]
     async fn a_sleep_ends_when_its_time_has_come_and_not_before() {

@@ -29,8 +29,7 @@ use crate::fault::Faults;
 use crate::request::Request;
 use crate::sessions::Sessions;
 use crate::settings::ServerSettings;
-use crate::stats::Counters;
-use crate::stats::Stats;
+use crate::stats::{Counters, Stats};
 use crate::tables::Tables;
 
 /// The things that routes work on; a route gets those that it names.

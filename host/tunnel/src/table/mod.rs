@@ -6,35 +6,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
-use http::StatusCode;
-use upsert_sink_format::id::BucketId;
-use upsert_sink_format::id::Hours;
-use upsert_sink_format::id::SessionId;
-use upsert_sink_format::tunnel::Refusal;
-use upsert_sink_format::tunnel::RefusalKind;
-use upsert_sink_format::tunnel::SessionInfo;
-use upsert_sink_format::tunnel::SessionRef;
-use upsert_sink_format::tunnel::SessionStatus;
-use upsert_sink_format::tunnel::TableDescription;
+use http::{Method, StatusCode};
+use upsert_sink_format::id::{BucketId, Hours, SessionId};
+use upsert_sink_format::tunnel::{
+    Refusal, RefusalKind, SessionInfo, SessionRef, SessionStatus, TableDescription,
+};
 
 use crate::catalog::Catalog;
-use crate::endpoint::Endpoint;
-use crate::endpoint::Request;
-use crate::error::NotDone;
-use crate::error::Result;
-use crate::error::TunnelError;
-use crate::error::refusal;
+use crate::endpoint::{Endpoint, Request};
+use crate::error::{NotDone, Result, TunnelError, refusal};
 use crate::pack::PackBody;
 use crate::partition;
-use crate::response::ROUTED_SERVER;
-use crate::response::judge;
-use crate::response::moved_to;
+use crate::response::{ROUTED_SERVER, judge, moved_to};
 use crate::session::Session;
-use crate::slots::Route;
-use crate::slots::Sessions;
-use crate::slots::SlotMap;
-use crate::slots::described;
+use crate::slots::{Route, Sessions, SlotMap, described};
 
 /// A table at the Tunnel. Cheap to clone; clones share what is known of its sessions.
 #[derive(Clone)]

@@ -1,30 +1,25 @@
 //! Upsert sessions on the wire: create, reload, put, commit, abort.
 //!
-//! Between `route.rs` and `sessions.rs`: a pack is decompressed (`upsert/encoding.rs`) and verified
+//! Between `route/mod.rs` and `sessions.rs`: a pack is decompressed (`upsert/encoding.rs`) and verified
 //! row by row (`upsert/pack.rs`) before a session gets it. Invariant: an answer is sent after its
 //! effect is durable.
 
 pub(crate) mod encoding;
 mod pack;
 
-use std::net::IpAddr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::Method;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::encoding::DecodedBytes;
 use crate::answer::Answer;
 use crate::error::Refusal;
 use crate::request::Request;
 use crate::session::Status;
-use crate::sessions::FoundSession;
-use crate::sessions::NewSession;
-use crate::sessions::Sessions;
-use crate::table::catalog::Column;
-use crate::table::catalog::Table;
+use crate::sessions::{FoundSession, NewSession, Sessions};
+use crate::table::catalog::{Column, Table};
 use crate::tables::Tables;
 
 /// The routes of upsert sessions.

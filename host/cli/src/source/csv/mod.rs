@@ -7,24 +7,17 @@
 use std::ops::Range;
 
 use anyhow::Context;
-use arrow_array::RecordBatch;
-use arrow_array::RecordBatchOptions;
-use arrow_array::StringArray;
-use arrow_schema::DataType;
-use arrow_schema::SchemaRef;
+use arrow_array::{RecordBatch, RecordBatchOptions, StringArray};
+use arrow_schema::{DataType, SchemaRef};
 use csv_core::ReadRecordResult;
 use upsert_sink::RowKind;
 
 use crate::failure::bad_input;
-use crate::source::Events;
-use crate::source::Source;
-use crate::source::columns::ColumnFault;
-use crate::source::columns::build_column;
+use crate::source::columns::{ColumnFault, build_column};
 use crate::source::kinds::OpColumn;
-use crate::source::lines::LineReader;
-use crate::source::lines::Lines;
-use crate::source::value;
+use crate::source::lines::{LineReader, Lines};
 use crate::source::value::Json;
+use crate::source::{Events, Source, value};
 
 /// How a file is written.
 #[derive(Clone, Debug, PartialEq, Eq)]

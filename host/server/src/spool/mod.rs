@@ -8,11 +8,8 @@
 mod frame;
 mod recover;
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use upsert_sink_format::id::Millis;
@@ -21,8 +18,7 @@ pub(crate) use self::frame::Frame;
 pub(crate) use self::recover::recover;
 use crate::components::Directory;
 use crate::error::Error;
-use crate::session::PackRange;
-use crate::session::SessionFacts;
+use crate::session::{PackRange, SessionFacts};
 
 /// The log of packs.
 pub(crate) struct Spool {

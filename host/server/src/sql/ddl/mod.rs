@@ -11,23 +11,14 @@ mod names;
 mod tests;
 
 use sqlparser::ast;
-use sqlparser::ast::AlterTableOperation;
-use sqlparser::ast::ColumnDef;
-use sqlparser::ast::Expr;
-use sqlparser::ast::ObjectType;
-use sqlparser::ast::Partition;
+use sqlparser::ast::{AlterTableOperation, ColumnDef, Expr, ObjectType, Partition};
 
-use self::definition::check_names;
-use self::definition::columns;
-use self::names::literal;
-use self::names::name;
-use self::names::table_name;
+use self::definition::{check_names, columns};
+pub(crate) use self::names::TableName;
+use self::names::{literal, name, table_name};
 use super::dialect::SUPPORTED;
 use super::tokens::Tokens;
-use crate::table::catalog::Column;
-use crate::table::catalog::TableDefinition;
-
-pub(crate) use self::names::TableName;
+use crate::table::catalog::{Column, TableDefinition};
 
 /// A statement that changes the catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
