@@ -14,7 +14,9 @@ use http::{HeaderValue, Response};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 use upsert_sink_format::id::Millis;
-use upsert_sink_server::components::simulated::{self, ManualClock, SimulatedDisk, Unsynced};
+use upsert_sink_server::components::simulated::{
+    self, ManualClock, SimulatedDirectories, Unsynced,
+};
 use upsert_sink_server::{ServerSettings, Service};
 use upsert_sink_tests::fuzz::shape;
 use upsert_sink_tunnel::readers;
@@ -65,7 +67,7 @@ thread_local! {
 pub(crate) fn body(input: &[u8]) -> Result<String> {
     let requests: Vec<Call> = parts(input).iter().filter_map(|part| Call::read(part)).collect();
     RUNTIME.with(|runtime| {
-        let disk = SimulatedDisk::new();
+        let disk = SimulatedDirectories::new();
         let served = || runtime.block_on(served(&disk, &requests));
         let (told, seen) = MEMORY.bounds(input, served)??;
         runtime.block_on(survived(&disk, &seen))?;
@@ -119,7 +121,10 @@ struct Names {
 }
 
 /// Answers all requests; tells their shape, and what the server says in the end.
-async fn served(disk: &Arc<SimulatedDisk>, requests: &[Call]) -> Result<(String, Vec<String>)> {
+async fn served(
+    disk: &Arc<SimulatedDirectories>,
+    requests: &[Call],
+) -> Result<(String, Vec<String>)> {
     let service = open(disk, 0).await?;
     let mut names = Names::default();
     let mut told = Vec::new();
@@ -199,7 +204,7 @@ fn without_request_id(response: &Response<Bytes>) -> String {
 }
 
 /// A server on what a loss of power leaves says the same.
-async fn survived(disk: &Arc<SimulatedDisk>, before: &[String]) -> Result<()> {
+async fn survived(disk: &Arc<SimulatedDirectories>, before: &[String]) -> Result<()> {
     let disk = disk.crash(Unsynced::Lost).await;
     let service = open(&disk, 1).await.context("after a loss of power")?;
     let after = seen(&service).await;
@@ -207,7 +212,7 @@ async fn survived(disk: &Arc<SimulatedDisk>, before: &[String]) -> Result<()> {
     Ok(())
 }
 
-async fn open(disk: &Arc<SimulatedDisk>, life: u64) -> Result<Arc<Service>> {
+async fn open(disk: &Arc<SimulatedDirectories>, life: u64) -> Result<Arc<Service>> {
     let clock = Arc::new(ManualClock::new(Millis(1_780_000_000_000)));
     let components = simulated::components(clock, Arc::clone(disk), 7 + life);
     let settings = ServerSettings { body_bytes_max: 1 << 20, ..ServerSettings::new("/server") };

@@ -13,7 +13,7 @@ use upsert_sink::{
     Catalog, Components, CredentialSource, Credentials, ErrorKind, Secret, Settings, Sink,
 };
 use upsert_sink_format::id::Millis;
-use upsert_sink_server::components::simulated::{ManualClock, SimulatedDisk, components};
+use upsert_sink_server::components::simulated::{ManualClock, SimulatedDirectories, components};
 use upsert_sink_server::{Auth, Keys, ServerSettings, Service};
 
 use crate::protocol::fixture::{described, exchanges, read};
@@ -43,7 +43,7 @@ async fn lets_in(vector: &Json, keys: &str, late_ms: u64) -> bool {
         auth: strict(keys),
         ..ServerSettings::new("/simulated")
     };
-    let parts = components(clock, SimulatedDisk::new(), 7);
+    let parts = components(clock, SimulatedDirectories::new(), 7);
     let service = Service::open(&settings, &parts).await.expect("an empty disk can be served");
     let mut request = Request::builder().method(text("method")).uri(text("target"));
     for (name, value) in vector["signed_headers"].as_object().expect("headers") {

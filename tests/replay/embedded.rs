@@ -14,7 +14,7 @@ use anyhow::{Result, ensure};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use upsert_sink::components::{AppendFile, Disk, SystemDisk};
-use upsert_sink::recording::{Recording, Telemetry};
+use upsert_sink::recording::{Recording, ReplayTelemetry};
 use upsert_sink::twin::{Turn, Twin};
 use upsert_sink::{Components, Plugin, Settings};
 use upsert_sink_core::io::{
@@ -156,7 +156,7 @@ async fn a_call_that_came_to_something_else_is_shown() -> Result<()> {
     ensure!(difference["expected"] != difference["got"], "{difference:#}");
     // The recording is equal for the liar itself.
     let recording = Recording::open("it", File::open(&all[0])?)?;
-    let replayed = recording.replay(&liar, Telemetry::Compared)?;
+    let replayed = recording.replay(&liar, ReplayTelemetry::Compared)?;
     ensure!(replayed.is_equal(), "{replayed:#?}");
     Ok(())
 }
@@ -234,7 +234,7 @@ async fn a_full_disk_ends_the_recording_and_not_the_sink() -> Result<()> {
         ensure!(all.len() == 1 && fs::metadata(&all[0])?.len() <= room as u64, "{room}: {all:?}");
         if room >= 1500 {
             let recording = Recording::open("it", File::open(&all[0])?)?;
-            let replayed = recording.replay(&plugin, Telemetry::Compared)?;
+            let replayed = recording.replay(&plugin, ReplayTelemetry::Compared)?;
             ensure!(replayed.is_equal(), "{replayed:#?}");
         }
     }

@@ -16,7 +16,7 @@ use anyhow::{Result, ensure};
 use scene::{BAD_INPUT, Scene, expect_refused, replay};
 use serde_json::{Value, json};
 use upsert_sink::Plugin;
-use upsert_sink::recording::{Ended, Recording, Replayed, Telemetry};
+use upsert_sink::recording::{Recording, RecordingEnd, ReplayTelemetry, Replayed};
 use upsert_sink_tests::binary::{self, Running};
 use upsert_sink_tests::feed::Feed;
 use upsert_sink_tests::simulation::native;
@@ -55,7 +55,7 @@ fn a_recorded_job_comes_to_the_same_when_it_is_replayed() -> Result<()> {
 
 fn replay_here(recording: &Path, plugin: &Plugin) -> Result<Replayed> {
     let name = recording.display().to_string();
-    Ok(Recording::open(name, File::open(recording)?)?.replay(plugin, Telemetry::Compared)?)
+    Ok(Recording::open(name, File::open(recording)?)?.replay(plugin, ReplayTelemetry::Compared)?)
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn the_native_core_comes_to_what_the_component_came_to() -> Result<()> {
     let recording = recorded().recording()?;
     let component = replay_here(&recording, &Plugin::embedded()?)?;
     let native = replay_here(&recording, &Plugin::twin(Arc::new(native)))?;
-    ensure!(native.is_equal() && native.ended == Some(Ended::Closed), "{native:#?}");
+    ensure!(native.is_equal() && native.ended == Some(RecordingEnd::Closed), "{native:#?}");
     ensure!(native == component, "{native:#?}\n{component:#?}");
     Ok(())
 }

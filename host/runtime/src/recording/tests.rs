@@ -14,9 +14,10 @@ use upsert_sink_format::tunnel::{
 };
 
 use super::*;
+use crate::capability::outputs::CallOutputs;
 use crate::components::{AppendFile, BoxFuture, Components, Disk, SystemDisk};
 use crate::plugin::Plugin;
-use crate::recording::entry::RecordedEntry;
+use crate::recording::entry::{MAGIC, RecordedEntry};
 use crate::recording::input::Input;
 use crate::recording::read::FileEnd;
 use crate::settings::Settings;
