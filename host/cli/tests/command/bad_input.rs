@@ -129,10 +129,10 @@ fn a_changed_file_and_a_newer_state_are_refused() {
     place.write("rows.json", row(GOOD));
     let state = place.path("upsert-sink-state/job/checkpoint-00000000000000000001.state");
     let mut bytes = std::fs::read(&state).expect("the first checkpoint");
-    bytes[4] = 2;
+    bytes[5] = 9;
     std::fs::write(&state, bytes).expect("written");
     let newer = place.run(&["run", "job.toml"]);
-    assert_refused(&newer, 2, &["version 2 is newer than 1"]);
+    assert_refused(&newer, 2, &["version 9 was written by a newer upsert-sink"]);
 }
 
 #[test]

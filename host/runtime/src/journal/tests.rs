@@ -122,7 +122,7 @@ async fn a_journal_of_another_version_is_refused_with_its_version_and_the_remedy
     std::fs::write(directory.path().join(FILE), bytes).expect("written");
     let error = open(directory.path(), "p.t").await.err().expect("it is refused");
     assert_eq!(error.kind, ErrorKind::InvalidConfig);
-    for part in ["version 01", "reads 02", "finish or restore", "`sink.journal-dir`"] {
+    for part in ["version 01", "reads 03", "finish or restore", "`sink.journal-dir`"] {
         assert!(error.message.contains(part), "{error}");
     }
 }
