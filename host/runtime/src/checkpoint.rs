@@ -38,8 +38,8 @@ impl Checkpoint {
     /// `Corrupt` for damaged bytes; `InvalidConfig` for those of another version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         if bytes.starts_with(MAGIC_OF_0_1) {
-            let message = "the checkpoint was written by upsert-sink 0.1; restore it with that, \
-                           or begin anew from an older position of the input";
+            let message = "the checkpoint was written by version 0.1 of upsert-sink; restore it with \
+                           that, or begin anew from an older position of the input";
             return Err(Error::config("checkpoint", message));
         }
         let mut opener = Opener::open(Kind::Checkpoint, bytes)?;
@@ -99,7 +99,10 @@ mod tests {
     fn a_checkpoint_of_0_1_is_refused_with_its_version_and_the_remedy() {
         let error = Checkpoint::from_bytes(b"USCK\x01\0 and more").expect_err("it is older");
         assert_eq!(error.kind, crate::ErrorKind::InvalidConfig);
-        assert!(error.message.contains("upsert-sink 0.1; restore it with that"), "{error}");
+        assert!(
+            error.message.contains("version 0.1 of upsert-sink; restore it with that"),
+            "{error}"
+        );
     }
 
     #[test]
