@@ -38,8 +38,8 @@ impl Checkpoint {
     /// `Corrupt` for damaged bytes; `InvalidConfig` for those of another version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         if bytes.starts_with(MAGIC_OF_0_1) {
-            let message = "the checkpoint was written by version 0.1 of upsert-sink; restore it with \
-                           that, or begin anew from an older position of the input";
+            let message = "the checkpoint was written by version 0.1 of upsert-sink; restore it \
+                           with that, or begin anew from an older position of the input";
             return Err(Error::config("checkpoint", message));
         }
         let mut opener = Opener::open(Kind::Checkpoint, bytes)?;
