@@ -139,6 +139,8 @@ impl Service {
             // A task of its own: a caller that goes away must not leave half a commit behind.
             let answer = tokio::spawn(async move {
                 let _busy = busy;
+                // Dropped before the lock is: whoever waits for it may open the directory again.
+                let layers = layers;
                 let Layers { faults, admission } = &*layers;
                 let next = async |request, id: String| admission.answer(request, &id).await;
                 faults.answer(request, fault, next).await

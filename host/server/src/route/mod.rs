@@ -123,11 +123,11 @@ struct HttpRoute {
     path: &'static str,
     /// Whether only requests of a download are meant.
     is_download: bool,
-    handler: Handler,
+    respond: Respond,
 }
 
 /// Answers a request, whose path has these names in the places of a route's.
-type Handler =
+type Respond =
     for<'a> fn(&'a Resources, &'a Request, Vec<&'a str>) -> BoxFuture<'a, Result<Answer, Refusal>>;
 
 /// The path that a route's own path stands below.
@@ -143,16 +143,16 @@ enum Place {
     Schema,
 }
 
-const fn on(method: Method, place: Place, path: &'static str, handler: Handler) -> HttpRoute {
-    HttpRoute { method: Some(method), place, path, is_download: false, handler }
+const fn on(method: Method, place: Place, path: &'static str, respond: Respond) -> HttpRoute {
+    HttpRoute { method: Some(method), place, path, is_download: false, respond }
 }
 
-const fn any(place: Place, path: &'static str, handler: Handler) -> HttpRoute {
-    HttpRoute { method: None, place, path, is_download: false, handler }
+const fn any(place: Place, path: &'static str, respond: Respond) -> HttpRoute {
+    HttpRoute { method: None, place, path, is_download: false, respond }
 }
 
-const fn download(place: Place, path: &'static str, handler: Handler) -> HttpRoute {
-    HttpRoute { method: None, place, path, is_download: true, handler }
+const fn download(place: Place, path: &'static str, respond: Respond) -> HttpRoute {
+    HttpRoute { method: None, place, path, is_download: true, respond }
 }
 
 fn at_once<'a>(answer: Result<Answer, Refusal>) -> BoxFuture<'a, Result<Answer, Refusal>> {
@@ -244,7 +244,7 @@ impl<'r> Found<'r> {
         server: &'r Resources,
         request: &'r Request,
     ) -> Result<Answer, Refusal> {
-        (self.route.handler)(server, request, self.names).await
+        (self.route.respond)(server, request, self.names).await
     }
 }
 

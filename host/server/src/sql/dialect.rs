@@ -94,8 +94,8 @@ fn create_table(parser: &mut Parser<'_>) -> Result<Statement, ParserError> {
     loop {
         if parser.parse_keyword(Keyword::COMMENT) {
             comment = Some(CommentDef::WithoutEq(parser.parse_comment_value()?));
-        } else if parser.peek_keyword(Keyword::PARTITIONED) {
-            partitioned = parser.parse_hive_distribution()?;
+        } else if parser.parse_keywords(&[Keyword::PARTITIONED, Keyword::BY]) {
+            partitioned = partition_columns(parser)?;
         } else if parser.parse_keyword(Keyword::TBLPROPERTIES) {
             properties.extend(in_brackets(parser, property)?);
         } else {
@@ -200,6 +200,14 @@ fn columns(parser: &mut Parser<'_>) -> Result<(Vec<ColumnDef>, Vec<TableConstrai
         Ok(None)
     })?;
     Ok((columns.into_iter().flatten().collect(), constraints))
+}
+
+fn partition_columns(parser: &mut Parser<'_>) -> Result<HiveDistributionStyle, ParserError> {
+    let (columns, constraints) = columns(parser)?;
+    match constraints.is_empty() {
+        true => Ok(HiveDistributionStyle::PARTITIONED { columns }),
+        false => unsupported("a partition column cannot be part of the primary key".to_owned()),
+    }
 }
 
 /// Any number of partitions, with or without commas between them, each as its equations.
