@@ -12,7 +12,7 @@ use upsert_sink_format::id::CheckpointId;
 
 use crate::bindings::committer::Progress;
 use crate::coordinator::ToCoordinator;
-use crate::driver::{Event, Role};
+use crate::driver::{DrivenRole, Event};
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 
@@ -69,7 +69,7 @@ impl CommitterRole {
     }
 }
 
-impl Role for CommitterRole {
+impl DrivenRole for CommitterRole {
     type Control = ToCommitter;
     type Data = Infallible;
 

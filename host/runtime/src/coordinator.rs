@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use upsert_sink_core::io::{CoordinatorInput, Task};
 
 use crate::bindings::coordinator::Progress;
-use crate::driver::{Event, Role};
+use crate::driver::{DrivenRole, Event};
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::writer::ToWriter;
@@ -78,7 +78,7 @@ impl CoordinatorRole {
     }
 }
 
-impl Role for CoordinatorRole {
+impl DrivenRole for CoordinatorRole {
     type Control = ToCoordinator;
     type Data = Infallible;
 

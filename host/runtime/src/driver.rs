@@ -47,7 +47,7 @@ pub(crate) enum Event<C, D> {
 }
 
 /// The role of an instance: which guest call follows from what happens, and what from its progress.
-pub(crate) trait Role: Send + 'static {
+pub(crate) trait DrivenRole: Send + 'static {
     /// The messages of other parts of the sink.
     type Control: Send + 'static;
     /// The items that wait in order until it is accepting.
@@ -66,7 +66,7 @@ pub(crate) trait Role: Send + 'static {
 }
 
 /// One instance, its role, and all that it waits for.
-pub(crate) struct Driver<R: Role> {
+pub(crate) struct Driver<R: DrivenRole> {
     pub(crate) role: R,
     pub(crate) instance: Instance,
     pub(crate) shared: Arc<Shared>,
@@ -76,7 +76,7 @@ pub(crate) struct Driver<R: Role> {
     alarm: Alarm,
 }
 
-impl<R: Role> Driver<R> {
+impl<R: DrivenRole> Driver<R> {
     pub(crate) fn new(
         role: R,
         instance: Instance,

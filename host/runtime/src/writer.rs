@@ -16,7 +16,7 @@ use upsert_sink_format::id::CheckpointId;
 use crate::bindings::writer::{Output, Progress, Snapshot};
 use crate::coordinator::ToCoordinator;
 use crate::dead_letter::DeadLetters;
-use crate::driver::{Event, Role};
+use crate::driver::{DrivenRole, Event};
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::metrics::Meter;
@@ -144,7 +144,7 @@ impl WriterRole {
     }
 }
 
-impl Role for WriterRole {
+impl DrivenRole for WriterRole {
     type Control = ToWriter;
     type Data = WriterData;
 

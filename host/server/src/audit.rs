@@ -13,7 +13,7 @@ use futures::{FutureExt, TryStreamExt};
 
 use crate::error::Error;
 use crate::table::catalog::{BucketRun, DeltaFile};
-use crate::table::reader::OpenFile;
+use crate::table::reader::OpenDeltaFile;
 use crate::tables::Tables;
 
 /// The files of each partition that a reader has seen.
@@ -70,7 +70,7 @@ async fn read(tables: &Tables, file: Arc<DeltaFile>) -> Result<Vec<RecordBatch>,
     let path = file.path.clone();
     let unreadable =
         |error: &dyn std::fmt::Display| Error::damaged(path.clone(), error.to_string());
-    let open = OpenFile::open(tables.objects(), Arc::clone(&file)).await;
+    let open = OpenDeltaFile::open(tables.objects(), Arc::clone(&file)).await;
     let open = open.map_err(|error| unreadable(&error))?;
     let columns: Vec<usize> = (0..open.columns() + crate::table::rows::META_COLUMNS).collect();
     let last = file.runs.last().map_or(0, |run| run.first_row_group + run.row_groups);

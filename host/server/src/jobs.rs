@@ -16,7 +16,7 @@ use crate::ids::Ids;
 use crate::result::kept::{KeptRows, ResultNumber, Results};
 use crate::sessions::Sessions;
 use crate::sql::failure::SqlFailure;
-use crate::sql::job::{Job, JobOutcome, PostedTask, QueryNeeds};
+use crate::sql::job::{JobOutcome, PostedTask, QueryNeeds, SqlJob};
 use crate::sql::remembered::RememberedJobs;
 use crate::sql::script::Script;
 use crate::sql::{change, script};
@@ -57,7 +57,7 @@ impl Jobs {
     /// Begins a job, and waits a moment for the end of its query.
     ///
     /// Errors: `QPSExceeded` if too many run.
-    pub(crate) async fn begin(&self, task: PostedTask) -> Result<Arc<Job>, Refusal> {
+    pub(crate) async fn begin(&self, task: PostedTask) -> Result<Arc<SqlJob>, Refusal> {
         let job = self.remember(task)?;
         match script::parse(&job.task.query) {
             Ok(Script::Changes(statements)) => {
@@ -80,7 +80,7 @@ impl Jobs {
     /// Remembers a job that failed at once, in these words.
     ///
     /// Errors: `QPSExceeded` if too many run.
-    pub(crate) fn refuse(&self, task: PostedTask, message: &str) -> Result<Arc<Job>, Refusal> {
+    pub(crate) fn refuse(&self, task: PostedTask, message: &str) -> Result<Arc<SqlJob>, Refusal> {
         let job = self.remember(task)?;
         self.finish(&job, JobOutcome::Failed(message.to_owned()));
         Ok(job)
@@ -89,19 +89,19 @@ impl Jobs {
     /// A job by its id.
     ///
     /// Errors: `NoSuchObject` if it is not remembered.
-    pub(crate) fn find(&self, id: &str) -> Result<Arc<Job>, Refusal> {
+    pub(crate) fn find(&self, id: &str) -> Result<Arc<SqlJob>, Refusal> {
         self.remembered.get(id)
     }
 
     /// All jobs that are remembered, newest first.
-    pub(crate) fn all(&self) -> Vec<Arc<Job>> {
+    pub(crate) fn all(&self) -> Vec<Arc<SqlJob>> {
         self.remembered.all()
     }
 
     /// Stops a job.
     ///
     /// Errors: `InvalidStateSetting` if it has finished.
-    pub(crate) fn stop(&self, job: &Job) -> Result<(), Refusal> {
+    pub(crate) fn stop(&self, job: &SqlJob) -> Result<(), Refusal> {
         job.cancel(self.clock.now().0)
     }
 
@@ -110,17 +110,17 @@ impl Jobs {
         self.results.get(number)
     }
 
-    fn remember(&self, task: PostedTask) -> Result<Arc<Job>, Refusal> {
-        let job = Job::new(self.ids.resource(), task, self.clock.now().0);
+    fn remember(&self, task: PostedTask) -> Result<Arc<SqlJob>, Refusal> {
+        let job = SqlJob::new(self.ids.resource(), task, self.clock.now().0);
         self.remembered.remember(&job)?;
         Ok(job)
     }
 
-    fn finish(&self, job: &Job, outcome: JobOutcome) {
+    fn finish(&self, job: &SqlJob, outcome: JobOutcome) {
         job.finish(outcome, self.clock.now().0);
     }
 
-    fn fail(&self, job: &Job, failure: &SqlFailure) {
+    fn fail(&self, job: &SqlJob, failure: &SqlFailure) {
         self.finish(job, JobOutcome::Failed(failure.to_string()));
     }
 

@@ -87,6 +87,6 @@ pub use quota::Quotas;
 pub use server::{Server, query, recorded_sessions, table_rows};
 pub use service::Service;
 pub use settings::ServerSettings;
-pub use stats::{OpenSession, Stats};
+pub use stats::{OpenSessionStats, Stats};
 pub use table::read_error::ReadError;
 pub use table::readable::TableRows;

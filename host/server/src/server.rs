@@ -19,7 +19,7 @@ use crate::http::Listener;
 use crate::service::Service;
 use crate::session::SessionFacts;
 use crate::settings::ServerSettings;
-use crate::stats::{OpenSession, Stats};
+use crate::stats::{OpenSessionStats, Stats};
 use crate::table::catalog::Catalog;
 use crate::table::log;
 use crate::table::readable::{Readable, TableRows};
@@ -75,7 +75,7 @@ impl Server {
     }
 
     /// The sessions that are neither committed nor aborted nor expired, oldest first.
-    pub fn open_sessions(&self) -> Vec<OpenSession> {
+    pub fn open_sessions(&self) -> Vec<OpenSessionStats> {
         self.service.open_sessions()
     }
 
@@ -140,7 +140,7 @@ pub fn table_rows<'a>(
 /// The open sessions that a directory holds, oldest first. Waits for the disk.
 ///
 /// Errors: as of [`query`].
-pub fn recorded_sessions(dir: &Path) -> Result<Vec<OpenSession>, Error> {
+pub fn recorded_sessions(dir: &Path) -> Result<Vec<OpenSessionStats>, Error> {
     let path = dir.to_owned();
     let sessions = run_apart(async move {
         let components = ServerComponents::system();
@@ -175,12 +175,12 @@ async fn open_sessions(
     directory: &dyn Directory,
     catalog: &Catalog,
     clock: &dyn Clock,
-) -> Result<Vec<OpenSession>, Error> {
+) -> Result<Vec<OpenSessionStats>, Error> {
     let now = clock.now().0;
     let is_over = |facts: &SessionFacts| catalog.is_committed(&facts.id) || facts.ends_ms() <= now;
     let sessions = spool::recover(directory, &is_over).await?.sessions;
     let open = sessions.into_values().filter(|session| {
         !session.aborted && catalog.table_by_id(&session.facts.table_id).is_some()
     });
-    Ok(open.map(|s| OpenSession::new(&s.facts, s.packs.len(), catalog)).collect())
+    Ok(open.map(|s| OpenSessionStats::new(&s.facts, s.packs.len(), catalog)).collect())
 }

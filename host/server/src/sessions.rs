@@ -17,7 +17,7 @@ use crate::session::{AdmittedPack, PackKept, Session, SessionFacts, SessionIds, 
 use crate::settings::ServerSettings;
 use crate::spool;
 use crate::spool::{Frame, Spool};
-use crate::stats::{Counters, OpenSession};
+use crate::stats::{Counters, OpenSessionStats};
 use crate::table::catalog::Table;
 use crate::table::commit::CommitOutcome;
 use crate::tables::Tables;
@@ -275,12 +275,12 @@ impl Sessions {
     }
 
     /// The sessions that are neither committed nor aborted nor expired, oldest first.
-    pub(crate) fn list_open(&self) -> Vec<OpenSession> {
+    pub(crate) fn list_open(&self) -> Vec<OpenSessionStats> {
         let now = self.clock.now();
         let sessions = self.by_id();
         let catalog = self.tables.catalog();
         let open = sessions.values().filter(|session| session.is_open(now));
-        open.map(|s| OpenSession::new(&s.facts, s.pack_count(), &catalog)).collect()
+        open.map(|s| OpenSessionStats::new(&s.facts, s.pack_count(), &catalog)).collect()
     }
 
     /// How many sessions are open.

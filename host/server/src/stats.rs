@@ -38,7 +38,7 @@ pub struct Stats {
 
 /// An upsert session that is neither committed nor aborted nor expired.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct OpenSession {
+pub struct OpenSessionStats {
     /// Its id.
     pub id: String,
     /// Its table.
@@ -53,7 +53,7 @@ pub struct OpenSession {
     pub packs: u64,
 }
 
-impl OpenSession {
+impl OpenSessionStats {
     pub(crate) fn new(facts: &SessionFacts, packs: usize, catalog: &Catalog) -> Self {
         let table = catalog.table_by_id(&facts.table_id);
         Self {

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use upsert_sink_format::tunnel::{SessionInfo, TableDescription};
 
 use crate::error::Result;
-use crate::slots::Sessions;
+use crate::slots::KnownSessions;
 use crate::{description, response, slots};
 
 /// Judges an answer.
@@ -30,7 +30,7 @@ pub type DescribedSession = (SessionInfo, Vec<(String, String)>);
 /// The garbled part, in words.
 pub fn session(body: &[u8]) -> std::result::Result<DescribedSession, String> {
     let (info, slots) = slots::parse(body)?;
-    let sessions = Sessions::default();
+    let sessions = KnownSessions::default();
     sessions.learn(&info.id.0, "", slots, 0);
     let route = |bucket| sessions.route(&info.id.0, bucket).map(|route| (route.slot, route.worker));
     let routes = (0..info.buckets).filter_map(route).collect();

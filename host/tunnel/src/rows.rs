@@ -24,11 +24,11 @@ pub struct PackBuilder {
     key: Vec<usize>,
     hasher: Hasher,
     buckets: u32,
-    drafts: BTreeMap<BucketId, Draft>,
+    drafts: BTreeMap<BucketId, PackDraft>,
 }
 
 #[derive(Default)]
-struct Draft {
+struct PackDraft {
     body: Vec<u8>,
     crcs: Vec<u32>,
 }
@@ -75,8 +75,8 @@ impl PackBuilder {
 
     /// The packs, by their buckets.
     pub fn finish(self) -> Vec<Pack> {
-        let pack = |(bucket, draft): (BucketId, Draft)| {
-            let Draft { mut body, crcs } = draft;
+        let pack = |(bucket, draft): (BucketId, PackDraft)| {
+            let PackDraft { mut body, crcs } = draft;
             let records = u32::try_from(crcs.len()).expect("memory has room for fewer records");
             pack_trailer(crcs.into_iter(), records, &mut body);
             Pack::new(bucket, records, body)

@@ -38,22 +38,22 @@ pub(crate) struct Route {
 
 /// The sessions in use: their slots, and when the service last heard of them.
 #[derive(Debug, Default)]
-pub(crate) struct Sessions {
-    known: Mutex<BTreeMap<String, Known>>,
+pub(crate) struct KnownSessions {
+    known: Mutex<BTreeMap<String, KnownSession>>,
 }
 
 #[derive(Clone, Debug)]
-struct Known {
+struct KnownSession {
     partition: String,
     slots: SlotMap,
     contact_ms: u64,
 }
 
-impl Sessions {
+impl KnownSessions {
     /// A session was described by the service.
     pub(crate) fn learn(&self, id: &str, partition: &str, slots: SlotMap, now_ms: u64) {
         let partition = String::from(partition);
-        self.lock().insert(String::from(id), Known { partition, slots, contact_ms: now_ms });
+        self.lock().insert(String::from(id), KnownSession { partition, slots, contact_ms: now_ms });
     }
 
     /// Nothing more is to be sent to a session.
@@ -110,7 +110,7 @@ impl Sessions {
         silent.map(|(id, known)| (id.clone(), known.partition.clone())).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, KnownSession>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -277,7 +277,7 @@ mod tests {
         let (info, map) = parse(session(slots).as_bytes()).expect("complete");
         assert_eq!((info.buckets, info.status), (3, SessionStatus::Normal));
         assert!(!info.columns[0].nullable);
-        let sessions = Sessions::default();
+        let sessions = KnownSessions::default();
         sessions.learn("2026-1", "", map, 1);
         assert_eq!(sessions.route("2026-1", 1).map(|route| route.slot), Some(String::from("1")));
         sessions.moved("2026-1", "0", "c:3");
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_session_without_contact_is_found() {
-        let sessions = Sessions::default();
+        let sessions = KnownSessions::default();
         sessions.learn("a", "day='1'", SlotMap::default(), 10);
         sessions.learn("b", "", SlotMap::default(), 10);
         sessions.touch("b", 20);

@@ -12,7 +12,7 @@ use crate::error::{Plane, error_body};
 
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reply {
+pub(super) enum FaultReply {
     /// An error that the service has coded.
     Coded { status: StatusCode, code: String, message: String },
     /// The slot is at another worker, which the answer may name.
@@ -21,7 +21,7 @@ pub(super) enum Reply {
     Tengine(StatusCode),
 }
 
-impl Reply {
+impl FaultReply {
     pub(super) fn slot_exceeded(status: StatusCode) -> Self {
         let message = "the project has no free Tunnel slot; write with fewer sessions".to_owned();
         Self::Coded { status, code: "SlotExceeded".to_owned(), message }

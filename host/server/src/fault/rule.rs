@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::reply::Reply;
+use super::reply::FaultReply;
 use crate::error::Error;
 use crate::request::Request;
 
@@ -103,7 +103,7 @@ pub(crate) enum Moment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// This is answered, before the request is carried out or in place of its own answer.
-    Answer(Moment, Reply),
+    Answer(Moment, FaultReply),
     /// Nothing happens for so long.
     Delay(Moment, Duration),
     /// The connection ends when so many bytes of the request's body were read.
@@ -270,17 +270,20 @@ impl Fault {
             WrittenFault::Status { status, code, message, at } => {
                 Ok(Self::Answer(at, coded(status, code, message)?))
             }
-            WrittenFault::Tengine { status, at } => {
-                Ok(Self::Answer(at, Reply::Tengine(one_of("tengine", status, &[502, 503, 504])?)))
-            }
+            WrittenFault::Tengine { status, at } => Ok(Self::Answer(
+                at,
+                FaultReply::Tengine(one_of("tengine", status, &[502, 503, 504])?),
+            )),
             WrittenFault::SlotExceeded { status } => {
                 let status = one_of("slot-exceeded", status.unwrap_or(429), &[429, 400])?;
-                Ok(Self::Answer(Moment::Before, Reply::slot_exceeded(status)))
+                Ok(Self::Answer(Moment::Before, FaultReply::slot_exceeded(status)))
             }
-            WrittenFault::FlowExceeded => Ok(Self::Answer(Moment::Before, Reply::flow_exceeded())),
+            WrittenFault::FlowExceeded => {
+                Ok(Self::Answer(Moment::Before, FaultReply::flow_exceeded()))
+            }
             WrittenFault::SlotMoved { worker } => {
                 let worker = worker.map(worker_address).transpose()?;
-                Ok(Self::Answer(Moment::Before, Reply::SlotMoved(worker)))
+                Ok(Self::Answer(Moment::Before, FaultReply::SlotMoved(worker)))
             }
             WrittenFault::Delay { ms, at } => match ms {
                 1..=DELAY_MS_MAX => Ok(Self::Delay(at, Duration::from_millis(ms))),
@@ -313,18 +316,18 @@ impl Fault {
     }
 }
 
-fn coded(status: u16, code: Option<String>, message: Option<String>) -> Result<Reply, String> {
+fn coded(status: u16, code: Option<String>, message: Option<String>) -> Result<FaultReply, String> {
     let Some(status) = StatusCode::from_u16(status).ok().filter(|_| (400..600).contains(&status))
     else {
         return Err(format!("status = {status}: an error has 400 to 599"));
     };
-    let code = code.unwrap_or_else(|| Reply::usual_code(status).to_owned());
+    let code = code.unwrap_or_else(|| FaultReply::usual_code(status).to_owned());
     let sane = code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
     if code.is_empty() || code.len() > NAME_BYTES_MAX || !sane {
         return Err(format!("code = {code:?}: a code is letters and digits, such as NoSuchTable"));
     }
     let message = message.unwrap_or_else(|| "a fault rule says so".to_owned());
-    Ok(Reply::Coded { status, code, message })
+    Ok(FaultReply::Coded { status, code, message })
 }
 
 fn one_of(what: &str, status: u16, allowed: &[u16]) -> Result<StatusCode, String> {

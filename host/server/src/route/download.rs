@@ -18,7 +18,7 @@ use crate::request::Request;
 use crate::result::kept::{KeptRows, ResultNumber, Results};
 use crate::result::records;
 use crate::result::shape::Shape;
-use crate::sql::job::{Job, JobOutcome};
+use crate::sql::job::{JobOutcome, SqlJob};
 use crate::table::catalog::Table;
 use crate::table::stream::partition_rows;
 use crate::tables::Tables;
@@ -140,7 +140,7 @@ impl Downloads {
 }
 
 /// The rows of a job that has finished with some.
-fn rows_of(job: &Job) -> Result<ResultNumber, Refusal> {
+fn rows_of(job: &SqlJob) -> Result<ResultNumber, Refusal> {
     let id = &job.id;
     match job.finished().map(|finished| finished.outcome) {
         None => {

@@ -54,62 +54,62 @@ impl Resources {
 
 /// All routes. A download's request is looked up before the others of its path.
 static ROUTES: [HttpRoute; 22] = [
-    on(Method::GET, Place::Uncounted, "stats", |server, _, _| at_once(stats(server))),
-    any(Place::Uncounted, "__faults/{…}", |server, request, rest| {
+    on(Method::GET, RoutePlace::Uncounted, "stats", |server, _, _| at_once(stats(server))),
+    any(RoutePlace::Uncounted, "__faults/{…}", |server, request, rest| {
         at_once(fault::respond(&server.faults, request, &rest))
     }),
-    on(Method::GET, Place::Server, "healthz", |_, _, _| at_once(Ok(Answer::text("ok")))),
-    on(Method::GET, Place::Server, "readyz", |_, _, _| at_once(Ok(Answer::text("ok")))),
-    on(Method::GET, Place::Server, "capabilities", |server, _, _| {
+    on(Method::GET, RoutePlace::Server, "healthz", |_, _, _| at_once(Ok(Answer::text("ok")))),
+    on(Method::GET, RoutePlace::Server, "readyz", |_, _, _| at_once(Ok(Answer::text("ok")))),
+    on(Method::GET, RoutePlace::Server, "capabilities", |server, _, _| {
         at_once(Ok(capabilities::describe(&server.settings)))
     }),
-    on(Method::GET, Place::Server, "tenants", |server, _, _| {
+    on(Method::GET, RoutePlace::Server, "tenants", |server, _, _| {
         at_once(Ok(side::tenant(&server.settings.project)))
     }),
-    on(Method::GET, Place::Server, "logview/host", |server, request, _| {
+    on(Method::GET, RoutePlace::Server, "logview/host", |server, request, _| {
         at_once(Ok(side::web_host(server.settings.listen, request)))
     }),
-    on(Method::GET, Place::Server, "webconsole/host", |server, request, _| {
+    on(Method::GET, RoutePlace::Server, "webconsole/host", |server, request, _| {
         at_once(Ok(side::web_host(server.settings.listen, request)))
     }),
-    on(Method::GET, Place::Server, "projects", |server, _, _| {
+    on(Method::GET, RoutePlace::Server, "projects", |server, _, _| {
         at_once(Ok(project::list(&server.settings.project)))
     }),
-    on(Method::GET, Place::Project, "", |server, _, _| {
+    on(Method::GET, RoutePlace::Project, "", |server, _, _| {
         at_once(Ok(project::describe(&server.settings.project, server.clock.now())))
     }),
-    on(Method::GET, Place::Project, "tunnel", |server, request, _| {
+    on(Method::GET, RoutePlace::Project, "tunnel", |server, request, _| {
         at_once(Ok(project::tunnel(server.settings.listen, request)))
     }),
-    on(Method::POST, Place::Project, "authorization", |_, request, _| {
+    on(Method::POST, RoutePlace::Project, "authorization", |_, request, _| {
         at_once(side::authorize(request))
     }),
-    on(Method::PUT, Place::Project, "logs", |_, _, _| at_once(Ok(Answer::text("")))),
-    on(Method::POST, Place::Project, "instances", |server, request, _| {
+    on(Method::PUT, RoutePlace::Project, "logs", |_, _, _| at_once(Ok(Answer::text("")))),
+    on(Method::POST, RoutePlace::Project, "instances", |server, request, _| {
         Box::pin(server.instances.create(request))
     }),
-    on(Method::GET, Place::Project, "instances", |server, _, _| {
+    on(Method::GET, RoutePlace::Project, "instances", |server, _, _| {
         at_once(Ok(server.instances.list()))
     }),
-    download(Place::Project, "instances/{id}", |server, request, names| {
+    download(RoutePlace::Project, "instances/{id}", |server, request, names| {
         Box::pin(server.downloads.of_instance(request, names[0]))
     }),
-    on(Method::GET, Place::Project, "instances/{id}", |server, request, names| {
+    on(Method::GET, RoutePlace::Project, "instances/{id}", |server, request, names| {
         Box::pin(server.instances.show(request, names[0]))
     }),
-    on(Method::PUT, Place::Project, "instances/{id}", |server, request, names| {
+    on(Method::PUT, RoutePlace::Project, "instances/{id}", |server, request, names| {
         at_once(server.instances.stop(request, names[0]))
     }),
-    on(Method::GET, Place::Schema, "tables", |server, request, _| {
+    on(Method::GET, RoutePlace::Schema, "tables", |server, request, _| {
         at_once(table::list(&server.tables, request))
     }),
-    download(Place::Schema, "tables/{table}", |server, request, names| {
+    download(RoutePlace::Schema, "tables/{table}", |server, request, names| {
         Box::pin(server.downloads.of_table(request, names[0]))
     }),
-    on(Method::GET, Place::Schema, "tables/{table}", |server, request, names| {
+    on(Method::GET, RoutePlace::Schema, "tables/{table}", |server, request, names| {
         at_once(table::show(&server.tables, request, names[0]))
     }),
-    any(Place::Schema, "tables/{table}/upserts", |server, request, names| {
+    any(RoutePlace::Schema, "tables/{table}/upserts", |server, request, names| {
         Box::pin(server.upserts.respond(request, names[0]))
     }),
 ];
@@ -118,7 +118,7 @@ static ROUTES: [HttpRoute; 22] = [
 struct HttpRoute {
     /// None for a route that looks at the method itself.
     method: Option<Method>,
-    place: Place,
+    place: RoutePlace,
     /// Below the place; `{…}` at the end stands for any number of parts, `{name}` for one.
     path: &'static str,
     /// Whether only requests of a download are meant.
@@ -132,7 +132,7 @@ type Respond =
 
 /// The path that a route's own path stands below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum RoutePlace {
     /// `/`, for whoever tests a server: neither counted nor bounded like a client's requests.
     Uncounted,
     /// `/`
@@ -143,15 +143,15 @@ enum Place {
     Schema,
 }
 
-const fn on(method: Method, place: Place, path: &'static str, respond: Respond) -> HttpRoute {
+const fn on(method: Method, place: RoutePlace, path: &'static str, respond: Respond) -> HttpRoute {
     HttpRoute { method: Some(method), place, path, is_download: false, respond }
 }
 
-const fn any(place: Place, path: &'static str, respond: Respond) -> HttpRoute {
+const fn any(place: RoutePlace, path: &'static str, respond: Respond) -> HttpRoute {
     HttpRoute { method: None, place, path, is_download: false, respond }
 }
 
-const fn download(place: Place, path: &'static str, respond: Respond) -> HttpRoute {
+const fn download(place: RoutePlace, path: &'static str, respond: Respond) -> HttpRoute {
     HttpRoute { method: None, place, path, is_download: true, respond }
 }
 
@@ -170,31 +170,32 @@ pub(crate) struct Found<'r> {
 /// Errors: `RequestEntityTooLarge`, `NoSuchProject`, `NoSuchSchema`, `NoSuchResource`.
 pub(crate) fn find<'r>(server: &Resources, request: &'r Request) -> Result<Found<'r>, Refusal> {
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
-    if let Some(found) = look_up(&[Place::Uncounted], request, &path) {
+    if let Some(found) = look_up(&[RoutePlace::Uncounted], request, &path) {
         return Ok(found);
     }
     if request.body.len() > server.settings.body_bytes_max {
         return Err(Refusal::body_too_large(server.settings.body_bytes_max));
     }
     let ["projects", name, below @ ..] = &path[..] else {
-        return look_up(&[Place::Server], request, &path).ok_or_else(|| unknown(request, &path));
+        return look_up(&[RoutePlace::Server], request, &path)
+            .ok_or_else(|| unknown(request, &path));
     };
     let project = &server.tables.project;
     project.check(name)?;
     if let Some(schema) = request.parameter("curr_schema") {
         project.check_schema(schema)?;
     }
-    let (places, path): (&[Place], _) = match below {
+    let (places, path): (&[RoutePlace], _) = match below {
         ["schemas", schema, below @ ..] => {
             project.check_schema(schema)?;
-            (&[Place::Schema], below)
+            (&[RoutePlace::Schema], below)
         }
-        below => (&[Place::Project, Place::Schema], below),
+        below => (&[RoutePlace::Project, RoutePlace::Schema], below),
     };
     look_up(places, request, path).ok_or_else(|| unknown(request, path))
 }
 
-fn look_up<'r>(places: &[Place], request: &Request, path: &[&'r str]) -> Option<Found<'r>> {
+fn look_up<'r>(places: &[RoutePlace], request: &Request, path: &[&'r str]) -> Option<Found<'r>> {
     ROUTES.iter().filter(|route| places.contains(&route.place)).find_map(|route| {
         let fits = route.method.as_ref().is_none_or(|method| *method == request.method)
             && (!route.is_download || request.is_download());
@@ -236,7 +237,7 @@ impl HttpRoute {
 impl<'r> Found<'r> {
     /// Whether the request counts as a client's.
     pub(crate) fn is_counted(&self) -> bool {
-        self.route.place != Place::Uncounted
+        self.route.place != RoutePlace::Uncounted
     }
 
     pub(crate) async fn answer(
@@ -262,13 +263,14 @@ mod tests {
 
     #[test]
     fn a_path_is_compared_part_by_part() {
-        let route =
-            any(Place::Schema, "tables/{table}/upserts", |_, _, _| at_once(Ok(Answer::text(""))));
+        let route = any(RoutePlace::Schema, "tables/{table}/upserts", |_, _, _| {
+            at_once(Ok(Answer::text("")))
+        });
         assert_eq!(route.names(&["tables", "t", "upserts"]), Some(vec!["t"]));
         assert_eq!(route.names(&["tables", "t"]), None);
         assert_eq!(route.names(&["tables", "t", "upserts", "more"]), None);
         assert_eq!(route.names(&["table", "t", "upserts"]), None);
-        let rest = any(Place::Uncounted, "a/{…}", |_, _, _| at_once(Ok(Answer::text(""))));
+        let rest = any(RoutePlace::Uncounted, "a/{…}", |_, _, _| at_once(Ok(Answer::text(""))));
         assert_eq!(rest.names(&["a"]), Some(vec![]));
         assert_eq!(rest.names(&["a", "b", "c"]), Some(vec!["b", "c"]));
     }

@@ -28,7 +28,7 @@ pub(crate) struct PostedTask {
 
 /// One job.
 #[derive(Debug)]
-pub(crate) struct Job {
+pub(crate) struct SqlJob {
     pub(crate) id: String,
     pub(crate) task: PostedTask,
     pub(crate) begun_ms: u64,
@@ -56,7 +56,7 @@ pub(crate) enum JobOutcome {
     Cancelled,
 }
 
-impl Job {
+impl SqlJob {
     /// A job that has begun.
     pub(crate) fn new(id: String, task: PostedTask, begun_ms: u64) -> Arc<Self> {
         let finished = watch::Sender::new(None);

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::job::Job;
+use super::job::SqlJob;
 use crate::error::Refusal;
 
 /// The jobs that are remembered.
@@ -17,7 +17,7 @@ pub(crate) struct RememberedJobs {
 
 #[derive(Default)]
 struct Remembered {
-    by_id: BTreeMap<String, Arc<Job>>,
+    by_id: BTreeMap<String, Arc<SqlJob>>,
     oldest_first: VecDeque<String>,
     bytes: usize,
 }
@@ -26,7 +26,7 @@ impl RememberedJobs {
     /// Remembers a job, and forgets the oldest that have finished.
     ///
     /// Errors: `QPSExceeded` if too many have not finished.
-    pub(crate) fn remember(&self, job: &Arc<Job>) -> Result<(), Refusal> {
+    pub(crate) fn remember(&self, job: &Arc<SqlJob>) -> Result<(), Refusal> {
         let mut remembered = self.remembered();
         let running = remembered.by_id.values().filter(|job| job.finished().is_none()).count();
         if running >= RUNNING_MAX {
@@ -45,7 +45,7 @@ impl RememberedJobs {
     /// A job by its id.
     ///
     /// Errors: `NoSuchObject` if it is not remembered.
-    pub(crate) fn get(&self, id: &str) -> Result<Arc<Job>, Refusal> {
+    pub(crate) fn get(&self, id: &str) -> Result<Arc<SqlJob>, Refusal> {
         self.remembered().by_id.get(id).cloned().ok_or_else(|| {
             let message = format!(
                 "there is no instance {id}; this server forgets them at a restart, and the oldest \
@@ -56,7 +56,7 @@ impl RememberedJobs {
     }
 
     /// All jobs that are remembered, newest first.
-    pub(crate) fn all(&self) -> Vec<Arc<Job>> {
+    pub(crate) fn all(&self) -> Vec<Arc<SqlJob>> {
         let remembered = self.remembered();
         let newest_first = remembered.oldest_first.iter().rev();
         newest_first.filter_map(|id| remembered.by_id.get(id).cloned()).collect()
@@ -86,7 +86,7 @@ impl Remembered {
     }
 }
 
-fn bytes(job: &Job) -> usize {
+fn bytes(job: &SqlJob) -> usize {
     job.task.query.len() + job.task.name.len()
 }
 
@@ -102,10 +102,10 @@ mod tests {
     use super::*;
     use crate::sql::job::{JobOutcome, PostedTask};
 
-    fn job(id: usize, bytes: usize) -> Arc<Job> {
+    fn job(id: usize, bytes: usize) -> Arc<SqlJob> {
         let id = format!("{id:05}");
         let query = "x".repeat(bytes);
-        Job::new(id, PostedTask { kind: "SQL", name: String::new(), query }, 0)
+        SqlJob::new(id, PostedTask { kind: "SQL", name: String::new(), query }, 0)
     }
 
     #[test]

@@ -27,7 +27,7 @@ use super::catalog::{BucketRun, DeltaFile};
 use super::class::Class;
 use super::overlay::Overlay;
 use super::read_error::ReadError;
-use super::reader::{BATCH_ROWS, OpenFile};
+use super::reader::{BATCH_ROWS, OpenDeltaFile};
 use super::rows::{DELETE, data_type, parsed};
 
 /// A read of a table: its columns and its source.
@@ -61,18 +61,18 @@ impl Scan {
     ) -> Result<bool, ReadError> {
         let mut files = Vec::with_capacity(partition.files.len());
         for file in &partition.files {
-            files.push(OpenFile::open(Arc::clone(&self.objects), Arc::clone(file)).await?);
+            files.push(OpenDeltaFile::open(Arc::clone(&self.objects), Arc::clone(file)).await?);
         }
         let constants = self.constants(&partition.values)?;
         let buckets: BTreeSet<u32> =
             files.iter().flat_map(|f| f.file.runs.iter().map(|run| run.bucket)).collect();
         for bucket in buckets {
-            let runs: Vec<(&OpenFile, BucketRun)> = files
+            let runs: Vec<(&OpenDeltaFile, BucketRun)> = files
                 .iter()
                 .flat_map(|file| file.file.runs.iter().map(move |run| (file, *run)))
                 .filter(|(_, run)| run.bucket == bucket)
                 .collect();
-            let wanted = match files.iter().any(OpenFile::may_be_partial) {
+            let wanted = match files.iter().any(OpenDeltaFile::may_be_partial) {
                 true => Overlay::new(self, &runs, &constants).send(rows).await?,
                 false => {
                     let winners = self.winners(&runs).await?;
@@ -88,7 +88,10 @@ impl Scan {
 
     /// Which rows of the runs, counted through all of them, are the last of their key and no
     /// deletes.
-    async fn winners(&self, runs: &[(&OpenFile, BucketRun)]) -> Result<BooleanBuffer, ReadError> {
+    async fn winners(
+        &self,
+        runs: &[(&OpenDeltaFile, BucketRun)],
+    ) -> Result<BooleanBuffer, ReadError> {
         let mut classes = 1;
         loop {
             if let Some(winners) = self.winners_in(runs, classes).await? {
@@ -102,7 +105,7 @@ impl Scan {
     /// into memory.
     async fn winners_in(
         &self,
-        runs: &[(&OpenFile, BucketRun)],
+        runs: &[(&OpenDeltaFile, BucketRun)],
         classes: u32,
     ) -> Result<Option<BooleanBuffer>, ReadError> {
         let total = runs.iter().map(|(_, run)| run.rows).sum::<u64>();
@@ -122,7 +125,7 @@ impl Scan {
 
     async fn last_rows(
         &self,
-        runs: &[(&OpenFile, BucketRun)],
+        runs: &[(&OpenDeltaFile, BucketRun)],
         mut keys: LastKeys,
     ) -> Result<Option<HashMap<Box<[u8]>, LastRow>>, ReadError> {
         let fields = self.table.key_columns().map(|c| SortField::new(data_type(&c.column_type)));
@@ -153,7 +156,7 @@ impl Scan {
 
     async fn send_winners(
         &self,
-        runs: &[(&OpenFile, BucketRun)],
+        runs: &[(&OpenDeltaFile, BucketRun)],
         winners: &BooleanBuffer,
         constants: &[ArrayRef],
         rows: &Receiver,
@@ -193,7 +196,7 @@ impl Scan {
 
     /// The wanted columns that are in a file, in the file's order. Those that were added to the
     /// table later are not.
-    fn columns_in(&self, file: &OpenFile) -> Vec<usize> {
+    fn columns_in(&self, file: &OpenDeltaFile) -> Vec<usize> {
         let in_file = |column: &usize| *column < file.columns().min(self.table.columns.len());
         let columns: BTreeSet<usize> = self.projection.iter().copied().filter(in_file).collect();
         columns.into_iter().collect()

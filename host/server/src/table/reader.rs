@@ -24,13 +24,13 @@ use super::read_error::ReadError;
 use super::rows::{META_COLUMNS, SET_COLUMN};
 
 /// A delta file with its footer read.
-pub(crate) struct OpenFile {
+pub(crate) struct OpenDeltaFile {
     bytes: FileBytes,
     metadata: ArrowReaderMetadata,
     pub(crate) file: Arc<DeltaFile>,
 }
 
-impl OpenFile {
+impl OpenDeltaFile {
     /// Reads the footer.
     pub(crate) async fn open(
         objects: Arc<dyn ObjectStore>,

@@ -19,14 +19,14 @@ use crate::pack::PackBody;
 use crate::partition;
 use crate::response::{ROUTED_SERVER, judge, moved_to};
 use crate::session::Session;
-use crate::slots::{Route, Sessions, SlotMap, described};
+use crate::slots::{KnownSessions, Route, SlotMap, described};
 
 /// A table at the Tunnel. Cheap to clone; clones share what is known of its sessions.
 #[derive(Clone)]
 pub struct Table {
     endpoint: Arc<Endpoint>,
     name: Arc<str>,
-    sessions: Arc<Sessions>,
+    sessions: Arc<KnownSessions>,
 }
 
 impl Table {

@@ -19,7 +19,7 @@ use crate::request::Request;
 use crate::result::csv;
 use crate::result::kept::ResultNumber;
 use crate::route::project::OWNER;
-use crate::sql::job::{Job, JobOutcome};
+use crate::sql::job::{JobOutcome, SqlJob};
 
 /// All jobs that are remembered.
 pub(super) fn list(jobs: &Jobs) -> Answer {
@@ -71,7 +71,7 @@ pub(super) async fn show(jobs: &Jobs, request: &Request, id: &str) -> Result<Ans
     })
 }
 
-fn task_status(job: &Job) -> Answer {
+fn task_status(job: &SqlJob) -> Answer {
     let end = job.finished().map(|e| format!("<EndTime>{}</EndTime>", date(e.at_ms)));
     Answer::xml(format!(
         "<Instance><Status>{}</Status><Tasks><Task Type=\"{}\"><Name>{}</Name>\
@@ -85,7 +85,7 @@ fn task_status(job: &Job) -> Answer {
     ))
 }
 
-fn source(job: &Job) -> Answer {
+fn source(job: &SqlJob) -> Answer {
     let kind = job.task.kind;
     Answer::xml(format!(
         "<Job><Priority>9</Priority><Tasks><{kind}><Name>{}</Name><Query>{}</Query>\
@@ -95,7 +95,7 @@ fn source(job: &Job) -> Answer {
     ))
 }
 
-async fn result(jobs: &Jobs, job: &Job) -> Result<Answer, Refusal> {
+async fn result(jobs: &Jobs, job: &SqlJob) -> Result<Answer, Refusal> {
     let (format, text, descriptor) = match job.finished().map(|finished| finished.outcome) {
         None => ("text", String::new(), None),
         Some(JobOutcome::Done) => ("text", "OK".to_owned(), None),
@@ -152,11 +152,11 @@ async fn rows(jobs: &Jobs, number: ResultNumber) -> Result<(String, String), Ref
     Ok((text, descriptor.to_string()))
 }
 
-fn status(job: &Job) -> &'static str {
+fn status(job: &SqlJob) -> &'static str {
     if job.finished().is_some() { "Terminated" } else { "Running" }
 }
 
-fn task_word(job: &Job) -> &'static str {
+fn task_word(job: &SqlJob) -> &'static str {
     match job.finished().map(|finished| finished.outcome) {
         None => "Running",
         Some(JobOutcome::Done | JobOutcome::Rows(_)) => "Success",

@@ -89,7 +89,7 @@ async fn rows_that_do_not_fit_into_memory_are_merged_all_the_same() {
     let (mut files, mut stored) = (Vec::new(), Stored::new());
     for round in 0..ROUNDS {
         let file = delta_file(&*directory, &spool, round, &mut stored).await;
-        files.push(OpenFile::open(directory.objects(), file).await.expect("a delta file"));
+        files.push(OpenDeltaFile::open(directory.objects(), file).await.expect("a delta file"));
     }
     let runs: Vec<_> = files.iter().map(|file| (file, file.file.runs[0])).collect();
     for (key_bytes_max, group_bytes_max) in
