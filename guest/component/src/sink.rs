@@ -1,21 +1,17 @@
 //! Coordinator, committer, route, describe: one of each for a sink. Invariant: one call, one input.
 
-use upsert_sink_core::bucket::Router;
-use upsert_sink_core::committer::Committer;
-use upsert_sink_core::config;
-use upsert_sink_core::coordinator::Coordinator;
 use upsert_sink_core::io::{CommitterInput, CommitterOutput, CoordinatorInput, CoordinatorOutput};
-use upsert_sink_core::open::Opened;
+use upsert_sink_core::{bucket::Router, committer::Committer, config};
+use upsert_sink_core::{coordinator::Coordinator, open::Opened};
 use upsert_sink_format::id::{CheckpointId, Millis};
 use upsert_sink_format::option::OptionDoc;
 
-use crate::bindings::Shell;
 use crate::bindings::exports::upsert_sink::plugin::coordinator::{Message, Reply};
 use crate::bindings::exports::upsert_sink::plugin::{committer, coordinator, describe, route};
 use crate::bindings::upsert_sink::plugin::events::Event;
 use crate::bindings::upsert_sink::plugin::types::{CheckpointOutcome, Error, Task};
 use crate::role::{self, Role};
-use crate::{input, output};
+use crate::{bindings::Shell, input, output};
 
 impl coordinator::Guest for Shell {
     fn open(now: u64, task: Task, held: Vec<Vec<u8>>) -> Result<coordinator::Progress, Error> {

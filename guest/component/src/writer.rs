@@ -4,11 +4,10 @@ use upsert_sink_core::io::{self, WriterInput, WriterOutput};
 use upsert_sink_core::writer::Writer;
 use upsert_sink_format::id::{CheckpointId, Millis};
 
-use crate::bindings::Shell;
 use crate::bindings::exports::upsert_sink::plugin::writer::{Guest, Output, Progress, Snapshot};
 use crate::bindings::upsert_sink::plugin::events::Event;
 use crate::bindings::upsert_sink::plugin::types::{BarrierKind, CheckpointOutcome, Error, Task};
-use crate::{input, output, role};
+use crate::{bindings::Shell, input, output, role};
 
 impl Guest for Shell {
     fn open(now: u64, task: Task, state: Vec<Vec<u8>>) -> Result<Progress, Error> {

@@ -34,7 +34,7 @@ use crate::route::upsert::encoding::DecodedBytes;
 use crate::session::Status;
 use crate::sessions::Sessions;
 use crate::settings::ServerSettings;
-use crate::stats::{Counters, OpenSession, Stats};
+use crate::stats::{Counters, OpenSessionStats, Stats};
 use crate::table::commit::CommitHook;
 use crate::table::readable::TableRows;
 use crate::tables::Tables;
@@ -199,7 +199,7 @@ impl Service {
     }
 
     /// The sessions that are neither committed nor aborted nor expired, oldest first.
-    pub fn open_sessions(&self) -> Vec<OpenSession> {
+    pub fn open_sessions(&self) -> Vec<OpenSessionStats> {
         self.resources().sessions.list_open()
     }
 
