@@ -1,5 +1,5 @@
-//! The rows that a table must hold: a feed folded by key, independently of everything that the sink and the
-//! server do.
+//! The rows that a table must hold: a feed folded by key, independently of everything that the sink
+//! and the server do.
 //!
 //! The demo and `run --verify` compare the table read back with it. Invariant: nothing
 //! here comes from the other crates of this project, only Parquet and Arrow's own readers and a

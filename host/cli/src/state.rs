@@ -1,5 +1,5 @@
-//! The state that survives the process: one file per completed checkpoint, with the position of the input and
-//! the sink's own state.
+//! The state that survives the process: one file per completed checkpoint, with the position of the
+//! input and the sink's own state.
 //!
 //! `engine.rs` saves between the sink's flush and the completion of the checkpoint;
 //! `command/run.rs` loads at the start. Invariant: a file appears whole and durable or not at all,

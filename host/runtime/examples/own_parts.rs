@@ -1,9 +1,11 @@
 //! Gives the sink a clock and a transport of the engine's own: here one that shows a time that is
 //! an hour off, and one that counts requests on their way to the system's.
 //!
+//! Invariant: the sink does not notice, for a clock only must not go back.
+//!
 //! ```sh
-//! cargo run --release -- serve                                                 # prints its endpoint
-//! cargo run --release -p upsert-sink --example own_parts -- ENDPOINT DIRECTORY
+//! cargo run --release -- serve                                                 # prints its
+//! endpoint cargo run --release -p upsert-sink --example own_parts -- ENDPOINT DIRECTORY
 //! ```
 
 use std::error::Error;

@@ -102,8 +102,8 @@ pub(crate) fn begin_call<T: Limited>(store: &mut Store<T>) {
     store.set_epoch_deadline(ticks);
 }
 
-/// The sizes that memory and tables of one instance may grow to, as wasmtime asks for them. A guest that wants
-/// more is trapped, with [`GrowthRefused`] as the reason.
+/// The sizes that memory and tables of one instance may grow to, as wasmtime asks for them. A guest
+/// that wants more is trapped, with [`GrowthRefused`] as the reason.
 #[derive(Clone, Debug)]
 pub(crate) struct Growth {
     memory_bytes: usize,

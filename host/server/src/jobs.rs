@@ -1,8 +1,8 @@
 //! The jobs of a server: scripts that change tables or read them.
 //!
-//! Between `route/instance/mod.rs`, which receives a task, and [`Tables`] with [`Sessions`]. Invariant:
-//! statements that change the catalog are durable, or have failed, before [`Jobs::begin`] returns;
-//! a query may run on, and few run at a time.
+//! Between `route/instance/mod.rs`, which receives a task, and [`Tables`] with [`Sessions`].
+//! Invariant: statements that change the catalog are durable, or have failed, before
+//! [`Jobs::begin`] returns; a query may run on, and few run at a time.
 
 use std::sync::Arc;
 use std::time::Duration;

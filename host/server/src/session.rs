@@ -1,8 +1,8 @@
 //! One upsert session: its id, its state, and where its packs lie.
 //!
-//! `sessions.rs` opens and ends it, `spool/mod.rs` keeps it over a restart, `table/delta.rs` reads its
-//! packs at a commit. Invariant: a pack is in `packs` only when it is durable, and once
-//! a commit has begun no pack is added.
+//! `sessions.rs` opens and ends it, `spool/mod.rs` keeps it over a restart, `table/delta.rs` reads
+//! its packs at a commit. Invariant: a pack is in `packs` only when it is durable, and once a
+//! commit has begun no pack is added.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};

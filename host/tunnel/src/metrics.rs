@@ -1,7 +1,7 @@
 //! Counters of one client.
 //!
-//! Fed by `endpoint.rs` and `table/mod.rs`, read through `Client::metrics`. Invariant: counters only
-//! rise; nothing here changes what the client does.
+//! Fed by `endpoint.rs` and `table/mod.rs`, read through `Client::metrics`. Invariant: counters
+//! only rise; nothing here changes what the client does.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,7 +1,7 @@
 //! Rows of one bucket on their way out, and the one form that they have on the wire.
 //!
-//! Made by the caller or by `rows.rs`, sent by `table/mod.rs`. Invariant: every attempt sends the very
-//! same bytes, and a pack never holds more of them than the caller handed over: once it is
+//! Made by the caller or by `rows.rs`, sent by `table/mod.rs`. Invariant: every attempt sends the
+//! very same bytes, and a pack never holds more of them than the caller handed over: once it is
 //! compressed the plain form is gone, and what would become larger stays plain.
 
 use std::sync::{Mutex, PoisonError};

@@ -1,8 +1,8 @@
 //! The two spellings of a partition on the wire, from the canonical one:
 //! `day='2013-01-01',hour='7'`.
 //!
-//! Used by `table/mod.rs` and `catalog.rs`. Invariant: what does not follow the grammar exactly goes
-//! into no request and no SQL.
+//! Used by `table/mod.rs` and `catalog.rs`. Invariant: what does not follow the grammar exactly
+//! goes into no request and no SQL.
 
 use crate::error::{TunnelError, escape};
 

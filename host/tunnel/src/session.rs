@@ -1,7 +1,7 @@
 //! One upsert session, as whoever writes it holds it.
 //!
-//! Above `table/mod.rs`, whose calls it makes. Invariant: it holds nothing that the service does not
-//! know; dropping it neither commits nor aborts.
+//! Above `table/mod.rs`, whose calls it makes. Invariant: it holds nothing that the service does
+//! not know; dropping it neither commits nor aborts.
 
 use upsert_sink_format::tunnel::{SessionInfo, SessionRef, SessionStatus};
 

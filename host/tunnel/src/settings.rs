@@ -1,7 +1,7 @@
 //! The client's settings: where the service is, who asks, how requests and packs are sent.
 //!
-//! Read by `endpoint.rs` and `table/mod.rs`. Invariant: every text that goes into a path, a query or a
-//! header is checked once, when the client is made.
+//! Read by `endpoint.rs` and `table/mod.rs`. Invariant: every text that goes into a path, a query
+//! or a header is checked once, when the client is made.
 
 use std::time::Duration;
 

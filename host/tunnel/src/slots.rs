@@ -1,8 +1,8 @@
 //! Upsert sessions as the service describes them: JSON in, a checked description and the map of
 //! slots out.
 //!
-//! Between `response.rs` and `table/mod.rs`. Invariant: what is kept of the service's answer is safe to
-//! put into a request again, and the slots cover every bucket exactly once.
+//! Between `response.rs` and `table/mod.rs`. Invariant: what is kept of the service's answer is
+//! safe to put into a request again, and the slots cover every bucket exactly once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,9 +1,10 @@
-//! XML as the catalog and its clients write it: read as a tree of names and texts, and texts written
-//! so that every client can read them.
+//! XML as the catalog and its clients write it: read as a tree of names and texts, and texts
+//! written so that every client can read them.
 //!
-//! Used by `response.rs`, `sql.rs` and `description.rs`, and by the local server from the other end.
-//! Invariant: depth and nodes are bounded; no external entity is ever resolved; a document stays
-//! well-formed whatever is put in, but for characters that XML cannot hold: those become U+FFFD.
+//! Used by `response.rs`, `sql.rs` and `description.rs`, and by the local server from the other
+//! end. Invariant: depth and nodes are bounded; no external entity is ever resolved; a document
+//! stays well-formed whatever is put in, but for characters that XML cannot hold: those become
+//! U+FFFD.
 
 use std::borrow::Cow;
 

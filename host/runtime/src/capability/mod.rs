@@ -1,5 +1,5 @@
-//! The powers that a guest is lent: one file for each import of `wit/`, the grant that decides whether it may
-//! use it, and the tickets of what it has asked for.
+//! The powers that a guest is lent: one file for each import of `wit/`, the grant that decides
+//! whether it may use it, and the tickets of what it has asked for.
 //!
 //! Between the running guest and `driver.rs`. Invariant: an import only notes what is asked; the
 //! driver carries it out after the guest has returned.

@@ -1,5 +1,5 @@
-//! The needs of every start: the service answers, takes the key, tells our time, has the project and
-//! the table, and the options fit them.
+//! The needs of every start: the service answers, takes the key, tells our time, has the project
+//! and the table, and the options fit them.
 //!
 //! The first part of a diagnosis. Invariant: reads only; the options are judged by the guest, as at
 //! a real start, and not here.

@@ -1,12 +1,13 @@
 //! Recordings: every call of every instance of a sink, in files from which it can be replayed.
 //!
-//! Beside the way of a row: `instance.rs` notes what a call was given (`input.rs`) and what it
-//! did (`capability/outputs.rs`), a queue takes it off the guest's thread (`queue.rs`), `recorder.rs` writes it
-//! in blocks (`block.rs`) to the files of a directory (`ring.rs`). `replay.rs` reads them again.
+//! Beside the way of a row: `instance.rs` notes what a call was given (`input.rs`) and what it did
+//! (`capability/outputs.rs`), a queue takes it off the guest's thread (`queue.rs`), `recorder.rs`
+//! writes it in blocks (`block.rs`) to the files of a directory (`ring.rs`). `replay.rs` reads them
+//! again.
 //!
 //! Calls alone determine a guest: it has no clock, no randomness, no files. So a recording is
-//! complete, and one of production can be run again anywhere, offline, with the same results. It holds the rows, and no secret: the guest
-//! has none.
+//! complete, and one of production can be run again anywhere, offline, with the same results. It
+//! holds the rows, and no secret: the guest has none.
 //!
 //! **The file**: eight bytes that name it and its version, the head as one frame of JSON, then
 //! blocks until the end. Frames are those of the journal: length, checksum of the length, checksum

@@ -87,8 +87,8 @@ impl Ring {
         written.map_err(|error| error::disk(&self.path, &error))
     }
 
-    /// The part of the bound that coordinator and committer have for themselves: they take little, and
-    /// what became of commits is theirs to tell.
+    /// The part of the bound that coordinator and committer have for themselves: they take little,
+    /// and what became of commits is theirs to tell.
     pub(super) fn spared_by_writers(&self) -> u64 {
         self.bytes_max / 16
     }

@@ -1,5 +1,5 @@
-//! The replaceable parts of a server: time and randomness, which are those of `host/tunnel`, threads,
-//! and a directory on disk.
+//! The replaceable parts of a server: time and randomness, which are those of `host/tunnel`,
+//! threads, and a directory on disk.
 //!
 //! Stands below every other file: `spool/mod.rs` and `table/log.rs` write through a [`Directory`],
 //! `sessions.rs` reads the [`Clock`]. Invariant: nothing else in this crate reads a clock, draws a

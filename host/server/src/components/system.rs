@@ -1,7 +1,7 @@
 //! The machine's own file system.
 //!
-//! Chosen by `ServerComponents::system`. Invariant: a name is durable once `sync` returns: the file's
-//! bytes, the folder's entry for it, and the entries of the folders above, up to the served
+//! Chosen by `ServerComponents::system`. Invariant: a name is durable once `sync` returns: the
+//! file's bytes, the folder's entry for it, and the entries of the folders above, up to the served
 //! directory.
 
 use std::collections::{HashMap, HashSet};

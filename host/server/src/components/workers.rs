@@ -1,7 +1,8 @@
 //! Threads of their own for queries.
 //!
-//! Chosen by `ServerComponents::system`. Invariant: threads that answer requests never compute a query,
-//! so that a long one leaves the machine's scheduler, not the order of tasks, to share the cores.
+//! Chosen by `ServerComponents::system`. Invariant: threads that answer requests never compute a
+//! query, so that a long one leaves the machine's scheduler, not the order of tasks, to share the
+//! cores.
 
 use std::fmt;
 use std::sync::OnceLock;

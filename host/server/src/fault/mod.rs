@@ -1,9 +1,9 @@
 //! Faults by rule: the rules that are in force, and how often each was applied.
 //!
 //! Rules come from `fault/rule.rs`. `fault/layer.rs` applies them around the whole service; a
-//! connection alone can be cut, so `http/mod.rs` does that as [`Severed`] says. Invariant: rules, their
-//! lives and the requests they delay are bounded, and no rule applies to the requests that set
-//! rules.
+//! connection alone can be cut, so `http/mod.rs` does that as [`Severed`] says. Invariant: rules,
+//! their lives and the requests they delay are bounded, and no rule applies to the requests that
+//! set rules.
 
 pub(crate) mod crash;
 pub(crate) mod layer;

@@ -1,7 +1,8 @@
 //! Rules of faults: JSON in, valid rules out.
 //!
-//! Between `serve --faults FILE` or `POST /__faults` and `fault/mod.rs`, which applies them. Invariant:
-//! a rule that was parsed can be applied; one that means nothing is refused, with the remedy.
+//! Between `serve --faults FILE` or `POST /__faults` and `fault/mod.rs`, which applies them.
+//! Invariant: a rule that was parsed can be applied; one that means nothing is refused, with the
+//! remedy.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;

@@ -1,7 +1,7 @@
 //! No queries: what stands in the place of `select.rs` in a build without the feature `query`.
 //!
-//! Called by `query/mod.rs` alone. Invariant: every query is refused, and the refusal says how to get a
-//! build that runs it.
+//! Called by `query/mod.rs` alone. Invariant: every query is refused, and the refusal says how to
+//! get a build that runs it.
 
 use arrow_array::RecordBatch;
 use sqlparser::ast;

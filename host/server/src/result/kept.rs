@@ -1,8 +1,9 @@
 //! Results on disk, until newer ones push them out.
 //!
-//! Written by queries and download sessions, read by `route/download.rs` and `route/instance/mod.rs`,
-//! any range any number of times. Invariant: in memory there is a batch a reader, on disk at most
-//! [`RESULTS_BYTES_MAX`] bytes besides what is being read; a start finds none of them.
+//! Written by queries and download sessions, read by `route/download.rs` and
+//! `route/instance/mod.rs`, any range any number of times. Invariant: in memory there is a batch a
+//! reader, on disk at most [`RESULTS_BYTES_MAX`] bytes besides what is being read; a start finds
+//! none of them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};

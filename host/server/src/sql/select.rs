@@ -1,7 +1,7 @@
 //! A query as MaxCompute writes it: names in backticks, strings in any quotes.
 //!
-//! Between `script`, which splits a text into statements, and `query/mod.rs`, which runs what was read
-//! here. Invariant: only what reads is a query.
+//! Between `script`, which splits a text into statements, and `query/mod.rs`, which runs what was
+//! read here. Invariant: only what reads is a query.
 
 use sqlparser::ast;
 

@@ -1,7 +1,7 @@
 //! SQL jobs on the wire, which the vendor calls instances: post a script, then ask for its outcome.
 //!
-//! Between `route/mod.rs` and `jobs.rs`. Invariant: statements that change the catalog are durable, or
-//! have failed, before their job is answered; a query may still run then.
+//! Between `route/mod.rs` and `jobs.rs`. Invariant: statements that change the catalog are durable,
+//! or have failed, before their job is answered; a query may still run then.
 
 mod posted;
 mod shown;

@@ -1,7 +1,7 @@
 //! Reads the XML that clients post: a job's one task, and the status that an instance is to have.
 //!
-//! Between the network and `route/instance/mod.rs`. Invariant: whatever the XML is, nothing of it is
-//! taken for what it is not, and other kinds of tasks are refused by their name.
+//! Between the network and `route/instance/mod.rs`. Invariant: whatever the XML is, nothing of it
+//! is taken for what it is not, and other kinds of tasks are refused by their name.
 
 use upsert_sink_tunnel::xml;
 use upsert_sink_tunnel::xml::XmlNode;

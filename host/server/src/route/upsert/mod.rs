@@ -1,8 +1,8 @@
 //! Upsert sessions on the wire: create, reload, put, commit, abort.
 //!
-//! Between `route/mod.rs` and `sessions.rs`: a pack is decompressed (`upsert/encoding.rs`) and verified
-//! row by row (`upsert/pack.rs`) before a session gets it. Invariant: an answer is sent after its
-//! effect is durable.
+//! Between `route/mod.rs` and `sessions.rs`: a pack is decompressed (`upsert/encoding.rs`) and
+//! verified row by row (`upsert/pack.rs`) before a session gets it. Invariant: an answer is sent
+//! after its effect is durable.
 
 pub(crate) mod encoding;
 mod pack;
