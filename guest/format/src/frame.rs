@@ -122,14 +122,21 @@ mod tests {
 
     const MAX: usize = 1 << 16;
 
-    #[test]
-    fn damage_before_the_last_frame_is_an_error() {
+    /// Two frames, with each byte of the first one damaged in turn.
+    fn first_damaged() -> impl Iterator<Item = (usize, Vec<u8>)> {
         let mut file = enclose(b"one");
         let length = file.len();
         file.extend(enclose(b"two"));
-        for index in 0..length {
+        (0..length).map(move |index| {
             let mut damaged = file.clone();
             damaged[index] ^= 0x10;
+            (index, damaged)
+        })
+    }
+
+    #[test]
+    fn damage_before_the_last_frame_is_an_error() {
+        for (index, damaged) in first_damaged() {
             assert!(first(&damaged, MAX).is_err(), "byte {index}");
         }
     }
@@ -158,12 +165,7 @@ mod tests {
 
     #[test]
     fn frames_behind_damage_are_found_by_their_mark() {
-        let mut file = enclose(b"one");
-        let length = file.len();
-        file.extend(enclose(b"two"));
-        for index in 0..length {
-            let mut damaged = file.clone();
-            damaged[index] ^= 0x10;
+        for (index, damaged) in first_damaged() {
             assert_eq!(whole_at(&damaged, 0), None, "byte {index}");
             let found: Vec<_> = found_behind(&damaged, 1).map(|at| &damaged[at]).collect();
             assert_eq!(found, [b"two"], "byte {index}");

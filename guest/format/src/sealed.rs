@@ -120,12 +120,6 @@ impl Sealer {
         self
     }
 
-    /// Ends the piece as one of an older version: tests show with it that those are still read.
-    pub fn seal_as(&mut self, version: u8) -> Vec<u8> {
-        self.bytes[MAGIC.len() + 1] = version;
-        self.seal()
-    }
-
     /// Ends the piece with its checksum.
     pub fn seal(&mut self) -> Vec<u8> {
         let crc = crc::crc32c(&self.bytes);

@@ -19,9 +19,9 @@ use crate::writer::ToWriter;
 pub(crate) enum ToCoordinator {
     /// A writer asks.
     Request {
-        /// Which.
+        /// The writer's number.
         writer: u32,
-        /// What.
+        /// The request.
         body: Vec<u8>,
     },
     /// The committer knows more.

@@ -88,7 +88,7 @@ pub use metrics::ClientMetrics;
 pub use pack::{Pack, PackBody};
 pub use rows::PackBuilder;
 pub use session::Session;
-pub use settings::ClientSettings;
+pub use settings::{ClientSettings, TAGS_MAX, is_name, is_service_url};
 pub use slots::SlotMap;
 pub use sql::TextRow;
 pub use table::Table;

@@ -79,7 +79,12 @@ impl ClientSettings {
         quoted.join(".")
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Checks every text that goes into a path, a query or a header, as
+    /// [`Client::connect`](crate::Client::connect) does.
+    ///
+    /// # Errors
+    /// `InvalidConfig` naming the setting, its value and the rule.
+    pub fn check(&self) -> Result<()> {
         check_url("endpoint", &self.endpoint)?;
         if let Some(tunnel) = &self.tunnel_endpoint {
             check_url("tunnelEndpoint", tunnel)?;
@@ -103,22 +108,29 @@ impl ClientSettings {
     }
 }
 
-/// A name that goes into paths, headers and SQL.
-pub(crate) fn check_name(setting: &str, name: &str) -> Result<()> {
+/// Whether a text may stand as a name in paths, headers and SQL: 1 to 128 letters, digits, `_` and
+/// `-`.
+pub fn is_name(text: &str) -> bool {
     let sound = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
-    if !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.chars().all(sound) {
-        return Ok(());
-    }
-    Err(wrong(setting, name, "made of 1 to 128 letters, digits, _ and -"))
+    !text.is_empty() && text.len() <= NAME_BYTES_MAX && text.chars().all(sound)
+}
+
+/// Whether a text is the address of a service: an http or https URL with a host, without a query.
+pub fn is_service_url(text: &str) -> bool {
+    let parsed: Option<http::Uri> = text.parse().ok();
+    parsed.is_some_and(|uri| {
+        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+        scheme && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()
+    })
+}
+
+pub(crate) fn check_name(setting: &str, name: &str) -> Result<()> {
+    let rule = "made of 1 to 128 letters, digits, _ and -";
+    if is_name(name) { Ok(()) } else { Err(wrong(setting, name, rule)) }
 }
 
 fn check_url(setting: &str, url: &str) -> Result<()> {
-    let parsed: Option<http::Uri> = url.parse().ok();
-    let sound = parsed.is_some_and(|uri| {
-        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
-        scheme && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()
-    });
-    if sound { Ok(()) } else { Err(wrong(setting, url, "an http or https URL")) }
+    if is_service_url(url) { Ok(()) } else { Err(wrong(setting, url, "an http or https URL")) }
 }
 
 fn wrong(setting: &str, value: &str, rule: &str) -> TunnelError {
@@ -127,7 +139,8 @@ fn wrong(setting: &str, value: &str, rule: &str) -> TunnelError {
 }
 
 const NAME_BYTES_MAX: usize = 128;
-const TAGS_MAX: usize = 16;
+/// The most tags that requests may have.
+pub const TAGS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {

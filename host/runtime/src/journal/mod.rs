@@ -87,7 +87,7 @@ impl Journal {
             return Err(Error::config(directory.display().to_string(), message));
         }
         let now_ms = components.clock.now_ms();
-        let nonce = random_u64(components);
+        let nonce = components.entropy.draw();
         let compacted = begin_start(&mut contents, nonce, now_ms);
         let written = disk.replace(&path, compacted).await;
         written.map_err(|error| error::disk(&path, &error))?;
@@ -288,13 +288,8 @@ async fn lock(directory: &Path, disk: &dyn Disk) -> Result<Box<dyn Send + Sync>>
 }
 
 fn identity(components: &Components) -> String {
-    format!("{:016x}{:016x}", random_u64(components), random_u64(components))
-}
-
-fn random_u64(components: &Components) -> u64 {
-    let mut bytes = [0; 8];
-    components.entropy.fill(&mut bytes);
-    u64::from_le_bytes(bytes)
+    let entropy = &components.entropy;
+    format!("{:016x}{:016x}", entropy.draw(), entropy.draw())
 }
 
 const FILE: &str = "sink.journal";

@@ -137,17 +137,8 @@ impl Settings {
 
     /// Rules between settings that an embedder may have filled in by hand.
     pub(crate) fn check(&self) -> Result<()> {
-        let names = [("project", &self.project), ("tableName", &self.table)];
-        let optional = [
-            ("schemaName", &self.schema),
-            ("region", &self.region),
-            ("quotaName", &self.quota_name),
-        ];
-        let optional = optional.into_iter().filter_map(|(o, name)| Some((o, name.as_ref()?)));
-        let tags = self.tunnel_tags.iter().map(|tag| ("tunnelTags", tag));
-        for (option, name) in names.into_iter().chain(optional).chain(tags) {
-            options::check_name(option, name)?;
-        }
+        ClientSettings::from(self).check()?;
+        options::check_name("tableName", &self.table)?;
         if self.parallelism == 0 {
             let message = "sink.parallelism = 0: at least 1 writer is needed; set it to 1 or more";
             return Err(Error::config("sink.parallelism", message));

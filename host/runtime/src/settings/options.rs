@@ -10,7 +10,7 @@ use std::time::Duration;
 use upsert_sink_format::id::{ByteCount, Millis};
 use upsert_sink_format::option::text::Bare;
 use upsert_sink_format::option::{OptionDoc, text};
-use upsert_sink_tunnel::{Compression, WorkerAllowList};
+use upsert_sink_tunnel::{Compression, TAGS_MAX, WorkerAllowList, is_name, is_service_url};
 
 use crate::error::{Error, Result};
 
@@ -362,20 +362,11 @@ impl Options {
 
 /// A name that goes into paths and SQL.
 pub(crate) fn check_name(option: &str, value: &str) -> Result<()> {
-    let sound = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
-    if !value.is_empty() && value.len() <= 128 && value.chars().all(sound) {
-        return Ok(());
-    }
-    Err(wrong(option, value))
+    if is_name(value) { Ok(()) } else { Err(wrong(option, value)) }
 }
 
 fn check_url(option: &str, value: &str) -> Result<()> {
-    let parsed: Option<http::Uri> = value.parse().ok();
-    let sound = parsed.is_some_and(|uri| {
-        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
-        scheme && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()
-    });
-    if sound { Ok(()) } else { Err(wrong(option, value)) }
+    if is_service_url(value) { Ok(()) } else { Err(wrong(option, value)) }
 }
 
 pub(crate) fn wrong(name: &str, value: &str) -> Error {
@@ -392,4 +383,3 @@ pub(crate) fn wrong(name: &str, value: &str) -> Error {
 
 const PARALLELISM: &str = "sink.parallelism";
 const WRITERS_MAX: u32 = 1024;
-const TAGS_MAX: usize = 16;

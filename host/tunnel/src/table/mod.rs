@@ -60,7 +60,8 @@ impl Table {
     /// service may drop it after `lifecycle`, which is 1 to 24 hours, and writes it through so many
     /// slots of the Tunnel.
     ///
-    /// # Errors A refusal, such as `NoSuchPartition` or `SlowDown`. In doubt, a session may have
+    /// # Errors
+    /// A refusal, such as `NoSuchPartition` or `SlowDown`. In doubt, a session may have
     /// been created that nobody knows; it ends with its lifecycle.
     pub async fn create_session(
         &self,
@@ -85,7 +86,8 @@ impl Table {
     /// Writes rows of one bucket. Acknowledged rows become visible when the session is committed.
     /// If the session's slots are not known here, they are asked for first.
     ///
-    /// # Errors A refusal: `Moved` and `SlowDown` ask for the same pack again. In doubt, the same
+    /// # Errors
+    /// A refusal: `Moved` and `SlowDown` ask for the same pack again. In doubt, the same
     /// pack must be sent again until it is acknowledged.
     pub async fn put_pack(
         &self,
