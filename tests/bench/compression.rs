@@ -48,15 +48,15 @@ async fn packs(columns: &str, batches: &[RecordBatch]) -> Result<Vec<Bytes>> {
     let directory = tempfile::tempdir()?;
     let settings = ServerSettings::new(directory.path().join("data"));
     let server = Server::start(settings, upsert_sink_server::ServerComponents::system()).await?;
-    let mut settings = Settings::local(server.endpoint(), "t", directory.path().join("journal"));
-    settings.compression = Compression::Raw;
+    let mut settings = Settings::local(server.endpoint(), "t", directory.path().join("journal"))?;
+    settings.client.compression = Compression::Raw;
     // Every change is sent, also of keys that change again.
     settings.guest_options.push((String::from("sink.merge.enable"), String::from("false")));
     let network = SystemTransport::new();
     let caught = Arc::new(Caught { network, packs: Mutex::default() });
     let components = Components { transport: Arc::clone(&caught) as _, ..Components::system() };
     let properties = "TBLPROPERTIES ('transactional'='true', 'write.bucket.num'='8')";
-    let catalog = Catalog::connect(&settings, &components).await?;
+    let catalog = Catalog::new(&settings, &components);
     catalog.execute(&format!("CREATE TABLE t ({columns}) {properties}")).await?;
     let builder = Sink::builder(Plugin::embedded()?, settings).schema(batches[0].schema());
     let sink = builder.components(components).open().await?;

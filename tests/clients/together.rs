@@ -162,10 +162,10 @@ fn rows_of_the_sink_are_read_by_every_client() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let journal = site.directory.path().join("journal");
-        let settings = Settings::local(site.endpoint.clone(), "t", journal);
+        let settings = Settings::local(site.endpoint.clone(), "t", journal)?;
         let create = "CREATE TABLE t (id BIGINT PRIMARY KEY, v STRING) PARTITIONED BY (day STRING) \
                       TBLPROPERTIES ('transactional'='true','write.bucket.num'='4')";
-        Catalog::connect(&settings, &Components::system()).await?.execute(create).await?;
+        Catalog::new(&settings, &Components::system()).execute(create).await;
         let ids = Arc::new(Int64Array::from_iter_values(0..100)) as ArrayRef;
         let text = Arc::new(StringArray::from_iter(
             (0..100).map(|id| (id % 3 > 0).then(|| format!("v{id}"))),

@@ -95,9 +95,9 @@ impl Site {
 
     /// Creates the table, where no job does.
     pub(crate) fn create_table(&self, address: SocketAddr) -> Result<()> {
-        let settings = Settings::local(endpoint(address), "events", self.path("unused"));
+        let settings = Settings::local(endpoint(address), "events", self.path("unused"))?;
         block_on(async {
-            let catalog = Catalog::connect(&settings, &Components::system()).await?;
+            let catalog = Catalog::new(&settings, &Components::system());
             Ok(catalog.execute(input::CREATE).await?)
         })
     }

@@ -169,8 +169,8 @@ async fn without_a_scratch_table_nothing_is_created() -> Result<()> {
 async fn a_row_that_is_written_and_committed_is_read_back() -> Result<()> {
     let (world, components) = World::new(Fault::None).await?;
     let dir = tempfile::tempdir()?;
-    let settings = Settings::local("http://h:1/api", "any", dir.path());
-    let settings = Settings { tunnel_endpoint: Some("http://h:1".into()), ..settings };
+    let mut settings = Settings::local("http://h:1/api", "any", dir.path())?;
+    settings.client.tunnel_endpoint = Some("http://h:1".parse()?);
     live::round_trip(&Plugin::embedded()?, &settings, &components).await?;
     ensure!(!world.tables().await.contains("upsert_sink_live"), "the table is left behind");
     Ok(())

@@ -65,8 +65,8 @@ fn a_server_process_that_dies_at_a_commit_is_started_again_and_has_it_once() {
                      \"do\": {\"crash\": {\"record\": \"after\"}}}]}";
         std::fs::write(&faults, rule)?;
         let (server, endpoint) = serve(&dir, "127.0.0.1:0", Some(&faults))?;
-        let settings = Settings::local(endpoint.clone(), "t", dir.join("journal"));
-        let catalog = Catalog::connect(&settings, &Components::system()).await?;
+        let settings = Settings::local(endpoint.clone(), "t", dir.join("journal"))?;
+        let catalog = Catalog::new(&settings, &Components::system());
         catalog.execute(crate::faults::world::CREATE).await?;
         let (rows, kinds) = batch(0);
         let sink = Sink::builder(plugin()?, settings).schema(rows.schema()).open().await?;

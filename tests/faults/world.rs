@@ -54,8 +54,8 @@ impl World {
             frozen: AtomicBool::new(false),
             dir,
         };
-        let settings = Settings::local(world.endpoint(), "t", world.dir.path().join("setup"));
-        let catalog = Catalog::connect(&settings, &Components::system()).await?;
+        let settings = Settings::local(world.endpoint(), "t", world.dir.path().join("setup"))?;
+        let catalog = Catalog::new(&settings, &Components::system());
         for sql in [CREATE, "ALTER TABLE t ADD IF NOT EXISTS PARTITION (day='x')"] {
             catalog.execute(sql).await?;
         }

@@ -31,6 +31,6 @@ async fn main() -> Result<()> {
     let options = options.into_iter().map(|(name, value)| (String::from(name), value));
     let settings = Settings::from_options(options)?;
     live::round_trip(&Plugin::embedded()?, &settings, &Components::system()).await?;
-    println!("what was written and committed was read back from {}", settings.project);
+    println!("what was written and committed was read back from {}", settings.client.project);
     Ok(())
 }

@@ -57,7 +57,8 @@ async fn rows_arrive_whole_in_every_encoding() {
     for compression in Compression::ALL {
         let local = Local::start().await;
         local.create(&described).await;
-        let settings = Settings { compression, ..local.settings(&described.table) };
+        let mut settings = local.settings(&described.table);
+        settings.client.compression = compression;
         let watched =
             Arc::new(Watched { network: SystemTransport::new(), packs: Mutex::default() });
         let components =

@@ -74,14 +74,16 @@ impl Local {
     pub(crate) fn settings(&self, table: &str) -> Settings {
         let journal = self.directory.path().join("journal");
         let settings = Settings::local(self.server.endpoint(), table, journal);
-        Settings { project: PROJECT.to_owned(), ..settings }
+        let mut settings = settings.expect("valid settings");
+        settings.client.project = PROJECT.parse().expect("a name");
+        settings
     }
 
     /// Creates the table of a label, and its partition.
     pub(crate) async fn create(&self, described: &Described) {
         let settings = self.settings(&described.table);
         let components = upsert_sink::Components::system();
-        let catalog = Catalog::connect(&settings, &components).await.expect("valid settings");
+        let catalog = Catalog::new(&settings, &components);
         catalog.execute(&described.ddl()).await.expect("the table is created");
         if !described.partition_columns().is_empty() {
             let table = &described.table;

@@ -110,9 +110,10 @@ async fn a_sink_works_with_a_server_that_checks_every_signature() {
     ] {
         let local = Local::with(|settings| ServerSettings { auth: strict(KEYS), ..settings }).await;
         let described = described(&exchanges("java_basic_4buckets")).remove(0);
-        let region = (version == 4).then(|| String::from("cn-hangzhou"));
-        let settings = Settings { credentials: source, region, ..local.settings(&described.table) };
-        let catalog = Catalog::connect(&settings, &Components::system()).await.expect("valid");
+        let mut settings = local.settings(&described.table);
+        settings.client.credentials = source;
+        settings.client.region = (version == 4).then(|| "cn-hangzhou".parse().expect("a name"));
+        let catalog = Catalog::new(&settings, &Components::system());
         catalog.execute(&described.ddl()).await.expect("it is signed");
         let batch = rows();
         let sink = Sink::builder(plugin(), settings).schema(batch.schema()).open().await;
@@ -135,9 +136,10 @@ async fn wrong_credentials_are_refused_with_the_services_reason_and_without_the_
         (credentials("temporary", "two", Some("hush")), "security token is not that of the key"),
     ] {
         let local = Local::with(|settings| ServerSettings { auth: strict(KEYS), ..settings }).await;
-        let settings = Settings { credentials: source, ..local.settings("t_basic") };
-        let catalog = Catalog::connect(&settings, &Components::system()).await.expect("valid");
-        let error = catalog.table("t_basic").await.expect_err("it is refused");
+        let mut settings = local.settings("t_basic");
+        settings.client.credentials = source;
+        let catalog = Catalog::new(&settings, &Components::system());
+        let error = catalog.table(&settings.table).await.expect_err("it is refused");
         assert_eq!(error.kind, ErrorKind::Denied, "{error}");
         let text = error.to_string();
         assert!(text.contains(says) && !text.contains("hush"), "{text}");

@@ -412,17 +412,18 @@ impl Engine {
     }
 
     fn settings(&self) -> Settings {
-        let mut settings = Settings::local("http://127.0.0.1:80/api", "t", JOURNAL);
+        let mut settings = Settings::local("http://127.0.0.1:80/api", "t", JOURNAL).expect("valid settings");
         let writers: Vec<u64> =
             [1, 2, 4, 8].into_iter().filter(|writers| *writers <= self.plan.buckets).collect();
         let rescales = self.network.goes_wrong(Fault::Rescaled);
         let chance = if rescales { None } else { Some(self.plan.seed as usize) };
         let index = chance.unwrap_or_else(|| self.chance.draw() as usize);
-        settings.parallelism = u32::try_from(writers[index % writers.len()]).unwrap_or(1);
-        settings.compression = Compression::ALL[(self.plan.seed % 5) as usize];
-        settings.request_timeout = Duration::from_secs(60);
+        let writers = u32::try_from(writers[index % writers.len()]).unwrap_or(1);
+        settings.parallelism = NonZeroU32::new(writers).expect("one at least");
+        settings.client.compression = Compression::ALL[(self.plan.seed % 5) as usize];
+        settings.client.request_timeout = Duration::from_secs(60);
         if self.plan.faults.rate(Fault::Tokens) > 0 {
-            settings.credentials = CredentialSource::Command(vec![String::from("shop")]);
+            settings.client.credentials = CredentialSource::Command(vec![String::from("shop")]);
         }
         let mut option = |name: &str, value: &str| {
             settings.guest_options.push((name.to_owned(), value.to_owned()));

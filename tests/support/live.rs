@@ -22,9 +22,9 @@ pub async fn round_trip(
     components.entropy.fill(&mut nonce);
     let table = format!("upsert_sink_live_{:016x}", u64::from_le_bytes(nonce));
     let journal_dir = settings.journal_dir.join(&table);
-    let settings = Settings { table: table.clone(), journal_dir, ..settings.clone() };
-    let catalog = Catalog::connect(&settings, components).await?;
-    let name = format!("`{}`.`{table}`", settings.project);
+    let settings = Settings { table: table.parse()?, journal_dir, ..settings.clone() };
+    let catalog = Catalog::new(&settings, components);
+    let name = catalog.quoted(&settings.table);
     let create = format!(
         "CREATE TABLE {name} (id BIGINT NOT NULL, v STRING, PRIMARY KEY (id)) PARTITIONED BY (pt \
          STRING) TBLPROPERTIES ('transactional'='true', 'write.bucket.num'='4')"

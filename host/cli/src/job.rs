@@ -339,7 +339,9 @@ impl JobTable {
     pub(crate) fn new_table(&self, rows: RowForm) -> anyhow::Result<NewTable> {
         let columns = parsed("columns", &self.columns)?;
         let key = self.primary_key.clone();
-        let mut table = NewTable::new(&self.name, columns, key, self.buckets);
+        let name = self.name.parse();
+        let name = name.map_err(|error| bad_input(format!("[table] name: {error}")))?;
+        let mut table = NewTable::new(name, columns, key, self.buckets);
         table.partition_columns = parsed("partitioned-by", &self.partitioned_by)?;
         table.partial_update = rows == RowForm::Partial;
         Ok(table)

@@ -52,14 +52,6 @@ pub(crate) fn settings(
     Ok(Settings { checkpoint_interval, ..settings })
 }
 
-/// Connects to the catalog of the sink's table.
-pub(crate) async fn catalog(
-    settings: &Settings,
-    components: &Components,
-) -> anyhow::Result<Catalog> {
-    Ok(Catalog::connect(settings, components).await?)
-}
-
 /// Opens a sink for rows of `schema`, with before-images or without, restored from a checkpoint if
 /// there is one.
 pub(crate) async fn open(

@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// Creates the table if it is not there, and upserts three rows exactly-once.
 pub(crate) async fn embed(endpoint: &str, directory: &Path) -> Result<usize, Box<dyn Error>> {
-    let settings = Settings::local(endpoint, TABLE, directory.join("journal"));
+    let settings = Settings::local(endpoint, TABLE, directory.join("journal"))?;
     create_table(&settings).await?;
 
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
@@ -48,9 +48,10 @@ pub(crate) async fn embed(endpoint: &str, directory: &Path) -> Result<usize, Box
 }
 
 async fn create_table(settings: &Settings) -> Result<(), Box<dyn Error>> {
-    let catalog = Catalog::connect(settings, &Components::system()).await?;
+    let catalog = Catalog::new(settings, &Components::system());
     let columns =
         vec![NewColumn::new("id", ColumnType::BigInt), NewColumn::new("name", ColumnType::String)];
-    catalog.create_table(&NewTable::new(TABLE, columns, vec![String::from("id")], 4)).await?;
+    let key = vec![String::from("id")];
+    catalog.create_table(&NewTable::new(TABLE.parse()?, columns, key, 4)).await?;
     Ok(())
 }

@@ -74,10 +74,11 @@ pub(crate) async fn run(endpoint: &str, directory: &Path) -> Result<u64, Box<dyn
         transport: Arc::clone(&transport) as Arc<dyn Transport>,
         ..Components::system()
     };
-    let settings = Settings::local(endpoint, TABLE, directory.join("journal"));
-    let catalog = Catalog::connect(&settings, &components).await?;
+    let settings = Settings::local(endpoint, TABLE, directory.join("journal"))?;
+    let catalog = Catalog::new(&settings, &components);
     let columns = vec![NewColumn::new("id", ColumnType::BigInt)];
-    catalog.create_table(&NewTable::new(TABLE, columns, vec![String::from("id")], 1)).await?;
+    let key = vec![String::from("id")];
+    catalog.create_table(&NewTable::new(TABLE.parse()?, columns, key, 1)).await?;
 
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     let rows = RecordBatch::try_from_iter([("id", ids)])?;

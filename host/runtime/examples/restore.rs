@@ -37,10 +37,11 @@ fn input(numbers: std::ops::Range<i64>) -> Result<RecordBatch, Box<dyn Error>> {
 
 /// Fails after a checkpoint was stored, and goes on from it.
 pub(crate) async fn restore(endpoint: &str, directory: &Path) -> Result<(), Box<dyn Error>> {
-    let settings = Settings::local(endpoint, TABLE, directory.join("journal"));
-    let catalog = Catalog::connect(&settings, &Components::system()).await?;
+    let settings = Settings::local(endpoint, TABLE, directory.join("journal"))?;
+    let catalog = Catalog::new(&settings, &Components::system());
     let columns = vec![NewColumn::new("id", ColumnType::BigInt)];
-    catalog.create_table(&NewTable::new(TABLE, columns, vec![String::from("id")], 4)).await?;
+    let key = vec![String::from("id")];
+    catalog.create_table(&NewTable::new(TABLE.parse()?, columns, key, 4)).await?;
     let plugin = Plugin::embedded()?; // compiled once, for every sink of this process
     let schema = input(1..2)?.schema();
 

@@ -30,8 +30,8 @@
 //! # let ids = Arc::new(Int64Array::from(vec![1, 2, 3])) as ArrayRef;
 //! # let rows = RecordBatch::try_from_iter([("id", ids)])?;
 //! # let create = "CREATE TABLE t (id BIGINT PRIMARY KEY) TBLPROPERTIES ('transactional'='true')";
-//! let settings = Settings::local(server.endpoint(), "t", dir.join("journal"));
-//! # Catalog::connect(&settings, &Components::system()).await?.execute(create).await?;
+//! let settings = Settings::local(server.endpoint(), "t", dir.join("journal"))?;
+//! # Catalog::new(&settings, &Components::system()).execute(create).await;
 //! let builder = Sink::builder(Plugin::embedded()?, settings);
 //! let sink = builder.schema(rows.schema()).restore(None).open().await?;
 //! sink.write(&rows, &[]).await?; // no row kinds: all are inserts

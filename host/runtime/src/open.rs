@@ -103,11 +103,10 @@ impl SinkBuilder {
                     "the builder was given no schema of the rows; call `schema`",
                 )
             })?;
-            settings.check()?;
             let components = components.unwrap_or_else(Components::system);
-            let client = Client::connect(&settings, &components).await?;
+            let client = Client::new(&settings, &components);
             let columns = batch::row_columns(&schema)?;
-            let target = client.table(&settings.table)?;
+            let target = client.table(&settings.table);
             let table = target.describe().await?;
             let name = settings.table_name();
             let (journal, records) =
@@ -117,7 +116,7 @@ impl SinkBuilder {
                 identity: journal.identity(),
                 start: journal.start(),
                 nonce: journal.nonce(),
-                parallelism: settings.parallelism,
+                parallelism: settings.parallelism.get(),
                 index: WriterIndex(0),
                 options: settings.guest_options.clone(),
                 columns,

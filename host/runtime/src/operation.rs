@@ -119,8 +119,11 @@ mod tests {
     #[tokio::test]
     async fn what_no_role_is_granted_is_refused_and_never_sent() {
         // Nobody listens there: what is sent is refused in other words.
-        let settings = ClientSettings::new("http://127.0.0.1:1/api", "p");
-        let client = Client::connect(settings, &Components::system()).await.expect("valid");
+        let settings = ClientSettings::new(
+            "http://127.0.0.1:1/api".parse().expect("a URL"),
+            "p".parse().expect("a name"),
+        );
+        let client = Client::new(settings, &Components::system());
         let table = client.table("t").expect("a name");
         let session = SessionRef { id: SessionId(String::from("s1")), partition: String::new() };
         let cached = CachedPack { session, bucket: 0, records: 1, ranges: 2 };

@@ -38,15 +38,15 @@ impl Bench {
         let components = upsert_sink_server::ServerComponents::system();
         let server = Server::start(settings, components).await.expect("a port");
         let bench = Self { directory, server };
-        let catalog = Catalog::connect(&bench.settings(), &Components::system()).await;
-        catalog.expect("settings").execute(TABLE).await.expect("the table is created");
+        let catalog = Catalog::new(&bench.settings(), &Components::system());
+        catalog.execute(TABLE).await.expect("the table is created");
         bench
     }
 
     fn settings(&self) -> Settings {
         let journal = self.directory.path().join("journal");
-        let mut settings = Settings::local(self.server.endpoint(), "t", journal);
-        settings.parallelism = 2;
+        let mut settings = Settings::local(self.server.endpoint(), "t", journal).expect("valid settings");
+        settings.parallelism = NonZeroU32::new(2).expect("2");
         settings
     }
 

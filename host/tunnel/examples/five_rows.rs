@@ -28,20 +28,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (Some(endpoint), Some(project)) = (arguments.next(), arguments.next()) else {
         return Err("write the endpoint and the project: five_rows http://… my_project".into());
     };
-    let status = upsert(ClientSettings::new(endpoint, project)).await?;
+    let status = upsert(ClientSettings::new(endpoint.parse()?, project.parse()?)).await?;
     println!("five rows of {TABLE}: {status:?}");
     Ok(())
 }
 
 /// Creates the table and a session, sends the rows, and commits.
 pub(crate) async fn upsert(settings: ClientSettings) -> Result<SessionStatus, TunnelError> {
-    let client = Client::connect(settings, &Components::system()).await?;
+    let client = Client::new(settings, &Components::system());
     let columns =
         vec![NewColumn::new("id", ColumnType::BigInt), NewColumn::new("name", ColumnType::String)];
-    let table = NewTable::new(TABLE, columns, vec![String::from("id")], 4);
-    client.catalog().create_table(&table).await?;
+    let table = client.table(&TABLE.parse()?);
+    let key = vec![String::from("id")];
+    client.catalog().create_table(&NewTable::new(TABLE.parse()?, columns, key, 4)).await?;
     // An empty partition: the table has none. The service may drop the session after a day.
-    let session = client.table(TABLE)?.create_session("", Hours(24), 1).await?;
+    let session = table.create_session("", Hours(24), 1).await?;
     let mut packs = session.packs()?;
     for (id, name) in [(1, "ant"), (2, "bee"), (3, "cat"), (4, "doe"), (5, "eel")] {
         packs.add(Op::Upsert, &[Some(Value::Int(id)), Some(Value::Bytes(name.into()))])?;

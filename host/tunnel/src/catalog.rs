@@ -12,7 +12,8 @@ use crate::definition::NewTable;
 use crate::endpoint::{Endpoint, Request};
 use crate::error::Result;
 use crate::response::judge;
-use crate::settings::{ClientSettings, check_name};
+use crate::name::Name;
+use crate::settings::ClientSettings;
 use crate::sql::TextRow;
 use crate::{description, partition, sql};
 
@@ -24,14 +25,8 @@ pub struct Catalog {
 
 impl Catalog {
     /// Prepares requests to the settings' endpoint; the first one connects.
-    ///
-    /// # Errors
-    /// `InvalidConfig` if a setting is wrong.
-    pub async fn connect(
-        settings: impl Into<ClientSettings>,
-        components: &Components,
-    ) -> Result<Self> {
-        Endpoint::new(settings.into(), components).map(|endpoint| Self::of(Arc::new(endpoint)))
+    pub fn new(settings: impl Into<ClientSettings>, components: &Components) -> Self {
+        Self::of(Arc::new(Endpoint::new(settings.into(), components)))
     }
 
     pub(crate) fn of(endpoint: Arc<Endpoint>) -> Self {
@@ -59,10 +54,9 @@ impl Catalog {
     /// # Errors
     /// `InvalidConfig` if there is no such table or it takes no upserts; `Corrupt` if its
     /// description cannot be read; `Denied`, `Retry`.
-    pub async fn table(&self, table: &str) -> Result<TableDescription> {
-        check_name("tableName", table)?;
+    pub async fn table(&self, table: &Name) -> Result<TableDescription> {
         let name = self.endpoint.settings.full_name(table);
-        let path = self.endpoint.table_path(table, "");
+        let path = self.endpoint.table_path(table.as_str(), "");
         let request = Request::new(Method::GET, path).query("extended", "");
         let body = judge(self.endpoint.ask_catalog(request).await);
         description::parse(&body.map_err(|error| error.at(name.as_str()))?, &name)
@@ -74,7 +68,7 @@ impl Catalog {
     /// `InvalidConfig` for a definition that breaks a rule, or with the service's message if it
     /// refuses it; `Retry` if the outcome is not known.
     pub async fn create_table(&self, table: &NewTable) -> Result<()> {
-        let name = self.endpoint.settings.quoted_name(&table.name);
+        let name = self.quoted(&table.name);
         self.execute(&table.statement(&name)?).await
     }
 
@@ -82,8 +76,8 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`Catalog::execute`].
-    pub async fn drop_table(&self, table: &str) -> Result<()> {
-        let name = self.quoted(table)?;
+    pub async fn drop_table(&self, table: &Name) -> Result<()> {
+        let name = self.quoted(table);
         self.execute(&format!("DROP TABLE IF EXISTS {name}")).await
     }
 
@@ -91,8 +85,8 @@ impl Catalog {
     ///
     /// # Errors
     /// `InvalidConfig` for a partition that is spelled otherwise, and as [`Catalog::execute`].
-    pub async fn create_partition(&self, table: &str, partition: &str) -> Result<()> {
-        let name = self.quoted(table)?;
+    pub async fn create_partition(&self, table: &Name, partition: &str) -> Result<()> {
+        let name = self.quoted(table);
         let spec = partition::for_sql(partition).ok_or_else(|| partition::malformed(partition))?;
         self.execute(&format!("ALTER TABLE {name} ADD IF NOT EXISTS PARTITION ({spec})")).await
     }
@@ -103,11 +97,7 @@ impl Catalog {
     }
 
     /// A table's full name in SQL, quoted.
-    ///
-    /// # Errors
-    /// `InvalidConfig` for a name that no table has.
-    pub fn quoted(&self, table: &str) -> Result<String> {
-        check_name("tableName", table)?;
-        Ok(self.endpoint.settings.quoted_name(table))
+    pub fn quoted(&self, table: &Name) -> String {
+        self.endpoint.settings.quoted_name(table.as_str())
     }
 }

@@ -13,7 +13,8 @@ use crate::endpoint::{Endpoint, Request};
 use crate::error::Result;
 use crate::metrics::ClientMetrics;
 use crate::response::judge;
-use crate::settings::{ClientSettings, check_name};
+use crate::name::Name;
+use crate::settings::ClientSettings;
 use crate::table::Table;
 
 /// A client of one project. Cheap to clone.
@@ -34,15 +35,8 @@ pub struct ProjectAnswer {
 
 impl Client {
     /// Prepares requests to the settings' endpoint; the first one connects.
-    ///
-    /// # Errors
-    /// `InvalidConfig` if a setting is wrong.
-    pub async fn connect(
-        settings: impl Into<ClientSettings>,
-        components: &Components,
-    ) -> Result<Self> {
-        let endpoint = Endpoint::new(settings.into(), components)?;
-        Ok(Self { endpoint: Arc::new(endpoint) })
+    pub fn new(settings: impl Into<ClientSettings>, components: &Components) -> Self {
+        Self { endpoint: Arc::new(Endpoint::new(settings.into(), components)) }
     }
 
     /// The catalog of the project.
@@ -51,12 +45,8 @@ impl Client {
     }
 
     /// A table of the project; whether it is there is found out by the first request.
-    ///
-    /// # Errors
-    /// `InvalidConfig` for a name that no table has.
-    pub fn table(&self, name: &str) -> Result<Table> {
-        check_name("tableName", name)?;
-        Ok(Table::new(Arc::clone(&self.endpoint), name))
+    pub fn table(&self, name: &Name) -> Table {
+        Table::new(Arc::clone(&self.endpoint), name.as_str())
     }
 
     /// Asks for the project: the least that the service can be asked, with a signature.

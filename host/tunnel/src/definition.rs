@@ -6,14 +6,14 @@
 use upsert_sink_format::schema::ColumnType;
 
 use crate::error::{Result, TunnelError, escape};
-use crate::settings::check_name;
+use crate::name::Name;
 
 /// A Delta table that is to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NewTable {
     /// The name, without project and schema.
-    pub name: String,
+    pub name: Name,
     /// The columns stored in rows.
     pub columns: Vec<NewColumn>,
     /// The names of the primary key's columns; they are created as not nullable.
@@ -73,7 +73,7 @@ impl NewColumn {
 
     /// The column in a statement.
     fn text(&self, nullable: bool) -> Result<String> {
-        check_name("columns", &self.name)?;
+        self.name.parse::<Name>().map_err(|error| error.at("columns"))?;
         let rule = if nullable { "" } else { " NOT NULL" };
         Ok(format!("`{}` {}{rule}", self.name, self.column_type))
     }
@@ -82,13 +82,13 @@ impl NewColumn {
 impl NewTable {
     /// A table without partitions.
     pub fn new(
-        name: impl Into<String>,
+        name: Name,
         columns: Vec<NewColumn>,
         primary_key: Vec<String>,
         buckets: u32,
     ) -> Self {
         Self {
-            name: name.into(),
+            name,
             columns,
             primary_key,
             partition_columns: Vec::new(),
@@ -131,7 +131,6 @@ impl NewTable {
     }
 
     fn check(&self) -> Result<()> {
-        check_name("tableName", &self.name)?;
         let wrong = |message: String| Err(TunnelError::unusable(message).at(self.name.as_str()));
         if self.primary_key.is_empty() {
             return wrong(String::from("a Delta table needs a primary key; name its columns"));
@@ -169,7 +168,7 @@ mod tests {
     fn table() -> NewTable {
         let column = |text: &str| NewColumn::parse(text).expect("a column");
         let columns = vec![column("id BIGINT"), column("v STRING"), column("n INT not  null")];
-        NewTable::new("t", columns, vec![String::from("id")], 4)
+        NewTable::new("t".parse().expect("a name"), columns, vec![String::from("id")], 4)
     }
 
     #[test]
@@ -227,7 +226,6 @@ mod tests {
         let injected = NewTable { columns: vec![column], ..table() };
         for table in [
             NewTable { primary_key: vec![String::from("id` int, `x")], ..injected },
-            NewTable { name: String::from("t`; drop"), ..table() },
             NewTable { partition_columns: vec![NewColumn::new("", ColumnType::Int)], ..table() },
             NewTable { primary_key: Vec::new(), ..table() },
             NewTable { primary_key: vec![String::from("nope")], ..table() },

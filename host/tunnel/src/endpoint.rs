@@ -18,6 +18,7 @@ use crate::error::{NotDone, Result};
 use crate::keyring::Keyring;
 use crate::metrics::RequestMeter;
 use crate::response::{NoAnswer, Objection, RawAnswer, is_worker, judge, objection};
+use crate::name::{Name, ServiceUrl};
 use crate::settings::ClientSettings;
 use crate::{date, sign};
 
@@ -66,19 +67,16 @@ impl Request {
 }
 
 impl Endpoint {
-    /// # Errors
-    /// A setting that breaks its rule.
-    pub(crate) fn new(settings: ClientSettings, components: &Components) -> Result<Self> {
-        settings.check()?;
-        let tunnel = settings.tunnel_endpoint.as_deref().map(trimmed).map(String::from);
-        Ok(Self {
+    pub(crate) fn new(settings: ClientSettings, components: &Components) -> Self {
+        let tunnel = settings.tunnel_endpoint.as_ref().map(ServiceUrl::to_string);
+        Self {
             keyring: Keyring::new(&settings.credentials, components),
             tunnel: OnceCell::new_with(tunnel),
             settings,
             components: components.clone(),
             meter: RequestMeter::default(),
             ahead_ms: AtomicI64::new(0),
-        })
+        }
     }
 
     /// The Tunnel's address, if it is known by now.
@@ -101,7 +99,7 @@ impl Endpoint {
 
     /// A request of the catalog or of SQL.
     pub(crate) async fn ask_catalog(&self, request: Request) -> RawAnswer {
-        self.exchange(trimmed(&self.settings.endpoint), request).await
+        self.exchange(self.settings.endpoint.as_str(), request).await
     }
 
     /// A request of the Tunnel.
@@ -111,12 +109,12 @@ impl Endpoint {
         let request = request.header("odps-tunnel-date-transform", "v1");
         let request = request.header("odps-tunnel-sdk-support-schema-evolution", "true");
         let request = match &self.settings.quota_name {
-            Some(quota) => request.query("quotaName", quota),
+            Some(quota) => request.query("quotaName", quota.as_str()),
             None => request,
         };
         let request = match self.settings.tunnel_tags.as_slice() {
             [] => request,
-            tags => request.header("odps-tunnel-tags", tags.join(",")),
+            _ => request.header("odps-tunnel-tags", self.settings.tunnel_tags.to_string()),
         };
         self.exchange(&base, request).await
     }
@@ -126,7 +124,7 @@ impl Endpoint {
     async fn discover(&self) -> std::result::Result<String, NoAnswer> {
         let request = Request::new(Method::GET, self.project_path("/tunnel")).query("service", "");
         let request = match &self.settings.quota_name {
-            Some(quota) => request.query("quotaName", quota),
+            Some(quota) => request.query("quotaName", quota.as_str()),
             None => request,
         };
         let unknown = |why: &str| {
@@ -146,8 +144,7 @@ impl Endpoint {
             return Err(unknown("the answer is not `host:port`"));
         }
         // Never from https to http: the scheme is the catalog's.
-        let https = self.settings.endpoint.starts_with("https://");
-        Ok(format!("{}://{address}", if https { "https" } else { "http" }))
+        Ok(format!("{}://{address}", self.settings.endpoint.scheme()))
     }
 
     /// One attempt, or, if the service refuses to look at it, the one that it looks at.
@@ -239,15 +236,15 @@ impl Endpoint {
         signed_ms: u64,
     ) -> std::result::Result<http::Request<Bytes>, http::Error> {
         let Request { method, path, mut query, mut headers, body } = request;
-        query.push(("curr_project", self.settings.project.clone()));
+        query.push(("curr_project", self.settings.project.to_string()));
         if let Some(schema) = &self.settings.schema {
-            query.push(("curr_schema", schema.clone()));
+            query.push(("curr_schema", schema.to_string()));
         }
         headers.push(("date", date::http_date(signed_ms)));
         headers.push(("x-odps-user-agent", String::from(USER_AGENT)));
         let signed =
             sign::Signed { method: method.as_str(), headers: &headers, path: &path, query: &query };
-        let region = self.settings.region.as_deref();
+        let region = self.settings.region.as_ref().map(Name::as_str);
         let authorization = sign::authorization(credentials, region, &signed);
         let mut builder = http::Request::builder().method(&method).uri(uri(base, &path, &query));
         for (name, value) in headers {
@@ -282,10 +279,6 @@ fn uri(base: &str, path: &str, query: &[(&'static str, String)]) -> String {
 fn date_of(answer: &http::Response<Bytes>) -> Option<i64> {
     let date = answer.headers().get("date")?.to_str().ok()?;
     i64::try_from(date::parse_http_date(date)?).ok()
-}
-
-fn trimmed(endpoint: &str) -> &str {
-    endpoint.trim_end_matches('/')
 }
 
 /// The most that a clock may be wrong by: a day. Beyond that an answer is rather forged than right,

@@ -10,10 +10,11 @@
 //! use upsert_sink_tunnel::components::Components;
 //!
 //! # async fn upsert() -> upsert_sink_tunnel::Result<()> {
-//! let service = "http://service.cn-hangzhou.maxcompute.aliyun.com/api";
-//! let settings = ClientSettings::new(service, "my_project");
-//! let client = Client::connect(settings, &Components::system()).await?;
-//! let session = client.table("orders")?.create_session("day='2026-01-01'", Hours(24), 1).await?;
+//! let service = "http://service.cn-hangzhou.maxcompute.aliyun.com/api".parse()?;
+//! let settings = ClientSettings::new(service, "my_project".parse()?);
+//! let client = Client::new(settings, &Components::system());
+//! let orders = client.table(&"orders".parse()?);
+//! let session = orders.create_session("day='2026-01-01'", Hours(24), 1).await?;
 //! let mut packs = session.packs()?;
 //! packs.add(Op::Upsert, &[Some(Value::Int(1)), Some(Value::Bytes(b"new".to_vec()))])?;
 //! for pack in packs.finish() {
@@ -60,6 +61,7 @@ mod endpoint;
 mod error;
 mod keyring;
 mod metrics;
+mod name;
 mod pack;
 mod partition;
 #[doc(hidden)]
@@ -85,10 +87,11 @@ pub use definition::{NewColumn, NewTable};
 pub use error::escape;
 pub use error::{NotDone, Result, TunnelError};
 pub use metrics::ClientMetrics;
+pub use name::{Name, ServiceUrl, Tags};
 pub use pack::{Pack, PackBody};
 pub use rows::PackBuilder;
 pub use session::Session;
-pub use settings::{ClientSettings, TAGS_MAX, is_name, is_service_url};
+pub use settings::ClientSettings;
 pub use slots::SlotMap;
 pub use sql::TextRow;
 pub use table::Table;

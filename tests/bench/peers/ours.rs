@@ -95,8 +95,8 @@ impl Job {
 }
 
 fn settings(endpoint: &str, order: Order, journal: &Path) -> Settings {
-    let mut settings = Settings::local(endpoint, "bench", journal);
-    settings.compression = match order.compression {
+    let mut settings = Settings::local(endpoint, "bench", journal).expect("valid settings");
+    settings.client.compression = match order.compression {
         "lz4" => Compression::Lz4,
         "zlib" => Compression::Zlib,
         _ => Compression::Raw,

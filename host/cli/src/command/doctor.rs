@@ -225,7 +225,7 @@ fn ended(diagnosis: &Diagnosis, settings: &Settings) -> anyhow::Result<()> {
     if let Some(table) = &diagnosis.left_behind {
         eprintln!(
             "the scratch table could not be dropped: run DROP TABLE IF EXISTS {}.{table}",
-            settings.project
+            settings.client.project
         );
     }
     let broken = diagnosis.findings.iter().find(|finding| finding.verdict == Verdict::Broken);

@@ -178,7 +178,7 @@ async fn open(
     let rows = RowForm::of(&options);
     let settings = sink::settings(options, &states.journal_dir(), arguments.checkpoint_interval)?;
     let components = Components::system();
-    let catalog = sink::catalog(&settings, &components).await?;
+    let catalog = Catalog::new(&settings, &components);
     if let (Some(_), Some(table)) = (&server, &job.table) {
         catalog.create_table(&table.new_table(rows)?).await?;
     }

@@ -97,7 +97,7 @@ async fn begin(scratch: &ScratchTable) -> Tried<Session> {
 
 fn opened(name: &str, held: &Session, settings: &Settings) -> String {
     let SessionInfo { buckets, hasher, .. } = held.info();
-    let quota = match &settings.quota_name {
+    let quota = match &settings.client.quota_name {
         Some(quota) => format!("quota {quota} was taken"),
         None => String::from("the default quota"),
     };

@@ -36,17 +36,7 @@ pub(super) async fn look(
     scope: Scope,
     chart: &mut Chart<'_>,
 ) -> Result<(), String> {
-    if let Err(error) = settings.check() {
-        chart.add(Finding::broken("options", OPTIONS, error.to_string()));
-        return Err(String::from("the options are wrong"));
-    }
-    let client = match Client::connect(settings, components).await {
-        Ok(client) => client,
-        Err(error) => {
-            chart.add(Finding::broken("options", OPTIONS, error.to_string()));
-            return Err(String::from("the options are wrong"));
-        }
-    };
+    let client = Client::new(settings, components);
     let asked_ms = components.clock.now_ms();
     let ProjectAnswer { headers, known, .. } = client.project().await;
     let answered_ms = components.clock.now_ms();
@@ -75,7 +65,7 @@ fn project(
     settings: &Settings,
     chart: &mut Chart<'_>,
 ) -> Result<(), String> {
-    let endpoint = &settings.endpoint;
+    let endpoint = settings.client.endpoint.as_str();
     let error = match known {
         Ok(()) => {
             chart.add(Finding::holds("endpoint", ENDPOINT, endpoint));
@@ -84,7 +74,7 @@ fn project(
                 false => "a signed request was answered",
             };
             chart.add(Finding::holds("credentials", CREDENTIALS, seen));
-            chart.add(Finding::holds("project", PROJECT, &settings.project));
+            chart.add(Finding::holds("project", PROJECT, settings.client.project.as_str()));
             return Ok(());
         }
         Err(error) => error,
@@ -195,7 +185,7 @@ fn options(
             Ok(()) => {
                 let seen = format!(
                     "the guest opens a writer; {} of {} buckets for each",
-                    table.buckets / settings.parallelism.max(1),
+                    table.buckets / settings.parallelism,
                     table.buckets
                 );
                 chart.add(Finding::holds("options", OPTIONS, seen));
@@ -226,7 +216,7 @@ fn open(
         identity: String::from("doctor"),
         start: 1,
         nonce: 0,
-        parallelism: settings.parallelism,
+        parallelism: settings.parallelism.get(),
         index: WriterIndex(0),
         options: settings.guest_options.clone(),
         columns: columns.collect::<Result<_, Error>>()?,

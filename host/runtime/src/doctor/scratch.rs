@@ -68,7 +68,7 @@ pub(super) type Row = (i64, String);
 
 /// The table.
 pub(super) struct ScratchTable {
-    pub(super) name: String,
+    pub(super) name: Name,
     keep_alive: Duration,
     clock: Arc<dyn Clock>,
     catalog: Catalog,
@@ -79,13 +79,13 @@ impl ScratchTable {
     /// Prepares a table with a random name; nothing is created yet.
     pub(super) async fn prepare(settings: &Settings, components: &Components) -> Result<Self> {
         let name = format!("upsert_sink_doctor_{:016x}", components.entropy.draw());
-        Settings { table: name.clone(), ..settings.clone() }.check()?;
-        let client = Client::connect(settings, components).await?;
+        let name = name.parse::<Name>()?;
+        let client = Client::new(settings, components);
         Ok(Self {
             keep_alive: settings.keep_alive,
             clock: Arc::clone(&components.clock),
             catalog: client.catalog(),
-            table: client.table(&name)?,
+            table: client.table(&name),
             name,
         })
     }
@@ -94,7 +94,7 @@ impl ScratchTable {
     pub(super) async fn create(&self) -> Tried<()> {
         let columns =
             vec![NewColumn::new("id", ColumnType::BigInt), NewColumn::new("v", ColumnType::String)];
-        let mut table = NewTable::new(&self.name, columns, vec![String::from("id")], BUCKETS);
+        let mut table = NewTable::new(self.name.clone(), columns, vec![String::from("id")], BUCKETS);
         table.partition_columns = vec![NewColumn::new("pt", ColumnType::String)];
         table.lifecycle_days = Some(1);
         match self.catalog.create_table(&table).await {

@@ -2,6 +2,8 @@
 //!
 //! Used by `settings/mod.rs`. Invariant: an option that would be without effect is refused.
 
+use std::path::PathBuf;
+
 use upsert_sink_tunnel::{CredentialSource, Credentials, Secret};
 
 use crate::error::{Error, Result};
@@ -16,10 +18,10 @@ pub(super) fn read(options: &mut Options) -> Result<CredentialSource> {
     let given = Credentials {
         access_id: options.text("accessId"),
         access_key: Secret::new(options.text("accessKey")),
-        sts_token: options.optional("stsToken").map(Secret::new),
+        sts_token: options.optional::<String>("stsToken")?.map(Secret::new),
     };
-    let file = options.optional(FILE);
-    let command = options.optional(COMMAND);
+    let file = options.optional::<PathBuf>(FILE)?;
+    let command = options.optional::<String>(COMMAND)?;
     let has_key = !given.access_id.is_empty() || !given.access_key.is_empty();
     for (option, is_set, of) in [
         ("accessId or accessKey", has_key, "options"),
@@ -42,7 +44,7 @@ pub(super) fn read(options: &mut Options) -> Result<CredentialSource> {
     match provider.as_str() {
         "options" => Ok(CredentialSource::Given(given)),
         "environment" => Ok(CredentialSource::Environment),
-        "file" => file.map(|path| CredentialSource::File(path.into())).ok_or_else(|| missing(FILE)),
+        "file" => file.map(CredentialSource::File).ok_or_else(|| missing(FILE)),
         "command" => {
             let command = command.ok_or_else(|| missing(COMMAND))?;
             let words = command.split_whitespace().map(String::from);

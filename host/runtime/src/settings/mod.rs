@@ -1,20 +1,20 @@
 //! The host's options, parsed once into valid types: where the service is, who asks, where files
 //! go, what the sandbox may use. Everything else is the guest's, and goes to it unread.
 //!
-//! Read by `open.rs`, and by the Tunnel's client as its own settings. Invariant: an option has one
+//! Read by `open.rs`; the Tunnel's client takes its own out of them. Invariant: an option has one
 //! owner; a secret is never printed.
 
 mod credentials;
 mod options;
 
-use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use upsert_sink_format::id::Millis;
 use upsert_sink_format::option::text::Bare;
 use upsert_sink_format::option::{OptionDoc, text};
-use upsert_sink_tunnel::{ClientSettings, Compression, CredentialSource, WorkerAllowList};
+use upsert_sink_tunnel::{ClientSettings, Name};
 
 use crate::error::{Error, Result};
 use crate::sandbox::Limits;
@@ -23,32 +23,13 @@ use crate::settings::options::{OPTIONS, Options};
 /// The settings of a sink.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The service, such as `http://service.cn.maxcompute.aliyun.com/api`; the local server prints
-    /// its own.
-    pub endpoint: String,
-    /// The Tunnel; asked from the service if it is not set.
-    pub tunnel_endpoint: Option<String>,
-    /// The project.
-    pub project: String,
-    /// The schema, in projects that have them.
-    pub schema: Option<String>,
+    /// The service and the project: the settings of the Tunnel's client.
+    pub client: ClientSettings,
     /// The table.
-    pub table: String,
-    /// The source of the credentials that sign requests.
-    pub credentials: CredentialSource,
-    /// The service's region; with it, signatures are of version 4.
-    pub region: Option<String>,
-    /// The quota that pays for the Tunnel's slots.
-    pub quota_name: Option<String>,
-    /// Tags of the Tunnel's requests, for the service's own statistics.
-    pub tunnel_tags: Vec<String>,
-    /// The workers of the Tunnel that requests may be routed to.
-    pub worker_allow_list: WorkerAllowList,
-    /// How packs are compressed.
-    pub compression: Compression,
+    pub table: Name,
     /// The number of writers. Read from the guest's `sink.parallelism`, which the guest checks
     /// against the buckets.
-    pub parallelism: u32,
+    pub parallelism: NonZeroU32,
     /// Where this sink's journal is. One directory for each sink, kept across restarts.
     pub journal_dir: PathBuf,
     /// Where refused rows go, as lines of JSON, if `sink.invalid-row = dead-letter`.
@@ -60,10 +41,6 @@ pub struct Settings {
     /// The engine's checkpoint interval, as far as it is known; zero if it is not. Told by the
     /// engine, not by an option.
     pub checkpoint_interval: Duration,
-    /// How long connecting may take.
-    pub connect_timeout: Duration,
-    /// How long one request may take.
-    pub request_timeout: Duration,
     /// After how long without contact a session is asked for its status.
     pub keep_alive: Duration,
     /// The limits of each instance.
@@ -85,33 +62,39 @@ impl Settings {
             call_timeout: options.duration("sandbox.call-timeout")?,
             ..Limits::default()
         };
-        let endpoint = options.url("endpoint")?;
-        let is_local = is_local(&endpoint);
         let settings = Self {
-            endpoint,
-            tunnel_endpoint: options.optional_url("tunnelEndpoint")?,
-            project: options.name("project")?,
-            schema: options.optional_name("schemaName")?,
-            table: options.name("tableName")?,
-            credentials: credentials::read(&mut options)?,
-            region: options.optional_name("region")?,
-            quota_name: options.optional_name("quotaName")?,
-            tunnel_tags: options.tags("tunnelTags")?,
-            worker_allow_list: options.worker_allow_list("tunnel.worker-allow-list")?,
-            compression: options.compression("compressAlgorithm", is_local)?,
+            client: client(&mut options)?,
+            table: options.required("tableName")?,
             parallelism: options.parallelism()?,
-            journal_dir: options.path("sink.journal-dir")?,
-            dead_letter_file: options.optional("sink.dead-letter-file").map(PathBuf::from),
-            record_dir: options.optional("record.dir").map(PathBuf::from),
+            journal_dir: options.required("sink.journal-dir")?,
+            dead_letter_file: options.optional("sink.dead-letter-file")?,
+            record_dir: options.optional("record.dir")?,
             record_bytes_max: options.bytes("record.bytes-max", 1 << 20, 1 << 40)? as u64,
             checkpoint_interval: Duration::ZERO,
-            connect_timeout: options.duration("connect.timeout")?,
-            request_timeout: options.duration("request.timeout")?,
             keep_alive: options.duration("sink.session.keep-alive")?,
             limits,
             guest_options: Vec::new(),
         };
         Ok(Self { guest_options: options.into_guest_options(), ..settings })
+    }
+
+    /// The settings of a sink to `table` of the local server at `endpoint`, with its journal in
+    /// `journal_dir`, and the default for the rest.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for an address or a name that is none.
+    pub fn local(
+        endpoint: impl Into<String>,
+        table: impl Into<String>,
+        journal_dir: impl Into<PathBuf>,
+    ) -> Result<Self> {
+        let options = [
+            (String::from("endpoint"), endpoint.into()),
+            (String::from("project"), String::from("local")),
+            (String::from("tableName"), table.into()),
+            (String::from("sink.journal-dir"), String::from(".")),
+        ];
+        Ok(Self { journal_dir: journal_dir.into(), ..Self::from_options(options)? })
     }
 
     /// The host's options, sorted by name. Those of the guest are [`crate::Plugin::options`].
@@ -123,28 +106,31 @@ impl Settings {
 
     /// The full name of the table, for messages and for the journal.
     pub fn table_name(&self) -> String {
-        match &self.schema {
-            Some(schema) => format!("{}.{schema}.{}", self.project, self.table),
-            None => format!("{}.{}", self.project, self.table),
-        }
+        self.client.full_name(&self.table)
     }
 
     /// Whether the endpoint is on this machine: that is a local server, which asks for no pause
     /// between commits.
     pub fn is_local(&self) -> bool {
-        is_local(&self.endpoint)
+        self.client.endpoint.is_local()
     }
+}
 
-    /// Rules between settings that an embedder may have filled in by hand.
-    pub(crate) fn check(&self) -> Result<()> {
-        ClientSettings::from(self).check()?;
-        options::check_name("tableName", &self.table)?;
-        if self.parallelism == 0 {
-            let message = "sink.parallelism = 0: at least 1 writer is needed; set it to 1 or more";
-            return Err(Error::config("sink.parallelism", message));
-        }
-        Ok(())
-    }
+/// The options of the Tunnel's client.
+fn client(options: &mut Options) -> Result<ClientSettings> {
+    let endpoint = options.required("endpoint")?;
+    let mut client = ClientSettings::new(endpoint, options.required("project")?);
+    client.tunnel_endpoint = options.optional("tunnelEndpoint")?;
+    client.schema = options.optional("schemaName")?;
+    client.credentials = credentials::read(options)?;
+    client.region = options.optional("region")?;
+    client.quota_name = options.optional("quotaName")?;
+    client.tunnel_tags = options.optional("tunnelTags")?.unwrap_or_default();
+    client.worker_allow_list = options.worker_allow_list("tunnel.worker-allow-list")?;
+    client.compression = options.compression("compressAlgorithm", client.endpoint.is_local())?;
+    client.connect_timeout = options.duration("connect.timeout")?;
+    client.request_timeout = options.duration("request.timeout")?;
+    Ok(client)
 }
 
 /// Reads a span of time as options and commands write it: a whole number and a unit, such as
@@ -159,55 +145,16 @@ pub fn parse_span(text: &str) -> std::result::Result<Duration, String> {
 
 impl From<&Settings> for ClientSettings {
     fn from(settings: &Settings) -> Self {
-        let mut client = Self::new(&settings.endpoint, &settings.project);
-        client.tunnel_endpoint.clone_from(&settings.tunnel_endpoint);
-        client.schema.clone_from(&settings.schema);
-        client.credentials = settings.credentials.clone();
-        client.region.clone_from(&settings.region);
-        client.quota_name.clone_from(&settings.quota_name);
-        client.tunnel_tags.clone_from(&settings.tunnel_tags);
-        client.worker_allow_list = settings.worker_allow_list.clone();
-        client.compression = settings.compression;
-        client.connect_timeout = settings.connect_timeout;
-        client.request_timeout = settings.request_timeout;
-        client
-    }
-}
-
-fn is_local(endpoint: &str) -> bool {
-    let Some((_, rest)) = endpoint.split_once("://") else { return false };
-    let authority = rest.split('/').next().unwrap_or_default();
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    let address = host.parse::<std::net::IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
-}
-
-/// The settings that an embedder must give, with the defaults for the rest.
-impl Settings {
-    /// The settings of a sink to `table` of the local server at `endpoint`, with its journal in
-    /// `journal_dir`.
-    pub fn local(
-        endpoint: impl Into<String>,
-        table: impl Into<String>,
-        journal_dir: impl Into<PathBuf>,
-    ) -> Self {
-        let journal_dir: PathBuf = journal_dir.into();
-        let options = BTreeMap::from([
-            (String::from("endpoint"), endpoint.into()),
-            (String::from("project"), String::from("local")),
-            (String::from("tableName"), String::from("t")),
-            (String::from("sink.journal-dir"), String::from(".")),
-        ]);
-        let settings = Self::from_options(options).expect("the defaults are valid");
-        Self { table: table.into(), journal_dir, ..settings }
+        settings.client.clone()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use upsert_sink_tunnel::{Compression, CredentialSource};
+
     use super::*;
 
     fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -231,7 +178,7 @@ mod tests {
         let settings = Settings::from_options(written).expect("valid");
         let guest = [(String::from("upsert.writer.buffer-size"), String::from("1mb"))];
         assert_eq!(settings.guest_options, guest);
-        assert_eq!(settings.connect_timeout, Duration::from_secs(3));
+        assert_eq!(settings.client.connect_timeout, Duration::from_secs(3));
     }
 
     #[test]
@@ -239,14 +186,14 @@ mod tests {
         let mut written = options(&[("odps.project.name", "p2")]);
         assert!(Settings::from_options(written.clone()).is_err());
         written.remove("project");
-        assert_eq!(Settings::from_options(written).expect("valid").project, "p2");
+        assert_eq!(Settings::from_options(written).expect("valid").client.project.as_str(), "p2");
     }
 
     #[test]
     fn the_guest_keeps_the_parallelism_that_the_host_reads() {
         let settings = Settings::from_options(options(&[("sink.parallelism", "4")]));
         let settings = settings.expect("valid");
-        assert_eq!(settings.parallelism, 4);
+        assert_eq!(settings.parallelism.get(), 4);
         assert_eq!(settings.guest_options, [("sink.parallelism".into(), "4".into())]);
     }
 
@@ -263,7 +210,7 @@ mod tests {
         let compression = |endpoint: &str, value: &str| {
             let mut written = options(&[("compressAlgorithm", value)]);
             written.insert(String::from("endpoint"), String::from(endpoint));
-            Settings::from_options(written).expect("valid").compression
+            Settings::from_options(written).expect("valid").client.compression
         };
         let service = "http://service.cn.maxcompute.aliyun.com/api";
         assert_eq!(compression("http://localhost:1/api", "auto"), Compression::Raw);
@@ -275,7 +222,7 @@ mod tests {
     #[test]
     fn credentials_have_one_source() {
         let source = |pairs: &[(&str, &str)]| {
-            Settings::from_options(options(pairs)).expect("valid").credentials
+            Settings::from_options(options(pairs)).expect("valid").client.credentials
         };
         assert!(matches!(source(&[]), CredentialSource::Given(_)));
         let environment = source(&[("credentials.provider", "Environment")]);
@@ -289,16 +236,6 @@ mod tests {
         );
         assert!(error(&[("credentials.file", "f")]).contains("set credentials.provider to file"));
         assert!(error(&[("credentials.provider", "vault")]).contains("environment"));
-    }
-
-    #[test]
-    fn an_embedders_settings_cannot_carry_headers() {
-        let mut settings = Settings::local("http://127.0.0.1:1/api", "t", "j");
-        settings.tunnel_tags = vec![String::from("a\r\nx: y")];
-        assert!(settings.check().expect_err("a header").message.contains("tunnelTags"));
-        settings.tunnel_tags.clear();
-        settings.region = Some(String::from("cn/hangzhou"));
-        assert!(settings.check().expect_err("a path").message.contains("region"));
     }
 
     #[test]
@@ -323,15 +260,6 @@ mod tests {
         let written = options(&[("sandbox.memory-limit", "128 MiB"), ("connect.timeout", "1 min")]);
         let settings = Settings::from_options(written).expect("valid");
         assert_eq!(settings.limits.memory_bytes, 128 << 20);
-        assert_eq!(settings.connect_timeout, Duration::from_secs(60));
-    }
-
-    #[test]
-    fn loopback_is_local_and_nothing_else() {
-        let local = |endpoint: &str| Settings::local(endpoint, "t", "j").is_local();
-        assert!(local("http://127.0.0.1:80/api") && local("http://localhost/api"));
-        assert!(local("http://[::1]:80/api"));
-        assert!(!local("http://service.cn.maxcompute.aliyun.com/api"));
-        assert!(!local("http://127.0.0.1.evil.com/api"));
+        assert_eq!(settings.client.connect_timeout, Duration::from_secs(60));
     }
 }

@@ -4,13 +4,14 @@
 //! in the table is read; a message names the option, the value, the rule and what to set.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::num::NonZeroU32;
+use std::str::FromStr;
 use std::time::Duration;
 
 use upsert_sink_format::id::{ByteCount, Millis};
 use upsert_sink_format::option::text::Bare;
 use upsert_sink_format::option::{OptionDoc, text};
-use upsert_sink_tunnel::{Compression, TAGS_MAX, WorkerAllowList, is_name, is_service_url};
+use upsert_sink_tunnel::{Compression, WorkerAllowList};
 
 use crate::error::{Error, Result};
 
@@ -255,7 +256,8 @@ impl Options {
         Ok(Self { written })
     }
 
-    pub(crate) fn optional(&mut self, name: &str) -> Option<String> {
+    /// The value of an option, or its default; none if it is empty.
+    fn value(&mut self, name: &str) -> Option<String> {
         let known = OPTIONS.iter().find(|option| option.name == name);
         let default = known.expect("every option that is read is in the table").default_value;
         let value = self.written.remove(name).unwrap_or_else(|| String::from(default));
@@ -263,36 +265,22 @@ impl Options {
     }
 
     pub(crate) fn text(&mut self, name: &str) -> String {
-        self.optional(name).unwrap_or_default()
+        self.value(name).unwrap_or_default()
     }
 
-    pub(crate) fn path(&mut self, name: &str) -> Result<PathBuf> {
-        self.required(name).map(PathBuf::from)
+    pub(crate) fn optional<T: FromStr>(&mut self, name: &str) -> Result<Option<T>> {
+        let value = self.value(name);
+        value.map(|value| value.parse().map_err(|_| wrong(name, &value))).transpose()
     }
 
-    pub(crate) fn url(&mut self, name: &str) -> Result<String> {
-        let value = self.required(name)?;
-        check_url(name, &value).map(|()| value)
-    }
-
-    pub(crate) fn optional_url(&mut self, name: &str) -> Result<Option<String>> {
-        let value = self.optional(name);
-        value.map(|value| check_url(name, &value).map(|()| value)).transpose()
-    }
-
-    pub(crate) fn name(&mut self, name: &str) -> Result<String> {
-        let value = self.required(name)?;
-        check_name(name, &value).map(|()| value)
-    }
-
-    pub(crate) fn optional_name(&mut self, name: &str) -> Result<Option<String>> {
-        let value = self.optional(name);
-        value.map(|value| check_name(name, &value).map(|()| value)).transpose()
+    pub(crate) fn required<T: FromStr>(&mut self, name: &str) -> Result<T> {
+        self.optional(name)?
+            .ok_or_else(|| Error::config(name, format!("`{name}` is required and not set; set it")))
     }
 
     /// The guest's option, which it also checks: the host must know it before there is a guest.
-    pub(crate) fn parallelism(&self) -> Result<u32> {
-        let Some(value) = self.written.get(PARALLELISM) else { return Ok(1) };
+    pub(crate) fn parallelism(&self) -> Result<NonZeroU32> {
+        let Some(value) = self.written.get(PARALLELISM) else { return Ok(NonZeroU32::MIN) };
         match value.trim().parse() {
             Ok(writers) if writers > WRITERS_MAX => {
                 let message = format!(
@@ -301,9 +289,9 @@ impl Options {
                 );
                 Err(Error::config(PARALLELISM, message))
             }
-            Ok(writers) => Ok(u32::max(writers, 1)),
+            Ok(writers) => Ok(NonZeroU32::new(writers).unwrap_or(NonZeroU32::MIN)),
             // The guest refuses it, in its own words.
-            Err(_) => Ok(1),
+            Err(_) => Ok(NonZeroU32::MIN),
         }
     }
 
@@ -331,17 +319,6 @@ impl Options {
         Compression::named(&value).ok_or_else(|| wrong(name, &value))
     }
 
-    /// Names with commas between them.
-    pub(crate) fn tags(&mut self, name: &str) -> Result<Vec<String>> {
-        let value = self.text(name);
-        let tags: Vec<_> = value.split(',').map(|tag| String::from(tag.trim())).collect();
-        let tags: Vec<_> = tags.into_iter().filter(|tag| !tag.is_empty()).collect();
-        match tags.iter().try_for_each(|tag| check_name(name, tag)) {
-            Ok(()) if tags.len() <= TAGS_MAX => Ok(tags),
-            _ => Err(wrong(name, &value)),
-        }
-    }
-
     pub(crate) fn worker_allow_list(&mut self, name: &str) -> Result<WorkerAllowList> {
         let value = self.text(name);
         WorkerAllowList::parse(&value).map_err(|why| {
@@ -353,20 +330,6 @@ impl Options {
     pub(crate) fn into_guest_options(self) -> Vec<(String, String)> {
         self.written.into_iter().collect()
     }
-
-    fn required(&mut self, name: &str) -> Result<String> {
-        self.optional(name)
-            .ok_or_else(|| Error::config(name, format!("`{name}` is required and not set; set it")))
-    }
-}
-
-/// A name that goes into paths and SQL.
-pub(crate) fn check_name(option: &str, value: &str) -> Result<()> {
-    if is_name(value) { Ok(()) } else { Err(wrong(option, value)) }
-}
-
-fn check_url(option: &str, value: &str) -> Result<()> {
-    if is_service_url(value) { Ok(()) } else { Err(wrong(option, value)) }
 }
 
 pub(crate) fn wrong(name: &str, value: &str) -> Error {

@@ -15,6 +15,7 @@ use crate::components::simulated::InlineProcessors;
 use crate::components::{BoxFuture, Clock, Components, Surroundings, Transport, TransportError};
 use crate::compression::Compression;
 use crate::credentials::{CredentialSource, Credentials, Secret};
+use crate::name::{Name, ServiceUrl};
 use crate::settings::ClientSettings;
 use crate::workers::WorkerAllowList;
 
@@ -85,7 +86,7 @@ impl Scene {
     /// compressed.
     fn new(set: impl FnOnce(&mut ClientSettings), answers: Vec<Scripted>) -> Self {
         let service = Arc::new(Service::default());
-        let mut settings = ClientSettings::new("http://10.0.0.9/api", "p");
+        let mut settings = ClientSettings::new(url("http://10.0.0.9/api"), name("p"));
         settings.credentials = key(None);
         settings.compression = Compression::Raw;
         set(&mut settings);
@@ -96,7 +97,7 @@ impl Scene {
             processors: Arc::new(InlineProcessors),
             ..Components::system()
         };
-        let endpoint = Endpoint::new(settings, &components).expect("valid settings");
+        let endpoint = Endpoint::new(settings, &components);
         service.answers.lock().expect("no panic").extend(answers);
         Self { service, table: Table::new(Arc::new(endpoint), "t") }
     }
@@ -168,8 +169,16 @@ fn key(token: Option<&str>) -> CredentialSource {
 
 fn plain(_: &mut ClientSettings) {}
 
+fn name(text: &str) -> Name {
+    text.parse().expect("a name")
+}
+
+fn url(text: &str) -> ServiceUrl {
+    text.parse().expect("a URL")
+}
+
 fn at_the_tunnel(settings: &mut ClientSettings) {
-    settings.tunnel_endpoint = Some(String::from("http://10.0.0.7/"));
+    settings.tunnel_endpoint = Some(url("http://10.0.0.7/"));
 }
 
 fn ok(body: impl Into<String>) -> Scripted {
@@ -221,9 +230,9 @@ fn refused_as(outcome: &Outcome) -> (RefusalKind, &str) {
 #[tokio::test]
 async fn a_session_is_created_as_the_vendors_clients_do() {
     let set = |settings: &mut ClientSettings| {
-        settings.schema = Some(String::from("sch"));
-        settings.quota_name = Some(String::from("q1"));
-        settings.tunnel_tags = vec![String::from("nightly"), String::from("team-a")];
+        settings.schema = Some(name("sch"));
+        settings.quota_name = Some(name("q1"));
+        settings.tunnel_tags = "nightly,team-a".parse().expect("tags");
         settings.credentials = key(Some("tok"));
     };
     let scene = Scene::new(set, vec![discovered(), described("normal", WORKERS)]);
@@ -446,7 +455,7 @@ async fn a_wrong_clock_is_corrected_once_for_each_refusal() {
     };
     let twenty = "Thu, 28 May 2026 20:46:40 GMT";
     let answers = vec![late(twenty), discovered(), described("normal", WORKERS)];
-    let set = |settings: &mut ClientSettings| settings.region = Some(String::from("cn-hangzhou"));
+    let set = |settings: &mut ClientSettings| settings.region = Some(name("cn-hangzhou"));
     let scene = Scene::new(set, answers);
     assert!(matches!(scene.create("").await, Outcome::Done(_)));
     let requests = scene.requests();

@@ -103,7 +103,7 @@ async fn ingest(server: &Server, dir: &Path, interval: Duration) -> anyhow::Resu
     options.insert(String::from("sink.parallelism"), WRITERS.to_string());
     local::point_at(server, &mut options);
     let settings = sink::settings(options, &states.journal_dir(), interval)?;
-    let catalog = sink::catalog(&settings, &components).await?;
+    let catalog = Catalog::new(&settings, &components);
     catalog.create_table(&table.new_table(RowForm::Whole)?).await?;
     let plugin = Plugin::embedded()?;
     let opened = sink::open(&plugin, settings, (source.schema(), false), &components, None).await?;
