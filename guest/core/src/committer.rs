@@ -17,7 +17,7 @@
 //! | `Committing` | lost | fails, or is skipped |
 //! | any | prepared again | ignored |
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -28,6 +28,7 @@ use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
 use upsert_sink_format::tunnel::{Answer, Operation, Outcome, Refusal, RefusalKind, SessionStatus};
 
 use crate::commit_order::{State, Waiting, turns};
+use crate::commit_time::CommitTimes;
 use crate::config::{DeliveryGuarantee, LostSession, SinkConfig};
 use crate::evidence::{Evidence, judge_not_found};
 use crate::exchange::Known;
@@ -52,11 +53,17 @@ pub struct Committer {
     commits_most: usize,
     journal: BTreeMap<SessionId, JournalState>,
     pending: BTreeMap<SessionName, Pending>,
+    /// The number of pending sessions of each checkpoint that has any.
+    unknown: BTreeMap<CheckpointId, usize>,
     /// Commits that are known, until no writer can still hold their committables.
     known: BTreeSet<SessionId>,
     /// The newest checkpoint that all writers have passed.
     prepared: CheckpointId,
     completed: CheckpointId,
+    times: CommitTimes,
+    /// Sessions whose turn has come, as far as they were looked for; none before a change of what
+    /// is prepared or released.
+    turns: VecDeque<SessionName>,
     operations: Operations<CommitOperation>,
     outputs: Outputs<CommitterOutput>,
 }
@@ -103,9 +110,12 @@ impl Committer {
             commits_most: config.commit_threads.get() as usize,
             journal: records.map(|(id, record)| (id, record.state)).collect(),
             pending: BTreeMap::new(),
+            unknown: BTreeMap::new(),
             known: BTreeSet::new(),
             prepared: CheckpointId(0),
             completed: CheckpointId(0),
+            times: CommitTimes::default(),
+            turns: VecDeque::new(),
             operations: Operations::new(task.nonce, config.commit_timeout),
             outputs: Outputs::new(),
         })
@@ -118,8 +128,7 @@ impl Committer {
 
     /// The newest completed checkpoint of which every session is known to be committed.
     pub fn committed(&self) -> CheckpointId {
-        let oldest = self.pending.values().map(|pending| pending.checkpoint).min();
-        oldest.map_or(self.completed, |oldest| {
+        self.unknown.keys().next().map_or(self.completed, |oldest| {
             self.completed.min(CheckpointId(oldest.0.saturating_sub(1)))
         })
     }
@@ -158,6 +167,7 @@ impl Committer {
 
     fn prepare(&mut self, checkpoint: CheckpointId, bytes: &[Vec<u8>]) -> Result<(), Error> {
         self.prepared = self.prepared.max(checkpoint);
+        self.turns.clear();
         let committables =
             bytes.iter().map(|bytes| Committable::from_bytes(bytes)).collect::<Result<Vec<_>, _>>();
         let committables = committables?;
@@ -234,6 +244,7 @@ impl Committer {
             DeliveryGuarantee::ExactlyOnce => checkpoint <= self.completed,
         };
         let state = if released { State::Released } else { State::Held };
+        *self.unknown.entry(checkpoint).or_default() += 1;
         self.pending.insert(name, Pending { committable, checkpoint, state });
         Ok(())
     }
@@ -248,6 +259,7 @@ impl Committer {
             }
             CheckpointOutcome::Completed => {
                 self.completed = checkpoint;
+                self.turns.clear();
                 for pending in self.pending.values_mut() {
                     if pending.state == State::Held && pending.checkpoint <= checkpoint {
                         pending.state = State::Released;
@@ -279,6 +291,26 @@ impl Committer {
 
     /// Sends the commits whose turn has come.
     fn commit_next(&mut self, now: Millis) {
+        // Among thousands, turns are looked for only if there is a place for one and no turn is
+        // left: a commit that becomes known takes none from another.
+        if self.operations.len() >= self.commits_most {
+            return;
+        }
+        if self.turns.is_empty() {
+            self.turns = self.next_turns();
+        }
+        while self.operations.len() < self.commits_most
+            && let Some(name) = self.turns.pop_front()
+        {
+            let pending = self.pending.get_mut(&name).expect("a turn is of a pending session");
+            pending.state = State::Committing;
+            let operation = Operation::CommitSession(pending.committable.session_ref());
+            let commit = CommitOperation::Commit(name);
+            self.operations.submit(now, commit, operation, &mut self.outputs);
+        }
+    }
+
+    fn next_turns(&self) -> VecDeque<SessionName> {
         let waiting = self.pending.iter().map(|(name, pending)| Waiting {
             name,
             span: pending.committable.span(),
@@ -286,16 +318,7 @@ impl Committer {
             loses: pending.committable.moved_out > 0,
             moved_to: &pending.committable.moved_to,
         });
-        for name in turns(waiting) {
-            if self.operations.len() >= self.commits_most {
-                return;
-            }
-            let pending = self.pending.get_mut(&name).expect("it was just found there");
-            pending.state = State::Committing;
-            let operation = Operation::CommitSession(pending.committable.session_ref());
-            let commit = CommitOperation::Commit(name);
-            self.operations.submit(now, commit, operation, &mut self.outputs);
-        }
+        turns(waiting).into()
     }
 
     fn complete(&mut self, now: Millis, completion: Completion) -> Result<(), Error> {
@@ -318,6 +341,7 @@ impl Committer {
         match outcome {
             Outcome::Done(Answer::Session(info)) => match info.status {
                 SessionStatus::Committed => {
+                    self.times.note(commit.age(now));
                     self.finish(now, commit, Evidence::Said);
                     Ok(())
                 }
@@ -326,7 +350,8 @@ impl Committer {
                     let pending = pending.expect("a commit under way is pending");
                     pending.committable.contact_at = now;
                     let cause = "it is still being committed";
-                    self.operations.put_off(now, commit, Pause::Poll, cause)
+                    let pause = Pause::Poll(self.times.pause(commit.age(now)));
+                    self.operations.put_off(now, commit, pause, cause)
                 }
                 SessionStatus::Aborted | SessionStatus::Critical | SessionStatus::Expired => {
                     let why = format!("the service says it is {:?}", info.status);
@@ -406,9 +431,20 @@ impl Committer {
     ) -> Result<(), Error> {
         let session = &self.pending[name].committable.session;
         journal::check_durable(format!("{}, session {session}", place(name)), outcome)?;
-        let pending = self.pending.remove(name).expect("a commit under way is pending");
-        self.become_known(&pending.committable, evidence);
+        let committable = self.forget(name);
+        self.become_known(&committable, evidence);
         Ok(())
+    }
+
+    /// A commit under way is pending no more.
+    fn forget(&mut self, name: &SessionName) -> Committable {
+        let pending = self.pending.remove(name).expect("a commit under way is pending");
+        let left = self.unknown.get_mut(&pending.checkpoint).expect("it was counted");
+        *left -= 1;
+        if *left == 0 {
+            self.unknown.remove(&pending.checkpoint);
+        }
+        pending.committable
     }
 
     fn become_known(&mut self, committable: &Committable, evidence: Evidence) {
@@ -433,8 +469,8 @@ impl Committer {
         why: &str,
     ) -> Result<(), Error> {
         let commit = commit.release(&mut self.outputs);
-        let pending = self.pending.remove(commit.name()).expect("a commit under way is pending");
-        self.lose(&pending.committable, why)
+        let committable = self.forget(commit.name());
+        self.lose(&committable, why)
     }
 
     /// A session that a completed checkpoint holds cannot be committed any more.

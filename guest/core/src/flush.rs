@@ -1,11 +1,13 @@
 //! The bucket that flushes next, and the number that flush at once.
 //!
 //! After `buffer` in a row's way, before its pack is submitted: the queue and the limit of the
-//! writer's `outbox`, which flushes. Invariant: a bucket is queued at most once; the number of
+//! writer's `outbox`, which flushes. Invariant: a bucket is queued at most once; a partition that
+//! waits costs nothing; the number of
 //! packs under way never exceeds the limit, which falls by half when the service asks for less and
 //! rises by one for each full round of acknowledgements.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use upsert_sink_format::id::BucketId;
 
@@ -14,40 +16,110 @@ use crate::partition::PartitionIndex;
 /// Packs of one writer under way at once, over all partitions: bounds what the host holds for it.
 const CONCURRENT_MOST: u32 = 64;
 
-/// Buckets that are due, oldest first.
+/// Buckets that are due, by partition: within one the oldest first, over several in turns.
+///
+/// There may be thousands of partitions, and most of them wait: for a session, or for a pack of
+/// theirs. Those are not looked at until they are woken.
 #[derive(Clone, Debug, Default)]
 pub struct FlushQueue {
-    due: VecDeque<(PartitionIndex, BucketId)>,
+    partitions: Vec<DueBuckets>,
+    /// Partitions that may have a bucket to flush, each once.
+    ready: VecDeque<PartitionIndex>,
+    due: usize,
+}
+
+/// The buckets of one partition that are due.
+#[derive(Clone, Debug, Default)]
+struct DueBuckets {
+    oldest_first: VecDeque<BucketId>,
+    /// A bit for each bucket up to the highest that was due.
+    queued: Vec<u32>,
+    ready: bool,
 }
 
 impl FlushQueue {
-    /// Puts a bucket at the end. The caller keeps a bucket from being queued twice.
+    /// Makes a bucket due; one that is due already keeps its place.
     pub fn push(&mut self, partition: PartitionIndex, bucket: BucketId) {
-        self.due.push_back((partition, bucket));
+        let index = partition.0 as usize;
+        if index >= self.partitions.len() {
+            self.partitions.resize_with(index + 1, DueBuckets::default);
+        }
+        if self.partitions[index].push(bucket) {
+            self.due += 1;
+            self.wake(partition);
+        }
     }
 
-    /// Takes the oldest bucket that may flush now; the others keep their order.
+    /// Something has changed for a partition: its buckets are looked at again.
+    pub fn wake(&mut self, partition: PartitionIndex) {
+        let Some(due) = self.partitions.get_mut(partition.0 as usize) else { return };
+        if !due.ready && !due.oldest_first.is_empty() {
+            due.ready = true;
+            self.ready.push_back(partition);
+        }
+    }
+
+    /// The same for all partitions.
+    pub fn wake_all(&mut self) {
+        for index in 0..self.partitions.len() {
+            self.wake(PartitionIndex(u32::try_from(index).expect("indices are 32 bits wide")));
+        }
+    }
+
+    /// Takes a bucket that may flush now. `choose` picks the place of one among those of a
+    /// partition; a partition for which it picks none waits until it is woken.
     pub fn take(
         &mut self,
-        mut may_flush: impl FnMut(PartitionIndex, BucketId) -> bool,
+        mut choose: impl FnMut(PartitionIndex, &VecDeque<BucketId>) -> Option<usize>,
     ) -> Option<(PartitionIndex, BucketId)> {
-        let at = self.due.iter().position(|(partition, bucket)| may_flush(*partition, *bucket))?;
-        self.due.remove(at)
+        while let Some(partition) = self.ready.pop_front() {
+            let due = &mut self.partitions[partition.0 as usize];
+            due.ready = false;
+            if let Some(at) = choose(partition, &due.oldest_first) {
+                let bucket = due.remove(at);
+                self.due -= 1;
+                self.wake(partition);
+                return Some((partition, bucket));
+            }
+        }
+        None
     }
 
-    /// The number that are due.
+    /// The number of buckets that are due.
     pub fn len(&self) -> usize {
-        self.due.len()
+        self.due
     }
 
     /// Whether none is due.
     pub fn is_empty(&self) -> bool {
-        self.due.is_empty()
+        self.due == 0
     }
 
     /// Forgets all: after a barrier nothing is buffered.
     pub fn clear(&mut self) {
-        self.due.clear();
+        *self = Self::default();
+    }
+}
+
+impl DueBuckets {
+    /// False if it is due already.
+    fn push(&mut self, bucket: BucketId) -> bool {
+        let (word, bit) = (bucket.0 as usize / 32, 1 << (bucket.0 % 32));
+        if word >= self.queued.len() {
+            self.queued.resize(word + 1, 0);
+        }
+        let fresh = self.queued[word] & bit == 0;
+        if fresh {
+            self.queued[word] |= bit;
+            self.oldest_first.push_back(bucket);
+        }
+        fresh
+    }
+
+    fn remove(&mut self, at: usize) -> BucketId {
+        let bucket = self.oldest_first.remove(at).expect("the place of one that is due");
+        self.queued[bucket.0 as usize / 32] &= !(1 << (bucket.0 % 32));
+        bucket
     }
 }
 
@@ -90,17 +162,55 @@ impl ConcurrencyLimit {
 mod tests {
     use super::*;
 
+    const A: PartitionIndex = PartitionIndex(0);
+    const B: PartitionIndex = PartitionIndex(1);
+
     #[test]
     fn the_oldest_bucket_that_may_flush_goes_first() {
         let mut queue = FlushQueue::default();
-        for bucket in 0..3 {
-            queue.push(PartitionIndex(0), BucketId(bucket));
+        for bucket in [0, 1, 2, 1] {
+            queue.push(A, BucketId(bucket));
         }
-        let taken = queue.take(|_, bucket| bucket.0 != 0);
-        assert_eq!(taken, Some((PartitionIndex(0), BucketId(1))));
-        assert_eq!(queue.take(|_, _| true), Some((PartitionIndex(0), BucketId(0))));
-        assert_eq!(queue.take(|_, _| false), None);
+        assert_eq!(queue.len(), 3, "a bucket is queued once");
+        let taken = queue.take(|_, due| due.iter().position(|bucket| bucket.0 != 0));
+        assert_eq!(taken, Some((A, BucketId(1))));
+        assert_eq!(queue.take(|_, _| Some(0)), Some((A, BucketId(0))));
+        assert_eq!(queue.take(|_, _| None), None);
         assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn a_partition_that_cannot_flush_is_not_looked_at_until_it_is_woken() {
+        let mut queue = FlushQueue::default();
+        queue.push(A, BucketId(0));
+        queue.push(B, BucketId(40));
+        let mut looked = Vec::new();
+        let taken = queue.take(|partition, _| {
+            looked.push(partition);
+            (partition == B).then_some(0)
+        });
+        assert_eq!(taken, Some((B, BucketId(40))));
+        assert_eq!(looked, [A, B]);
+        assert_eq!(queue.take(|_, _| panic!("A waits, and B has nothing")), None);
+        queue.wake(A);
+        queue.wake(A);
+        queue.wake(B);
+        assert_eq!(queue.take(|_, _| Some(0)), Some((A, BucketId(0))));
+        assert!(queue.is_empty());
+        queue.push(A, BucketId(0));
+        assert_eq!(queue.take(|_, _| Some(0)), Some((A, BucketId(0))), "it may be due again");
+    }
+
+    #[test]
+    fn partitions_take_turns() {
+        let mut queue = FlushQueue::default();
+        for bucket in 0..2 {
+            queue.push(A, BucketId(bucket));
+            queue.push(B, BucketId(bucket));
+        }
+        let turns = core::iter::from_fn(|| queue.take(|_, _| Some(0)));
+        let turns: Vec<_> = turns.map(|(partition, bucket)| (partition.0, bucket.0)).collect();
+        assert_eq!(turns, [(0, 0), (1, 0), (0, 1), (1, 1)]);
     }
 
     #[test]

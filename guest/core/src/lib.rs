@@ -38,6 +38,7 @@ pub mod session;
 pub mod writer;
 
 mod commit_order;
+mod commit_time;
 pub mod committer;
 pub mod coordinator;
 

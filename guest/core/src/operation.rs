@@ -119,7 +119,7 @@ impl<P: Purpose> Operations<P> {
         pause: Pause<'_>,
         cause: &str,
     ) -> Result<(), Error> {
-        let time = now.since(operation.begun);
+        let time = operation.age(now);
         if let Some(message) = P::overdue(self.patience, operation.attempts(), time, cause) {
             return Err(Error::new(ErrorKind::Retry, operation.purpose.place(), message));
         }
@@ -192,6 +192,11 @@ impl<P: Purpose> Submitted<P> {
         self.attempts.made()
     }
 
+    /// The time since its first attempt.
+    pub(crate) fn age(&self, now: Millis) -> Millis {
+        now.since(self.begun)
+    }
+
     /// Ends an operation of the Tunnel, and frees what the host holds of it.
     pub(crate) fn release(self, outputs: &mut Outputs<impl Output>) -> P {
         outputs.tunnel(TunnelCommand::Release(self.ticket));
@@ -248,7 +253,7 @@ mod tests {
         let ticket = operations.begin(Millis(0), "put");
         let operation = outcome(&mut operations, ticket, &mut outputs).expect("it is under way");
         assert!(outcome(&mut operations, ticket, &mut outputs).is_none(), "it was taken out");
-        operations.pause(Millis(0), operation, Pause::Poll);
+        operations.pause(Millis(0), operation, Pause::Poll(Millis(50)));
         assert!(outcome(&mut operations, ticket, &mut outputs).is_none(), "it waits");
         let late = ignored(Ignored::LateOutcome);
         assert_eq!(drained(&mut outputs), [late.clone(), late]);

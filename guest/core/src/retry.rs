@@ -16,9 +16,6 @@ const DOUBT: Backoff = Backoff { first: 500, most: 20_000 };
 /// Waits after the service asked for less. 64 s is where the vendor's clients stop doubling.
 const SLOW_DOWN: Backoff = Backoff { first: 1_000, most: 64_000 };
 
-/// Waits for a commit that is under way.
-const POLL: Backoff = Backoff { first: 50, most: 8_000 };
-
 /// A doubling wait, in milliseconds.
 #[derive(Clone, Copy)]
 struct Backoff {
@@ -31,8 +28,8 @@ struct Backoff {
 pub(crate) enum Pause<'a> {
     /// The outcome of the attempt is in doubt.
     Doubt,
-    /// A commit is under way, and is asked after.
-    Poll,
+    /// Something that is under way is asked after, in so long.
+    Poll(Millis),
     /// The attempt was refused, and another is allowed.
     Refused(&'a Refusal),
 }
@@ -64,7 +61,7 @@ impl Attempts {
     pub(crate) fn pause(&self, pause: Pause<'_>) -> Millis {
         match pause {
             Pause::Doubt => self.wait(DOUBT),
-            Pause::Poll => self.wait(POLL),
+            Pause::Poll(time) => time,
             Pause::Refused(refusal) => {
                 let backoff = match refusal.kind {
                     RefusalKind::SlowDown => SLOW_DOWN,

@@ -15,14 +15,15 @@ use upsert_sink_format::words;
 
 use super::merge::MergeScratch;
 
-/// Bytes of one chunk.
-///
-/// A chain wastes at most one chunk, but there may be thousands of chains (partitions times
-/// buckets). So this is the least size that still makes a new chunk rare: one for forty rows of 100
-/// bytes.
+/// Bytes of a whole chunk: it still makes a new chunk rare, one for forty rows of 100 bytes.
 pub const CHUNK_BYTES: usize = 4 << 10;
 
-type Chunk = Box<[u8; CHUNK_BYTES]>;
+/// Sizes of chunks. A chain begins with a small one, for there may be many thousands of chains
+/// (partitions times buckets) of a few rows each; it moves to the next size when that is full, and
+/// consists of whole chunks from the last size on.
+const SIZES: [usize; 4] = [64, 256, 1 << 10, CHUNK_BYTES];
+
+type Chunk = Box<[u8]>;
 
 /// Chunks that no buffer uses at the moment, and the memory that merging works in.
 ///
@@ -30,8 +31,9 @@ type Chunk = Box<[u8; CHUNK_BYTES]>;
 /// sandbox, linear memory does not shrink, so what was needed once is kept for the next time.
 #[derive(Clone, Default)]
 pub struct BufferPool {
-    free: Vec<Chunk>,
-    allocated: usize,
+    /// By size.
+    free: [Vec<Chunk>; SIZES.len()],
+    allocated_bytes: usize,
     /// One for all buffers, so that it stays in the cache.
     pub(super) scratch: MergeScratch,
     /// The rules by which records of one key are merged, if they may be partial.
@@ -42,8 +44,8 @@ pub struct BufferPool {
 impl fmt::Debug for BufferPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("BufferPool");
-        shown.field("free", &self.free.len()).field("allocated", &self.allocated);
-        shown.finish_non_exhaustive()
+        shown.field("free", &self.free.each_ref().map(Vec::len));
+        shown.field("allocated_bytes", &self.allocated_bytes).finish_non_exhaustive()
     }
 }
 
@@ -68,30 +70,27 @@ impl BufferPool {
 
     /// Bytes of all chunks that were ever allocated, lent or free.
     pub fn allocated_bytes(&self) -> usize {
-        self.allocated * CHUNK_BYTES
+        self.allocated_bytes
     }
 
     /// Bytes of the chunks that buffers hold at the moment.
     pub fn lent_bytes(&self) -> usize {
-        (self.allocated - self.free.len()) * CHUNK_BYTES
+        let free = self.free.iter().zip(SIZES).map(|(chunks, size)| chunks.len() * size);
+        self.allocated_bytes - free.sum::<usize>()
     }
 
-    fn lend(&mut self) -> Chunk {
-        self.free.pop().unwrap_or_else(|| {
-            self.allocated += 1;
-            let zeroed = vec![0; CHUNK_BYTES].into_boxed_slice();
-            zeroed.try_into().expect("the slice has the length of a chunk")
+    /// Lends a chunk of this size at least, or a whole one.
+    fn lend(&mut self, least: usize) -> Chunk {
+        let class = SIZES.iter().position(|size| *size >= least).unwrap_or(SIZES.len() - 1);
+        self.free[class].pop().unwrap_or_else(|| {
+            self.allocated_bytes += SIZES[class];
+            vec![0; SIZES[class]].into_boxed_slice()
         })
     }
 
-    /// Lends a chunk of the same bytes.
-    fn lend_copy(&mut self, bytes: &Chunk) -> Chunk {
-        let Some(mut chunk) = self.free.pop() else {
-            self.allocated += 1;
-            return bytes.clone();
-        };
-        chunk.copy_from_slice(bytes.as_slice());
-        chunk
+    fn give_back(&mut self, chunk: Chunk) {
+        let class = SIZES.iter().position(|size| *size == chunk.len());
+        self.free[class.expect("it was lent from here")].push(chunk);
     }
 }
 
@@ -103,6 +102,7 @@ impl BufferPool {
 /// memory that the cache does not hold took as long as encoding them.
 #[derive(Clone, Default)]
 pub(super) struct Chain {
+    /// Whole chunks.
     full: Vec<Chunk>,
     last: Option<Chunk>,
     /// The number of bytes of `last` that count.
@@ -128,7 +128,7 @@ impl Chain {
     pub(super) fn append(&mut self, pool: &mut BufferPool, bytes: &[u8]) {
         let end = self.at + bytes.len();
         match &mut self.last {
-            Some(chunk) if end <= CHUNK_BYTES => words::copy(&mut chunk[self.at..end], bytes),
+            Some(chunk) if end <= chunk.len() => words::copy(&mut chunk[self.at..end], bytes),
             _ => return self.append_across(pool, bytes),
         }
         self.at = end;
@@ -143,7 +143,7 @@ impl Chain {
         bytes: &[u8],
     ) {
         let end = self.at + 4 * N + bytes.len();
-        let Some(chunk) = self.last.as_mut().filter(|_| end <= CHUNK_BYTES) else {
+        let Some(chunk) = self.last.as_mut().filter(|chunk| end <= chunk.len()) else {
             numbers.iter().for_each(|number| self.append_across(pool, &number.to_le_bytes()));
             return self.append_across(pool, bytes);
         };
@@ -159,16 +159,33 @@ impl Chain {
     #[inline(never)]
     fn append_across(&mut self, pool: &mut BufferPool, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let chunk = self.last.get_or_insert_with(|| pool.lend());
-            if self.at == CHUNK_BYTES {
-                self.full.push(pool.lend_copy(chunk));
-                self.at = 0;
-            }
-            let (now, later) = bytes.split_at(bytes.len().min(CHUNK_BYTES - self.at));
-            words::copy(&mut chunk[self.at..self.at + now.len()], now);
+            let chunk = self.last_with_room(pool, bytes.len());
+            let (now, later) = bytes.split_at(bytes.len().min(chunk.len()));
+            words::copy(&mut chunk[..now.len()], now);
             self.at += now.len();
             bytes = later;
         }
+    }
+
+    /// The room of the last chunk, some at least: for so many bytes, or that of a whole chunk.
+    fn last_with_room(&mut self, pool: &mut BufferPool, wanted: usize) -> &mut [u8] {
+        let size = self.last.as_ref().map_or(0, |chunk| chunk.len());
+        let room = size - self.at;
+        if room < wanted && size < CHUNK_BYTES {
+            let mut larger = pool.lend(self.at + wanted);
+            if let Some(smaller) = self.last.take() {
+                larger[..self.at].copy_from_slice(&smaller[..self.at]);
+                pool.give_back(smaller);
+            }
+            self.last = Some(larger);
+        } else if room == 0 {
+            let last = self.last.as_ref().expect("it is full");
+            let mut copy = pool.lend(CHUNK_BYTES);
+            copy.copy_from_slice(last);
+            self.full.push(copy);
+            self.at = 0;
+        }
+        &mut self.last.as_mut().expect("it was just lent")[self.at..]
     }
 
     /// The bytes of a range, chunk by chunk.
@@ -190,8 +207,10 @@ impl Chain {
 
     /// Empties the chain; its chunks go back.
     pub(super) fn release(&mut self, pool: &mut BufferPool) {
-        pool.free.append(&mut self.full);
-        pool.free.extend(self.last.take());
+        pool.free[SIZES.len() - 1].append(&mut self.full);
+        if let Some(last) = self.last.take() {
+            pool.give_back(last);
+        }
         self.at = 0;
     }
 }
@@ -248,7 +267,21 @@ mod tests {
         assert_eq!(pool.lent_bytes(), CHUNK_BYTES);
         chain.release(&mut pool);
         assert_eq!((pool.lent_bytes(), pool.allocated_bytes()), (0, CHUNK_BYTES));
-        chain.append(&mut pool, &[2]);
-        assert_eq!(pool.allocated_bytes(), CHUNK_BYTES);
+        chain.append(&mut pool, &[2; CHUNK_BYTES]);
+        assert_eq!(pool.allocated_bytes(), CHUNK_BYTES, "it is lent again");
+    }
+
+    /// Ten thousand partitions of sixteen buckets with a row each must fit into memory.
+    #[test]
+    fn a_chain_of_one_row_takes_little_more_than_the_row() {
+        let mut pool = BufferPool::new();
+        let mut chain = Chain::default();
+        for (length, lent) in [(60, 64), (4, 64), (1, 256), (191, 256), (800, 4096), (9, 4096)] {
+            chain.append(&mut pool, &vec![7; length]);
+            assert_eq!(pool.lent_bytes(), lent, "{length} more");
+        }
+        let all: usize = [64, 256, 4096].iter().sum();
+        assert_eq!(pool.allocated_bytes(), all, "smaller chunks are free for others");
+        assert!(chain.pieces(0..chain.length()).flatten().all(|byte| *byte == 7));
     }
 }

@@ -21,6 +21,8 @@
 //! | `Retiring` | the intent is durable, and then the service has aborted it | aborting |
 //! | gone | – | aborted; or committed, if the service says so |
 
+mod agenda;
+mod news;
 mod outcome;
 mod recovery;
 
@@ -29,6 +31,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use alloc::{format, vec};
 
+use agenda::Agenda;
+use news::News;
 use recovery::{Phase, Retired};
 use upsert_sink_format::error::Error;
 use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
@@ -64,6 +68,7 @@ pub struct Coordinator {
     writers: Vec<WriterView>,
     sessions: BTreeMap<SessionName, Standing>,
     known: BTreeSet<SessionId>,
+    agenda: Agenda,
     operations: Operations<SessionOperation>,
     outputs: Outputs<CoordinatorOutput>,
 }
@@ -77,6 +82,7 @@ struct WriterView {
     wanted: Vec<SessionName>,
     /// The host's number of the request that has no reply yet.
     waiting: Option<u64>,
+    news: News,
 }
 
 /// The state of a named session.
@@ -137,6 +143,7 @@ impl Coordinator {
             journal: records,
             writers,
             sessions: BTreeMap::new(),
+            agenda: Agenda::default(),
             operations: Operations::new(task.nonce, config.commit_timeout),
             outputs: Outputs::new(),
         };
@@ -160,7 +167,10 @@ impl Coordinator {
             CoordinatorInput::Requested(host_number, bytes) => {
                 self.take_request(host_number, Request::from_bytes(bytes)?)?;
             }
-            CoordinatorInput::TimerFired => self.operations.wake(now, false, &mut self.outputs),
+            CoordinatorInput::TimerFired => {
+                let news_due = self.news_deadline().is_some_and(|deadline| deadline <= now);
+                self.operations.wake(now, news_due, &mut self.outputs);
+            }
         }
         self.advance(now);
         Ok(())
@@ -173,7 +183,13 @@ impl Coordinator {
 
     /// The time at which to call with `TimerFired`.
     pub fn deadline(&self) -> Option<Millis> {
-        self.operations.deadline()
+        [self.operations.deadline(), self.news_deadline()].into_iter().flatten().min()
+    }
+
+    /// The time at which a writer is told the news that are held back for more.
+    fn news_deadline(&self) -> Option<Millis> {
+        let waiting = self.writers.iter().filter(|view| view.waiting.is_some());
+        waiting.filter_map(|view| view.news.deadline()).min()
     }
 
     fn take_request(&mut self, host_number: u64, request: Request) -> Result<(), Error> {
@@ -207,10 +223,18 @@ impl Coordinator {
         view.passed = view.passed.max(request.passed);
         view.pending = request.pending;
         view.wanted = request.wanted;
+        view.news.asked();
+        self.agenda.make_stale();
         Ok(())
     }
 
     fn receive_known(&mut self, known: &Known) {
+        let commits = known.sessions.len();
+        self.waiting().for_each(|view| view.news.add_known(commits));
+        if !self.overlap {
+            // The next session of its partition may be created.
+            self.agenda.make_stale();
+        }
         for session in &known.sessions {
             self.phase.note_known(session);
             if !self.known.insert(session.clone()) {
@@ -219,33 +243,44 @@ impl Coordinator {
         }
     }
 
+    /// The writers that wait for a reply.
+    fn waiting(&mut self) -> impl Iterator<Item = &mut WriterView> {
+        self.writers.iter_mut().filter(|view| view.waiting.is_some())
+    }
+
+    /// The last barrier that all writers have passed.
+    fn passed_by_all(&self) -> CheckpointId {
+        self.writers.iter().map(|view| view.passed).min().unwrap_or_default()
+    }
+
     /// Moves on as far as possible.
     fn advance(&mut self, now: Millis) {
         self.recover(now);
         if self.phase == Phase::Serving {
-            self.create_wanted(now);
-            self.retire_unused(now);
+            self.work_off(now);
         }
         for index in 0..self.writers.len() {
-            self.answer_if_news(index);
+            self.answer_if_news(now, index);
         }
     }
 
-    fn create_wanted(&mut self, now: Millis) {
-        let passed_by_all = self.writers.iter().map(|view| view.passed).min().unwrap_or_default();
-        let wanted: BTreeSet<SessionName> = (self.writers.iter())
-            .flat_map(|view| view.wanted.iter())
-            .filter(|name| name.barrier <= passed_by_all && !self.sessions.contains_key(*name))
-            .cloned()
-            .collect();
-        for name in wanted {
-            if self.is_busy() {
-                return;
-            }
+    /// Creates and retires sessions, as many at once as may be.
+    fn work_off(&mut self, now: Millis) {
+        if self.agenda.is_stale() {
+            self.agenda = self.plan_agenda();
+        }
+        while !self.is_busy()
+            && let Some(name) = self.agenda.next_to_create()
+        {
             if self.overlap || self.all_committed(&name.partition) {
                 self.sessions.insert(name.clone(), Standing::Creating);
                 self.create(now, name);
             }
+        }
+        while !self.is_busy()
+            && let Some((name, id)) = self.agenda.next_to_retire()
+        {
+            self.retire(now, name, id);
         }
     }
 
@@ -268,16 +303,20 @@ impl Coordinator {
         self.operations.len() - self.forgetting >= OPERATIONS_MOST
     }
 
-    fn answer_if_news(&mut self, index: usize) {
+    fn answer_if_news(&mut self, now: Millis, index: usize) {
         let view = &self.writers[index];
-        let Some(host_number) = view.waiting else { return };
+        let due = view.news.is_due(now, view.wanted.len(), view.pending.len());
+        let Some(host_number) = view.waiting.filter(|_| due) else { return };
         let answer = self.answer(index);
+        let has_news = !answer.granted.is_empty() || !answer.known.is_empty();
+        let view = &mut self.writers[index];
+        view.news.looked_at();
         let asks = !view.wanted.is_empty() || !view.pending.is_empty();
-        if asks && answer.granted.is_empty() && answer.known.is_empty() {
-            return;
+        if has_news || !asks {
+            view.waiting = None;
+            view.news.replied(now);
+            self.reply(host_number, &answer);
         }
-        self.writers[index].waiting = None;
-        self.reply(host_number, &answer);
     }
 
     /// All that is known for a writer's newest request.

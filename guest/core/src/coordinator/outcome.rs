@@ -51,7 +51,12 @@ impl Coordinator {
         match recorded {
             Recorded::Aborting(retired) => self.send_abort(now, retired),
             Recorded::Created(grant) => {
+                if grant.name.barrier < self.passed_by_all() {
+                    // All have left it meanwhile: nobody may want it any more.
+                    self.agenda.make_stale();
+                }
                 self.sessions.insert(grant.name.clone(), Standing::Open(grant));
+                self.waiting().for_each(|view| view.news.add_opened());
             }
             Recorded::Ended(_) => {}
             Recorded::Forgotten(_) => {

@@ -96,29 +96,15 @@ impl Coordinator {
         self.phase = Phase::Recovering { retiring, unknown };
     }
 
-    /// A session of a barrier that all have left, and that none holds rows in, is of no further
-    /// use: its commit is known, or nobody wrote to it.
-    pub(super) fn retire_unused(&mut self, now: Millis) {
-        let passed_by_all = self.writers.iter().map(|view| view.passed).min().unwrap_or_default();
-        let held: BTreeSet<&SessionId> =
-            self.writers.iter().flat_map(|view| view.pending.iter()).collect();
-        let unused = self.sessions.iter().filter_map(|(name, standing)| match standing {
-            Standing::Open(grant)
-                if name.barrier < passed_by_all && !held.contains(&grant.info.id) =>
-            {
-                Some((name.clone(), grant.info.id.clone()))
-            }
-            Standing::Creating | Standing::Open(_) | Standing::Retiring => None,
-        });
-        for (name, id) in unused.collect::<Vec<_>>() {
-            if self.known.remove(&id) {
-                self.sessions.remove(&name);
-            } else if !self.is_busy() {
-                self.sessions.insert(name.clone(), Standing::Retiring);
-                let session = SessionRef { id, partition: name.partition.clone() };
-                self.abort(now, Retired { session, start: name.start, name: Some(name) });
-            }
+    /// Ends a session that no attempt needs any more: its commit is known, or nobody wrote to it.
+    pub(super) fn retire(&mut self, now: Millis, name: SessionName, id: SessionId) {
+        if self.known.remove(&id) {
+            self.sessions.remove(&name);
+            return;
         }
+        self.sessions.insert(name.clone(), Standing::Retiring);
+        let session = SessionRef { id, partition: name.partition.clone() };
+        self.abort(now, Retired { session, start: name.start, name: Some(name) });
     }
 
     /// Ends a session: first the intent is made durable.
@@ -161,6 +147,8 @@ impl Coordinator {
         self.phase.note_gone(&session.id);
         if let Some(name) = &name {
             self.sessions.remove(name);
+            // A writer may want one of this name.
+            self.agenda.make_stale();
         }
         let ended = Recorded::Ended(session.id.clone());
         self.record(now, (session, start), state, ended);

@@ -5,6 +5,7 @@
 //! but the newest request changes nothing; every open session fits what rows are encoded and routed
 //! for.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -25,6 +26,10 @@ use crate::session::{Grant, OpenSession, PartitionSession, SessionName, check_fi
 /// After this long without a reply the writer asks again. The coordinator holds a request until it
 /// has news, so this only matters for requests and replies that were lost.
 const ASK_AGAIN: Millis = Millis(5_000);
+
+/// Sessions that one request asks for; the next one asks for further ones. So no reply, with a
+/// description of each, becomes large.
+const WANTED_MOST: usize = 256;
 
 /// The state of the exchange with the coordinator, and the sessions that it is about.
 #[derive(Clone, Debug)]
@@ -134,7 +139,7 @@ impl Asking {
             number: self.number,
             passed,
             pending,
-            wanted: self.wanted().cloned().collect(),
+            wanted: self.wanted().take(WANTED_MOST).cloned().collect(),
         };
         request.to_bytes()
     }
@@ -160,16 +165,28 @@ impl Asking {
         Ok(Received::Reply(reply))
     }
 
-    /// Opens a session for the partition that asked for it.
+    /// Opens sessions for the partitions that asked for them, and returns those.
     ///
-    /// Errors: `InvalidConfig` if it does not fit the rows.
-    pub(crate) fn open_session(&mut self, grant: &Grant) -> Result<(), Error> {
-        self.layout.check(&grant.info)?;
-        if self.sessions.iter_mut().any(|session| session.grant(grant)) {
-            return Ok(());
+    /// Errors: `InvalidConfig` if one does not fit the rows.
+    pub(crate) fn open_sessions(&mut self, grants: &[Grant]) -> Result<Vec<PartitionIndex>, Error> {
+        let sessions = self.sessions.iter().zip(0..);
+        let asked = sessions.filter_map(|(session, index)| Some((session.awaited()?, index)));
+        let asked: BTreeMap<&SessionName, u32> = asked.collect();
+        let unasked = |grant: &Grant| {
+            let message = format!("session {} was granted unasked", grant.info.id);
+            Error::bug("coordinator", message)
+        };
+        let opened = grants.iter().map(|grant| {
+            self.layout.check(&grant.info)?;
+            asked.get(&grant.name).copied().ok_or_else(|| unasked(grant))
+        });
+        let opened = opened.collect::<Result<Vec<u32>, Error>>()?;
+        for (index, grant) in opened.iter().zip(grants) {
+            if !self.sessions[*index as usize].grant(grant) {
+                return Err(unasked(grant));
+            }
         }
-        let message = format!("session {} was granted unasked", grant.info.id);
-        Err(Error::bug("coordinator", message))
+        Ok(opened.into_iter().map(PartitionIndex).collect())
     }
 
     /// The partition's open session; if it has none, one is asked for.

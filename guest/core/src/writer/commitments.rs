@@ -26,7 +26,15 @@ pub(crate) struct Commitments {
     /// The barrier of the last snapshot.
     snapshot: CheckpointId,
     held: BTreeMap<SessionName, Committable>,
+    /// Completed checkpoints, some of whose sessions may not be known to be committed.
+    completed: BTreeSet<CheckpointId>,
 }
+
+/// Completed checkpoints whose commits may be outstanding before no more rows are taken.
+///
+/// Two are enough to keep commits going; more only make the state longer, and rows wait longer to
+/// become visible.
+const BEHIND_MOST: usize = 4;
 
 impl Commitments {
     /// None yet.
@@ -37,6 +45,7 @@ impl Commitments {
             lifecycle,
             snapshot: CheckpointId(0),
             held: BTreeMap::new(),
+            completed: BTreeSet::new(),
         }
     }
 
@@ -126,7 +135,32 @@ impl Commitments {
 
     /// Forgets sessions that are known to be committed.
     pub(crate) fn forget_known(&mut self, known: &[SessionId]) {
+        let known: BTreeSet<&SessionId> = known.iter().collect();
         self.held.retain(|_, held| !known.contains(&held.session));
+        self.forget_completed();
+    }
+
+    /// A checkpoint is complete: what it holds may be committed. True if commits have now fallen
+    /// behind.
+    pub(crate) fn complete(&mut self, checkpoint: CheckpointId) -> bool {
+        let before = self.are_behind();
+        self.completed.insert(checkpoint);
+        self.forget_completed();
+        !before && self.are_behind()
+    }
+
+    /// Whether commits are so far behind the checkpoints that no more rows should be taken: they
+    /// would only make the state longer. Commits of completed checkpoints wait for no further one,
+    /// so this ends.
+    pub(crate) fn are_behind(&self) -> bool {
+        self.completed.len() > BEHIND_MOST
+    }
+
+    /// Forgets completed checkpoints that hold no session whose commit is not known.
+    fn forget_completed(&mut self) {
+        let held = self.held.values().map(|held| held.before);
+        let oldest = held.filter(|before| *before > CheckpointId(0)).min();
+        self.completed.retain(|completed| oldest.is_some_and(|oldest| oldest <= *completed));
     }
 
     /// The sessions whose commit is not known.

@@ -30,7 +30,9 @@ use upsert_sink_format::record::PartialRows;
 
 use crate::checkpoint::{CheckpointEffect, CheckpointEvent, CheckpointState};
 use crate::config::{DeliveryGuarantee, SinkConfig};
-use crate::io::{BarrierKind, Completion, Level, Task, WriterInput, WriterOutput};
+use crate::io::{
+    BarrierKind, CheckpointOutcome, Completion, Level, Task, WriterInput, WriterOutput,
+};
 use crate::open::Opened;
 use crate::outputs::Outputs;
 
@@ -81,7 +83,9 @@ impl Writer {
 
     /// Whether further rows may be written now.
     pub fn accepting(&self) -> bool {
-        matches!(self.checkpoint, CheckpointState::Running { .. }) && self.buffers.accepting()
+        matches!(self.checkpoint, CheckpointState::Running { .. })
+            && self.buffers.accepting()
+            && !self.commitments.are_behind()
     }
 
     /// Bytes of rows in buffers and in packs that are not acknowledged.
@@ -103,6 +107,9 @@ impl Writer {
             }
             WriterInput::CheckpointEnded(checkpoint, outcome) => {
                 self.checkpoint_event(CheckpointEvent::Ended(checkpoint, outcome))?;
+                if outcome == CheckpointOutcome::Completed && self.commitments.complete(checkpoint) {
+                    self.outputs.count("upsert_sink.writers.pressed_back", 1);
+                }
             }
             WriterInput::Completed(completion) => self.complete_pack(now, completion)?,
             WriterInput::Replied(reply) => self.take_reply(reply)?,
@@ -210,8 +217,8 @@ impl Writer {
             Received::Reply(reply) => reply,
         };
         self.commitments.forget_known(&reply.known);
-        for grant in &reply.granted {
-            self.asking.open_session(grant)?;
+        for partition in self.asking.open_sessions(&reply.granted)? {
+            self.outbox.wake_partition(partition);
         }
         // The writer asks again at once for all that is still open: the coordinator holds the
         // request until it knows more.
@@ -250,7 +257,10 @@ impl Writer {
             }
             CheckpointEffect::Ignore(reason) => self.outputs.ignore(reason),
             CheckpointEffect::Note => {}
-            CheckpointEffect::Skip => self.asking.pass_barrier(),
+            CheckpointEffect::Skip => {
+                self.asking.pass_barrier();
+                self.outbox.wake_all();
+            }
             CheckpointEffect::Snapshot(checkpoint) => {
                 self.asking.pass_barrier();
                 self.forget_partitions();

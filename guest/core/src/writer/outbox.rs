@@ -33,24 +33,16 @@ pub(crate) struct Outbox {
     packs: Operations<SentPack>,
     doubt: DoubtPolicy,
     /// `upsert.flush.concurrent`: packs of one partition under way.
-    concurrent: u32,
+    concurrent: usize,
 }
 
 /// The packs of one partition.
 #[derive(Clone, Debug, Default)]
 struct PartitionPacks {
-    /// Buckets that were due.
-    buckets: BTreeMap<BucketId, BucketPacks>,
-    under_way: u32,
-}
-
-/// The packs of one bucket of one partition.
-#[derive(Clone, Debug, Default)]
-struct BucketPacks {
-    /// Full packs that wait for their turn, oldest first.
-    sealed: VecDeque<BucketPack>,
-    queued: bool,
-    under_way: bool,
+    /// Full packs that wait for their turn, oldest first, by bucket; no bucket has none.
+    sealed: BTreeMap<BucketId, VecDeque<BucketPack>>,
+    /// The buckets of the packs that are under way.
+    under_way: Vec<BucketId>,
 }
 
 /// A bucket whose turn it is.
@@ -103,28 +95,36 @@ impl Outbox {
             limit: ConcurrencyLimit::default(),
             packs: Operations::new(seed, config.writer_retries),
             doubt: config.doubt,
-            concurrent: config.flush_concurrent.get(),
+            concurrent: config.flush_concurrent.get() as usize,
         }
     }
 
     /// Takes up a full pack: it waits, and its bucket is due.
     pub(crate) fn add(&mut self, pack: BucketPack) {
         let place = pack.place;
-        self.bucket(place).sealed.push_back(pack);
+        self.partition(place.partition).sealed.entry(place.bucket).or_default().push_back(pack);
         self.make_due(place);
     }
 
     /// A bucket is to be flushed.
     pub(crate) fn make_due(&mut self, place: Place) {
-        let bucket = self.bucket(place);
-        if !bucket.queued {
-            bucket.queued = true;
-            self.queue.push(place.partition, place.bucket);
-        }
+        self.partition(place.partition);
+        self.queue.push(place.partition, place.bucket);
     }
 
-    /// The oldest bucket that is due and may be flushed, as far as the limits and its partition
-    /// allow.
+    /// A partition has a session: its buckets that are due can be flushed.
+    pub(crate) fn wake_partition(&mut self, partition: PartitionIndex) {
+        self.queue.wake(partition);
+    }
+
+    /// No partition has a session any more: those with buckets that are due need one.
+    pub(crate) fn wake_all(&mut self) {
+        self.queue.wake_all();
+    }
+
+    /// A bucket that is due and may be flushed, as far as the limits and its partition allow:
+    /// partitions take turns, and within one the oldest goes first. `may_send` is asked once for
+    /// each partition until that is woken.
     pub(crate) fn take_due(
         &mut self,
         mut may_send: impl FnMut(PartitionIndex) -> bool,
@@ -134,15 +134,13 @@ impl Outbox {
         }
         let partitions = &self.partitions;
         let concurrent = self.concurrent;
-        let (partition, bucket) = self.queue.take(|index, bucket| {
-            let partition = &partitions[index.0 as usize];
-            let free = partition.under_way < concurrent && !partition.buckets[&bucket].under_way;
-            free && may_send(index)
+        let (partition, bucket) = self.queue.take(|index, due| {
+            let busy = &partitions[index.0 as usize].under_way;
+            let free = busy.len() < concurrent && may_send(index);
+            due.iter().position(|bucket| free && !busy.contains(bucket))
         })?;
         let place = Place { partition, bucket };
-        let packs = self.bucket(place);
-        packs.queued = false;
-        let pack = packs.sealed.pop_front();
+        let pack = self.partition(partition).take_sealed(bucket);
         Some(DueBucket { place, pack })
     }
 
@@ -155,10 +153,9 @@ impl Outbox {
         outputs: &mut Outputs<WriterOutput>,
     ) -> Ticket {
         let BucketPack { place, body, records, moved_out } = pack;
-        self.partitions[place.partition.0 as usize].under_way += 1;
-        let bucket = self.bucket(place);
-        bucket.under_way = true;
-        if !bucket.sealed.is_empty() {
+        let partition = self.partition(place.partition);
+        partition.under_way.push(place.bucket);
+        if partition.sealed.contains_key(&place.bucket) {
             self.make_due(place);
         }
         let submitted = SentPack {
@@ -221,21 +218,22 @@ impl Outbox {
     /// Forgets all partitions: after a barrier no pack of any is on its way.
     pub(crate) fn forget_partitions(&mut self) {
         self.partitions.clear();
+        self.queue.clear();
     }
 
-    fn bucket(&mut self, place: Place) -> &mut BucketPacks {
-        let index = place.partition.0 as usize;
+    fn partition(&mut self, partition: PartitionIndex) -> &mut PartitionPacks {
+        let index = partition.0 as usize;
         if index >= self.partitions.len() {
             self.partitions.resize_with(index + 1, PartitionPacks::default);
         }
-        self.partitions[index].buckets.entry(place.bucket).or_default()
+        &mut self.partitions[index]
     }
 
     fn acknowledge(&mut self, pack: Submitted<SentPack>) -> Settled {
         let place = pack.purpose.place;
         self.limit.acknowledge();
-        self.partitions[place.partition.0 as usize].under_way -= 1;
-        self.bucket(place).under_way = false;
+        self.partition(place.partition).under_way.retain(|bucket| *bucket != place.bucket);
+        self.queue.wake(place.partition);
         Settled::Acknowledged(pack)
     }
 
@@ -291,6 +289,17 @@ impl Outbox {
             }
         }
         Ok(Settled::Nothing)
+    }
+}
+
+impl PartitionPacks {
+    fn take_sealed(&mut self, bucket: BucketId) -> Option<BucketPack> {
+        let mut waiting = self.sealed.remove(&bucket)?;
+        let oldest = waiting.pop_front();
+        if !waiting.is_empty() {
+            self.sealed.insert(bucket, waiting);
+        }
+        oldest
     }
 }
 

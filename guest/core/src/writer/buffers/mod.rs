@@ -76,6 +76,8 @@ struct BucketSlot {
 }
 
 const NO_SLOT: u32 = u32::MAX;
+/// With so many partitions, the sum over them is checked at each pack.
+const PARTITIONS_CHECKED: usize = 64;
 
 impl Buffers {
     /// Buffers of no partition yet. If rows are partial, `partial` says how they are merged.
@@ -229,19 +231,27 @@ impl Buffers {
     ) {
         let bytes = &mut self.partitions[partition.0 as usize].bytes;
         self.account.submit(bytes, sealed, ticket, sent);
-        self.check();
+        self.check_if_few();
     }
 
     /// A pack was acknowledged: its bytes are held no more.
     pub(crate) fn release(&mut self, ticket: Ticket) {
         self.account.release(ticket).expect("submitted with this ticket");
-        self.check();
+        self.check_if_few();
     }
 
     /// Forgets all partitions: after a barrier nothing is held of any.
     pub(crate) fn forget_partitions(&mut self) {
+        self.check();
         self.partitions.clear();
         self.check();
+    }
+
+    /// Over thousands of partitions, a sum for each pack would cost more than the packs.
+    fn check_if_few(&self) {
+        if self.partitions.len() <= PARTITIONS_CHECKED {
+            self.check();
+        }
     }
 
     fn check(&self) {
