@@ -165,7 +165,7 @@ fn rows_of_the_sink_are_read_by_every_client() -> Result<()> {
         let settings = Settings::local(site.endpoint.clone(), "t", journal)?;
         let create = "CREATE TABLE t (id BIGINT PRIMARY KEY, v STRING) PARTITIONED BY (day STRING) \
                       TBLPROPERTIES ('transactional'='true','write.bucket.num'='4')";
-        Catalog::new(&settings, &Components::system()).execute(create).await;
+        Catalog::new(&settings, &Components::system()).execute(create).await?;
         let ids = Arc::new(Int64Array::from_iter_values(0..100)) as ArrayRef;
         let text = Arc::new(StringArray::from_iter(
             (0..100).map(|id| (id % 3 > 0).then(|| format!("v{id}"))),

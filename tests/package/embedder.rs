@@ -14,7 +14,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("component {}", plugin.inspect().sha256);
     let settings = Settings::local(endpoint, "t", journal)?;
     let create = "CREATE TABLE t (id BIGINT PRIMARY KEY) TBLPROPERTIES ('transactional'='true')";
-    Catalog::new(&settings, &Components::system()).execute(create).await;
+    Catalog::new(&settings, &Components::system()).execute(create).await?;
     let ids = Arc::new(Int64Array::from(vec![1, 2, 3])) as ArrayRef;
     let rows = RecordBatch::try_from_iter([("id", ids)])?;
     let sink = Sink::builder(plugin, settings).schema(rows.schema()).restore(None).open().await?;

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use upsert_sink::components::{Components, SystemTransport, Transport, TransportError};
-use upsert_sink::{Compression, Settings, Sink};
+use upsert_sink::{Compression, Sink};
 
 use crate::protocol::fixture::{described, exchanges};
 use crate::protocol::local::{Local, plugin};

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use http::Request;
 use serde_json::Value as Json;
-use upsert_sink::{
-    Catalog, Components, CredentialSource, Credentials, ErrorKind, Secret, Settings, Sink,
-};
+use upsert_sink::{Catalog, Components, CredentialSource, Credentials, ErrorKind, Secret, Sink};
 use upsert_sink_format::id::Millis;
 use upsert_sink_server::components::simulated::{ManualClock, SimulatedDirectories, components};
 use upsert_sink_server::{Auth, Keys, ServerSettings, Service};

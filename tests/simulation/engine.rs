@@ -6,6 +6,7 @@
 //! the engine then.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -412,7 +413,8 @@ impl Engine {
     }
 
     fn settings(&self) -> Settings {
-        let mut settings = Settings::local("http://127.0.0.1:80/api", "t", JOURNAL).expect("valid settings");
+        let mut settings =
+            Settings::local("http://127.0.0.1:80/api", "t", JOURNAL).expect("valid settings");
         let writers: Vec<u64> =
             [1, 2, 4, 8].into_iter().filter(|writers| *writers <= self.plan.buckets).collect();
         let rescales = self.network.goes_wrong(Fault::Rescaled);

@@ -78,7 +78,10 @@ mod tests {
                 let (asked, known) = follow(&mut times, length);
                 let late = known - length;
                 assert!(late <= length / 16 + PAUSE_LEAST, "{length}: {late} ms late");
-                assert!(asked <= 3 + u32::from(length > 8_000) * 4, "{length}: asked {asked} times");
+                assert!(
+                    asked <= 3 + u32::from(length > 8_000) * 4,
+                    "{length}: asked {asked} times"
+                );
             }
         }
     }

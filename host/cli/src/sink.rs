@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
-use upsert_sink::{Catalog, Checkpoint, Components, Plugin, Settings, Sink};
+use upsert_sink::{Checkpoint, Components, Plugin, Settings, Sink};
 
 use crate::failure::bad_input;
 

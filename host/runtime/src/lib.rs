@@ -31,7 +31,7 @@
 //! # let rows = RecordBatch::try_from_iter([("id", ids)])?;
 //! # let create = "CREATE TABLE t (id BIGINT PRIMARY KEY) TBLPROPERTIES ('transactional'='true')";
 //! let settings = Settings::local(server.endpoint(), "t", dir.join("journal"))?;
-//! # Catalog::new(&settings, &Components::system()).execute(create).await;
+//! # Catalog::new(&settings, &Components::system()).execute(create).await?;
 //! let builder = Sink::builder(Plugin::embedded()?, settings);
 //! let sink = builder.schema(rows.schema()).restore(None).open().await?;
 //! sink.write(&rows, &[]).await?; // no row kinds: all are inserts
@@ -97,6 +97,6 @@ pub use upsert_sink_format::option::OptionDoc;
 pub use upsert_sink_format::schema::{ColumnType, RowColumn, RowType};
 pub use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 pub use upsert_sink_tunnel::{
-    Catalog, Compression, CredentialSource, Credentials, NewColumn, NewTable, Secret, TunnelError,
-    WorkerAllowList,
+    Catalog, ClientSettings, Compression, CredentialSource, Credentials, Name, NewColumn, NewTable,
+    Secret, ServiceUrl, Tags, TunnelError, WorkerAllowList,
 };

@@ -124,7 +124,7 @@ mod tests {
             "p".parse().expect("a name"),
         );
         let client = Client::new(settings, &Components::system());
-        let table = client.table("t").expect("a name");
+        let table = client.table(&"t".parse().expect("a name"));
         let session = SessionRef { id: SessionId(String::from("s1")), partition: String::new() };
         let cached = CachedPack { session, bucket: 0, records: 1, ranges: 2 };
         for operation in

@@ -31,7 +31,8 @@ impl Place {
 
     /// The table's rows as text, sorted.
     async fn rows(&self, table: &str) -> Vec<Vec<Option<String>>> {
-        let settings = Settings::local(self.server.endpoint(), table, "unused").expect("valid settings");
+        let settings =
+            Settings::local(self.server.endpoint(), table, "unused").expect("valid settings");
         let catalog = Catalog::new(&settings, &Components::system());
         let mut rows = catalog.rows(&format!("SELECT * FROM {table}")).await.expect("rows");
         rows.sort();

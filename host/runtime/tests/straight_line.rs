@@ -4,6 +4,7 @@
 //! Invariant: nothing here is a stand-in; each test has a server, a table and a journal of its own.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -45,7 +46,8 @@ impl Bench {
 
     fn settings(&self) -> Settings {
         let journal = self.directory.path().join("journal");
-        let mut settings = Settings::local(self.server.endpoint(), "t", journal).expect("valid settings");
+        let mut settings =
+            Settings::local(self.server.endpoint(), "t", journal).expect("valid settings");
         settings.parallelism = NonZeroU32::new(2).expect("2");
         settings
     }

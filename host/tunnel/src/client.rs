@@ -12,8 +12,8 @@ use crate::components::Components;
 use crate::endpoint::{Endpoint, Request};
 use crate::error::Result;
 use crate::metrics::ClientMetrics;
-use crate::response::judge;
 use crate::name::Name;
+use crate::response::judge;
 use crate::settings::ClientSettings;
 use crate::table::Table;
 
@@ -46,7 +46,7 @@ impl Client {
 
     /// A table of the project; whether it is there is found out by the first request.
     pub fn table(&self, name: &Name) -> Table {
-        Table::new(Arc::clone(&self.endpoint), name.as_str())
+        Table::new(Arc::clone(&self.endpoint), name.clone())
     }
 
     /// Asks for the project: the least that the service can be asked, with a signature.

@@ -14,11 +14,11 @@ use tokio::sync::OnceCell;
 
 use crate::components::{Components, ConnectTimeout, TransportError};
 use crate::credentials::Credentials;
-use crate::error::{NotDone, Result};
+use crate::error::NotDone;
 use crate::keyring::Keyring;
 use crate::metrics::RequestMeter;
-use crate::response::{NoAnswer, Objection, RawAnswer, is_worker, judge, objection};
 use crate::name::{Name, ServiceUrl};
+use crate::response::{NoAnswer, Objection, RawAnswer, is_worker, judge, objection};
 use crate::settings::ClientSettings;
 use crate::{date, sign};
 
@@ -121,7 +121,7 @@ impl Endpoint {
 
     /// Asks the catalog, once, where the Tunnel is. Until that is known nothing of the request
     /// itself was sent.
-    async fn discover(&self) -> std::result::Result<String, NoAnswer> {
+    async fn discover(&self) -> Result<String, NoAnswer> {
         let request = Request::new(Method::GET, self.project_path("/tunnel")).query("service", "");
         let request = match &self.settings.quota_name {
             Some(quota) => request.query("quotaName", quota.as_str()),
@@ -234,7 +234,7 @@ impl Endpoint {
         request: Request,
         credentials: &Credentials,
         signed_ms: u64,
-    ) -> std::result::Result<http::Request<Bytes>, http::Error> {
+    ) -> Result<http::Request<Bytes>, http::Error> {
         let Request { method, path, mut query, mut headers, body } = request;
         query.push(("curr_project", self.settings.project.to_string()));
         if let Some(schema) = &self.settings.schema {

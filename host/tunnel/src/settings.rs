@@ -74,7 +74,8 @@ impl ClientSettings {
 
     /// A table in SQL, quoted.
     pub(crate) fn quoted_name(&self, table: &str) -> String {
-        let parts = [Some(self.project.as_str()), self.schema.as_ref().map(Name::as_str), Some(table)];
+        let parts =
+            [Some(self.project.as_str()), self.schema.as_ref().map(Name::as_str), Some(table)];
         let quoted: Vec<_> = parts.into_iter().flatten().map(|part| format!("`{part}`")).collect();
         quoted.join(".")
     }
@@ -89,12 +90,12 @@ mod tests {
         let name = |text: &str| text.parse::<Name>().expect("a name");
         let plain = ClientSettings::new("http://h/api".parse().expect("a URL"), name("p"));
         assert_eq!(
-            (plain.full_name("t"), plain.quoted_name("t")),
+            (plain.full_name(&name("t")), plain.quoted_name("t")),
             ("p.t".into(), "`p`.`t`".into())
         );
         let schema = Some(name("s"));
         let with_schema = ClientSettings { schema, ..plain };
-        assert_eq!(with_schema.full_name("t"), "p.s.t");
+        assert_eq!(with_schema.full_name(&name("t")), "p.s.t");
         assert_eq!(with_schema.quoted_name("t"), "`p`.`s`.`t`");
     }
 }

@@ -107,7 +107,8 @@ impl Writer {
             }
             WriterInput::CheckpointEnded(checkpoint, outcome) => {
                 self.checkpoint_event(CheckpointEvent::Ended(checkpoint, outcome))?;
-                if outcome == CheckpointOutcome::Completed && self.commitments.complete(checkpoint) {
+                if outcome == CheckpointOutcome::Completed && self.commitments.complete(checkpoint)
+                {
                     self.outputs.count("upsert_sink.writers.pressed_back", 1);
                 }
             }

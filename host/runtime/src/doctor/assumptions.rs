@@ -62,7 +62,11 @@ pub(super) async fn examine(
     };
     match begin(&scratch).await {
         Ok(held) => {
-            chart.add(Finding::holds("scratch", TABLE, opened(&scratch.name, &held, settings)));
+            chart.add(Finding::holds(
+                "scratch",
+                TABLE,
+                opened(scratch.name.as_str(), &held, settings),
+            ));
             let (order, finding) = order(&scratch).await;
             assumptions.order = order;
             chart.add(finding);
@@ -79,7 +83,7 @@ pub(super) async fn examine(
         }
     }
     // Also after a failure: the table may exist although its creation was not acknowledged.
-    scratch.drop_table().await.err().map(|_| scratch.name)
+    scratch.drop_table().await.err().map(|_| scratch.name.to_string())
 }
 
 fn or_untested(name: &'static str, expected: &'static str, tried: Tried<Finding>) -> Finding {

@@ -13,7 +13,7 @@ use upsert_sink_format::record::{Op, Value};
 use upsert_sink_format::schema::ColumnType;
 use upsert_sink_format::tunnel::{Refusal, RefusalKind, SessionStatus};
 use upsert_sink_tunnel::{
-    Catalog, Client, NewColumn, NewTable, NotDone, Pack, Session, Table, TunnelError,
+    Catalog, Client, Name, NewColumn, NewTable, NotDone, Pack, Session, Table, TunnelError,
 };
 
 use crate::components::{BoxFuture, Clock, Components};
@@ -94,7 +94,8 @@ impl ScratchTable {
     pub(super) async fn create(&self) -> Tried<()> {
         let columns =
             vec![NewColumn::new("id", ColumnType::BigInt), NewColumn::new("v", ColumnType::String)];
-        let mut table = NewTable::new(self.name.clone(), columns, vec![String::from("id")], BUCKETS);
+        let mut table =
+            NewTable::new(self.name.clone(), columns, vec![String::from("id")], BUCKETS);
         table.partition_columns = vec![NewColumn::new("pt", ColumnType::String)];
         table.lifecycle_days = Some(1);
         match self.catalog.create_table(&table).await {
@@ -180,7 +181,7 @@ impl ScratchTable {
 
     /// The committed rows of a partition, by key.
     pub(super) async fn rows(&self, part: &str) -> Tried<BTreeMap<i64, String>> {
-        let table = self.catalog.quoted(&self.name)?;
+        let table = self.catalog.quoted(&self.name);
         let rows =
             self.catalog.rows(&format!("SELECT id, v FROM {table} WHERE pt='{part}'")).await?;
         let row = |row: Vec<Option<String>>| {

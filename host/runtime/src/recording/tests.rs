@@ -124,7 +124,8 @@ fn every_input_is_read_as_it_was_written_and_none_that_is_cut() {
 }
 
 fn settings(directory: &Path, bytes_max: u64) -> Settings {
-    let settings = Settings::local("http://127.0.0.1:1/api", "t", directory.join("journal")).expect("valid settings");
+    let settings = Settings::local("http://127.0.0.1:1/api", "t", directory.join("journal"))
+        .expect("valid settings");
     let record_dir = Some(directory.to_path_buf());
     Settings { record_dir, record_bytes_max: bytes_max, ..settings }
 }

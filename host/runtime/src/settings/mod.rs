@@ -16,7 +16,7 @@ use upsert_sink_format::option::text::Bare;
 use upsert_sink_format::option::{OptionDoc, text};
 use upsert_sink_tunnel::{ClientSettings, Name};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sandbox::Limits;
 use crate::settings::options::{OPTIONS, Options};
 

@@ -15,6 +15,7 @@ use upsert_sink_format::tunnel::{
 use crate::catalog::Catalog;
 use crate::endpoint::{Endpoint, Request};
 use crate::error::{NotDone, Result, TunnelError, refusal};
+use crate::name::Name;
 use crate::pack::PackBody;
 use crate::partition;
 use crate::response::{ROUTED_SERVER, judge, moved_to};
@@ -25,18 +26,18 @@ use crate::slots::{KnownSessions, Route, SlotMap, described};
 #[derive(Clone)]
 pub struct Table {
     endpoint: Arc<Endpoint>,
-    name: Arc<str>,
+    name: Arc<Name>,
     sessions: Arc<KnownSessions>,
 }
 
 impl Table {
-    pub(crate) fn new(endpoint: Arc<Endpoint>, name: &str) -> Self {
-        Self { endpoint, name: Arc::from(name), sessions: Arc::default() }
+    pub(crate) fn new(endpoint: Arc<Endpoint>, name: Name) -> Self {
+        Self { endpoint, name: Arc::new(name), sessions: Arc::default() }
     }
 
     /// The name, without project and schema.
     pub fn name(&self) -> &str {
-        &self.name
+        self.name.as_str()
     }
 
     /// The table as the catalog describes it.
@@ -331,7 +332,7 @@ impl Table {
     }
 
     fn request(&self, method: Method) -> Request {
-        Request::new(method, self.endpoint.table_path(&self.name, "/upserts"))
+        Request::new(method, self.endpoint.table_path(self.name.as_str(), "/upserts"))
     }
 
     fn now_ms(&self) -> u64 {

@@ -99,7 +99,7 @@ impl Scene {
         };
         let endpoint = Endpoint::new(settings, &components);
         service.answers.lock().expect("no panic").extend(answers);
-        Self { service, table: Table::new(Arc::new(endpoint), "t") }
+        Self { service, table: Table::new(Arc::new(endpoint), name("t")) }
     }
 
     async fn create(&self, partition: &str) -> Outcome {
