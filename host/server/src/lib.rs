@@ -7,9 +7,9 @@
 //! **The way of a pack**, file by file: `http` receives it, `service` hands it through the layers
 //! (`fault/layer`, then `admission`) to its `route`, `route/upsert` verifies it
 //! (`route/upsert/pack`), and `sessions` appends it to the `spool`, where it is durable. **The way
-//! of a commit**: `sessions` closes the session, `table/commit` writes its rows to a Parquet file
-//! (`table/delta`) and puts it, together with other commits that wait, into one record of the
-//! commit log (`table/log`). **The way of a query**: `query/select` plans it over `query/provider`,
+//! of a commit**: `slow_commits` lets it take its time, `sessions` closes the session,
+//! `table/commit` writes its rows to a Parquet file (`table/delta`) and puts it, together with other
+//! commits that wait, into one record of the commit log (`table/log`). **The way of a query**: `query/select` plans it over `query/provider`,
 //! which streams the merged rows of each partition (`table/stream`, `table/merge`); a client posts
 //! its query as a job (`route/instance`, `jobs`), its rows are kept on disk (`result/kept`) and
 //! read back through `route/download`. DataFusion, which plans, is in builds with the feature
@@ -52,6 +52,7 @@ mod answer;
 #[doc(hidden)]
 pub mod audit;
 mod auth;
+mod background;
 mod body;
 pub mod components;
 mod download;
@@ -73,6 +74,7 @@ mod service;
 mod session;
 mod sessions;
 mod settings;
+mod slow_commits;
 mod spool;
 mod sql;
 mod stats;

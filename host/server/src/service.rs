@@ -15,6 +15,7 @@ use tokio::sync::RwLock;
 
 use crate::admission::Admission;
 use crate::answer::{gathered, rendered};
+use crate::background::Background;
 use crate::body::Body;
 use crate::components::{Access, ServerComponents};
 use crate::download::DownloadSessions;
@@ -34,6 +35,7 @@ use crate::route::upsert::encoding::DecodedBytes;
 use crate::session::Status;
 use crate::sessions::Sessions;
 use crate::settings::ServerSettings;
+use crate::slow_commits::SlowCommits;
 use crate::stats::{Counters, OpenSessionStats, Stats};
 use crate::table::commit::CommitHook;
 use crate::table::readable::TableRows;
@@ -46,6 +48,7 @@ pub struct Service {
     ids: Ids,
     /// Held by every request that was begun.
     busy: Arc<RwLock<()>>,
+    background: Arc<Background>,
 }
 
 /// The way of a request, from the outside in.
@@ -80,6 +83,9 @@ impl Service {
             let jobs = Arc::new(Jobs::new(components, &tables, &sessions, &results));
             let faults = Arc::new(Faults::new(settings.faults.clone(), components));
             let ids = Ids::new(components);
+            let background = Background::new();
+            let (clock, latency) = (&components.clock, settings.commit_latency);
+            let commits = SlowCommits::new(latency, &sessions, clock, &background);
             let admission = Admission {
                 auth: settings.auth.clone(),
                 clock: Arc::clone(&components.clock),
@@ -91,6 +97,7 @@ impl Service {
                     upserts: Upserts {
                         tables: Arc::clone(&tables),
                         sessions: Arc::clone(&sessions),
+                        commits,
                         decoded_bytes: DecodedBytes::new(settings.body_bytes_max),
                         listen: settings.listen,
                     },
@@ -113,7 +120,7 @@ impl Service {
             };
             let faults = FaultLayer { faults, crash, sessions, counters, ids: ids.clone() };
             let layers = Arc::new(Layers { faults, admission });
-            Ok(Arc::new(Self { layers, ids, busy: Arc::default() }))
+            Ok(Arc::new(Self { layers, ids, busy: Arc::default(), background }))
         })
     }
 
@@ -187,10 +194,12 @@ impl Service {
         Box::pin(self.layers.faults.crash.wait())
     }
 
-    /// Ends when no request is being carried out. Those that a rule delays go on at once.
+    /// Ends when no request is being carried out, and nothing in the background. Requests that a
+    /// rule delays go on at once; a commit that has not taken its time leaves its session open.
     pub(crate) async fn quiet(&self) {
         self.faults().clear();
         drop(self.busy.write().await);
+        self.background.end().await;
     }
 
     /// Counts since the start.

@@ -144,24 +144,27 @@ impl Session {
         Ok(AdmittedPack { session: Arc::clone(self), range: None })
     }
 
-    /// Closes the session to packs, waits for those that were admitted, and answers all of them by
-    /// bucket, each bucket's in order of arrival. Answers none if another commit of it is under
-    /// way, or it has ended.
-    pub(crate) async fn begin_commit(&self, now: Millis) -> Result<PacksByBucket, Status> {
+    /// Closes the session to packs, for a commit. Refused, with its status, if another commit of it
+    /// is under way, or it has ended.
+    pub(crate) fn close(&self, now: Millis) -> Result<(), Status> {
         let status = self.status(now);
-        {
-            let mut progress = self.progress();
-            if progress.status != Status::Normal {
-                return Err(status);
-            }
-            progress.status = Status::Committing;
+        let mut progress = self.progress();
+        if progress.status != Status::Normal {
+            return Err(status);
         }
+        progress.status = Status::Committing;
+        Ok(())
+    }
+
+    /// Waits for the packs that were admitted before the session was closed, and answers all of
+    /// them by bucket, each bucket's in order of arrival.
+    pub(crate) async fn packs(&self) -> PacksByBucket {
         loop {
             let quiet = self.quiet.notified();
             {
                 let progress = self.progress();
                 if progress.arriving == 0 {
-                    return Ok(by_bucket(&progress.packs));
+                    return by_bucket(&progress.packs);
                 }
             }
             quiet.await;
@@ -312,12 +315,14 @@ mod tests {
     async fn a_commit_waits_for_admitted_packs_and_takes_them() {
         let session = session();
         let admission = session.admit(Millis(0)).expect("open");
-        let commit = session.begin_commit(Millis(0));
-        tokio::pin!(commit);
-        assert!(futures::poll!(&mut commit).is_pending());
+        session.close(Millis(0)).expect("open");
+        let packs = session.packs();
+        tokio::pin!(packs);
+        assert!(futures::poll!(&mut packs).is_pending());
         assert_eq!(session.admit(Millis(0)).map(|_| ()).unwrap_err().code, "StatusConflict");
         admission.keep(PackRange { segment: 1, offset: 0, length: 9, bucket: 3, records: 1 });
-        assert_eq!(commit.await.expect("commit")[&3].len(), 1);
+        assert_eq!(packs.await[&3].len(), 1);
+        assert_eq!(session.close(Millis(0)), Err(Status::Committing), "it is closed once");
     }
 
     #[test]

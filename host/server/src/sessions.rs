@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use upsert_sink_format::id::Millis;
 
+use crate::background::Waited;
 use crate::components::{Clock, Directory, Entropy, ServerComponents};
 use crate::error::{Error, Refusal};
 use crate::quota::{Flow, QuotaUse};
@@ -199,9 +200,46 @@ impl Sessions {
     ///
     /// Errors: `NoSuchTable`, `InternalServerError`.
     pub(crate) async fn commit(&self, table: &Table, session: &Session) -> Result<(), Refusal> {
-        let Ok(packs) = session.begin_commit(self.clock.now()).await else { return Ok(()) };
+        if session.close(self.clock.now()).is_err() {
+            return Ok(());
+        }
+        let packs = session.packs().await;
+        let outcome = self.tables.commit(&self.spool, table, &session.facts, &packs).await;
+        self.end_commit(table, session, outcome).await
+    }
+
+    /// Commits a session that is closed: its file is written now, and its rows are visible after
+    /// `due` has ended. If that ends because the server stops, the session is left as it is: the
+    /// next start finds it open, with its packs.
+    ///
+    /// Errors: as of [`Sessions::commit`].
+    pub(crate) async fn commit_when(
+        &self,
+        table: &Table,
+        session: &Session,
+        due: impl Future<Output = Waited>,
+    ) -> Result<(), Refusal> {
+        let packs = session.packs().await;
+        let (facts, spool) = (&session.facts, &self.spool);
+        let prepared = self.tables.prepare_commit(spool, table, facts, &packs).await;
+        if prepared.is_ok() && due.await == Waited::Stopped {
+            return Ok(());
+        }
+        let outcome = match prepared {
+            Ok(commit) => self.tables.finish_commit(commit).await,
+            Err(error) => CommitOutcome::NotDone(error.to_string()),
+        };
+        self.end_commit(table, session, outcome).await
+    }
+
+    async fn end_commit(
+        &self,
+        table: &Table,
+        session: &Session,
+        outcome: CommitOutcome,
+    ) -> Result<(), Refusal> {
         let id = &session.facts.id;
-        match self.tables.commit(&self.spool, table, &session.facts, &packs).await {
+        match outcome {
             CommitOutcome::Done => session.close_committed(),
             CommitOutcome::NotDone(message) => {
                 session.reopen();
@@ -209,6 +247,10 @@ impl Sessions {
             }
             CommitOutcome::NoTable => {
                 session.reopen();
+                // The table has taken its other sessions with it already.
+                if session.abort(self.clock.now()) == Status::Normal {
+                    self.end_aborted(session).await?;
+                }
                 let message = format!("table {} was dropped", table.definition.name);
                 return Err(Refusal::no_such("NoSuchTable", message));
             }

@@ -5,6 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::auth::Auth;
 use crate::fault::FaultRules;
@@ -30,6 +31,9 @@ pub struct ServerSettings {
     /// Whether a second open session of a partition is refused: then assumption (a) of the sink
     /// does not hold, and it needs `sink.session.overlap` = false.
     pub one_session: bool,
+    /// How long a commit takes, by the server's clock: until then its session is `committing`, and
+    /// no row of it is visible. The service needs 2.2 to 3.0 seconds; zero by default.
+    pub commit_latency: Duration,
     /// Limits of the use by clients; none by default.
     pub quotas: Quotas,
     /// Faults; none by default.
@@ -48,6 +52,7 @@ impl ServerSettings {
             body_bytes_max: BODY_BYTES_MAX,
             segment_bytes: SEGMENT_BYTES,
             one_session: false,
+            commit_latency: Duration::ZERO,
             quotas: Quotas::default(),
             faults: FaultRules::default(),
         }

@@ -16,7 +16,7 @@ use crate::error::{Error, Refusal};
 use crate::project::Project;
 use crate::session::{PacksByBucket, SessionFacts};
 use crate::spool::Spool;
-use crate::table::catalog::{Catalog, Change, Table};
+use crate::table::catalog::{Catalog, Change, Commit, Table};
 use crate::table::commit::{CommitHook, CommitOutcome, DATA, GroupCommit};
 use crate::table::log::{Log, NotWritten};
 use crate::table::readable::Readable;
@@ -75,6 +75,24 @@ impl Tables {
         packs: &PacksByBucket,
     ) -> CommitOutcome {
         self.commits.commit(spool, table, session, packs).await
+    }
+
+    /// Writes the file of a commit that `finish_commit` makes visible.
+    ///
+    /// Errors: `Disk`, `Damaged`.
+    pub(crate) async fn prepare_commit(
+        &self,
+        spool: &Spool,
+        table: &Table,
+        session: &SessionFacts,
+        packs: &PacksByBucket,
+    ) -> Result<Commit, Error> {
+        self.commits.prepare(spool, table, session, packs).await
+    }
+
+    /// Puts a commit that was prepared into the log.
+    pub(crate) async fn finish_commit(&self, commit: Commit) -> CommitOutcome {
+        self.commits.finish(commit).await
     }
 
     /// The files of tables.

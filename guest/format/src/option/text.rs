@@ -69,11 +69,11 @@ pub fn span(text: &str, bare: Bare) -> Result<Millis, String> {
             Bare::Refused => "a bare number could be any of them",
         };
         format!(
-            "`{text}` is not a duration: write a whole number and a unit, such as `500 ms`, `10s`, \
-             `1 min`, `24 h` or `1 d`; {without}"
+            "`{text}` is not a duration of whole milliseconds: write a number and a unit, such as \
+             `500 ms`, `2.5s`, `10s`, `1 min`, `24 h` or `1 d`; {without}"
         )
     };
-    let (number, unit) = split(text).ok_or_else(wrong)?;
+    let (number, part, unit) = split_decimal(text).ok_or_else(wrong)?;
     let factor = match (unit.as_str(), bare) {
         ("", Bare::Milliseconds)
         | ("ms" | "milli" | "millis" | "millisecond" | "milliseconds", _) => 1,
@@ -83,7 +83,30 @@ pub fn span(text: &str, bare: Bare) -> Result<Millis, String> {
         ("d" | "day" | "days", _) => 24 * HOUR,
         _ => return Err(wrong()),
     };
-    number.checked_mul(factor).map(Millis).ok_or_else(wrong)
+    let part = part_of(factor, part).ok_or_else(wrong)?;
+    let whole = number.checked_mul(factor).and_then(|whole| whole.checked_add(part));
+    whole.map(Millis).ok_or_else(wrong)
+}
+
+/// Splits `2.5 s` into 2, the digits behind its point, and `s`.
+fn split_decimal(text: &str) -> Option<(u64, &str, String)> {
+    let Some((whole, rest)) = text.trim().split_once('.') else {
+        return split(text).map(|(number, unit)| (number, "", unit));
+    };
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let (part, unit) = rest.split_at_checked(digits).filter(|_| digits > 0)?;
+    let is_number = whole.bytes().all(|b| b.is_ascii_digit());
+    let number = whole.parse().ok().filter(|_| is_number)?;
+    Some((number, part, unit.trim().to_ascii_lowercase()))
+}
+
+/// So much of a unit: none unless it is a whole number.
+fn part_of(unit: u64, digits: &str) -> Option<u64> {
+    let digits = digits.trim_end_matches('0');
+    let tenths = 10_u64.checked_pow(u32::try_from(digits.len()).ok()?)?;
+    let part = if digits.is_empty() { 0 } else { digits.parse().ok()? };
+    let product = unit.checked_mul(part)?;
+    (product % tenths == 0).then_some(product / tenths)
 }
 
 /// Splits `64 MiB` into 64 and `mib`.
@@ -143,6 +166,10 @@ mod tests {
         }
         assert_eq!(span("600", Bare::Seconds), Ok(Millis(600_000)));
         assert_eq!(span("1 d", Bare::Seconds), Ok(Millis(24 * HOUR)));
+        for (text, ms) in [("2.5s", 2500), ("2.50 s", 2500), ("0.001 s", 1), ("1.5", 1500)] {
+            assert_eq!(span(text, Bare::Seconds), Ok(Millis(ms)), "{text}");
+        }
+        assert_eq!(span("7.0 ms", Bare::Refused), Ok(Millis(7)));
     }
 
     #[test]
@@ -151,7 +178,9 @@ mod tests {
             let refused = size(text).expect_err(text);
             assert!(refused.contains("64 MiB") && refused.contains(text), "{refused}");
         }
-        for text in ["", "s", "1.5s", "-1s", "3 fortnights", "10 us", "99999999999999999 d"] {
+        let wrong = "|s|-1s|3 fortnights|10 us|99999999999999999 d|1.5 ms|2.0005s|.5s|2.s|2. 5s|\
+                     2 .5s|+2.5s|1.2.3s|2.5 parsecs|0.99999999999999999999s";
+        for text in wrong.split('|') {
             let refused = span(text, Bare::Milliseconds).expect_err(text);
             assert!(refused.contains("10s") && refused.contains(text), "{refused}");
         }

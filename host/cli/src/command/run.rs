@@ -422,6 +422,7 @@ mod tests {
     #[test]
     fn durations_need_a_unit() {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("2.5s"), Ok(Duration::from_millis(2500)));
         assert_eq!(parse_duration("3min"), Ok(Duration::from_secs(180)));
         for text in ["1", "s", "1 parsec", "0s", "-1s", "99999999999999999999s"] {
             assert!(parse_duration(text).is_err(), "{text}");

@@ -164,6 +164,9 @@ fn fault_rules_that_mean_nothing_are_refused_with_their_place_and_the_remedy() {
     assert_refused(&serve("none.json"), 1, &["none.json", "No such file"]);
     let slots = place.run(&["serve", "--slots", "0"]);
     assert_eq!(slots.status.code(), Some(2), "a limit of nothing is no limit to serve with");
+    for latency in ["0s", "2.5", "2.0005s", "soon"] {
+        assert_refused(&place.run(&["serve", "--commit-latency", latency]), 2, &[latency]);
+    }
 }
 
 #[test]

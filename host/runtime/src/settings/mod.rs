@@ -133,8 +133,8 @@ fn client(options: &mut Options) -> Result<ClientSettings> {
     Ok(client)
 }
 
-/// Reads a span of time as options and commands write it: a whole number and a unit, such as
-/// `500 ms`, `10s`, `3 min`.
+/// Reads a span of time as options and commands write it: a number and a unit, such as `500 ms`,
+/// `2.5s`, `3 min`.
 ///
 /// # Errors
 /// The forms that are accepted.

@@ -52,6 +52,15 @@ struct WaitingCommits {
     writing: usize,
 }
 
+impl WaitingCommits {
+    /// Adds a commit to the group; whoever writes the record sends its outcome.
+    fn join(&mut self, commit: Commit) -> oneshot::Receiver<CommitOutcome> {
+        let (sender, receiver) = oneshot::channel();
+        self.group.push((commit, sender));
+        receiver
+    }
+}
+
 /// The outcome of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CommitOutcome {
@@ -93,30 +102,43 @@ impl GroupCommit {
         packs: &PacksByBucket,
     ) -> CommitOutcome {
         self.waiting().writing += 1;
-        let file = match packs.is_empty() {
-            true => Ok(None),
-            false => self.write_file(spool, table, session, packs).await.map(Some),
-        };
+        let prepared = self.prepare(spool, table, session, packs).await;
         let joined = {
             let mut waiting = self.waiting();
             waiting.writing -= 1;
-            file.map(|file| {
-                let (sender, receiver) = oneshot::channel();
-                let commit = Commit {
-                    session: session.id.clone(),
-                    table_id: session.table_id.clone(),
-                    partition: session.partition.clone(),
-                    file,
-                };
-                waiting.group.push((commit, sender));
-                receiver
-            })
+            prepared.map(|commit| waiting.join(commit))
         };
         self.file_written.notify_waiters();
         match joined {
             Ok(receiver) => self.lead_or_follow(receiver).await,
             Err(error) => CommitOutcome::NotDone(error.to_string()),
         }
+    }
+
+    /// Writes the delta file of a commit, which no reader sees before `finish`.
+    pub(crate) async fn prepare(
+        &self,
+        spool: &Spool,
+        table: &Table,
+        session: &SessionFacts,
+        packs: &PacksByBucket,
+    ) -> Result<Commit, Error> {
+        let file = match packs.is_empty() {
+            true => None,
+            false => Some(self.write_file(spool, table, session, packs).await?),
+        };
+        Ok(Commit {
+            session: session.id.clone(),
+            table_id: session.table_id.clone(),
+            partition: session.partition.clone(),
+            file,
+        })
+    }
+
+    /// Puts a commit whose delta file is written into the log.
+    pub(crate) async fn finish(&self, commit: Commit) -> CommitOutcome {
+        let receiver = self.waiting().join(commit);
+        self.lead_or_follow(receiver).await
     }
 
     async fn write_file(

@@ -19,6 +19,7 @@ mod quotas;
 mod recovery;
 mod scans;
 mod sessions;
+mod slow_commits;
 mod statements;
 mod support;
 mod tables;

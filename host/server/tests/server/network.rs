@@ -1,6 +1,7 @@
 //! Over TCP and on a real disk: the protocol's round trip, and what is refused at the start.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use arrow_array::{Array, Int64Array};
 use bytes::Bytes;
@@ -73,6 +74,26 @@ async fn the_protocol_goes_round_over_tcp_and_survives_a_restart() {
     let batches = query(dir.path(), "SELECT sum(id) FROM t").await.unwrap();
     let sum = batches[0].column(0).as_any().downcast_ref::<Int64Array>().unwrap();
     assert_eq!(sum.value(0), 6);
+    server.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_waits_for_no_slow_commit_and_gives_its_directory_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let commit_latency = Duration::from_secs(3600);
+    let settings = ServerSettings { commit_latency, ..ServerSettings::new(dir.path()) };
+    let server = Server::start(settings.clone(), ServerComponents::system()).await.unwrap();
+    let address = server.address();
+    sql(address, CREATE_TABLE).await;
+    sql(address, "ALTER TABLE t ADD IF NOT EXISTS PARTITION (day='x')").await;
+    let create = "/projects/local/tables/t/upserts?partition=day%3Dx";
+    let id = id_of(&send(address, "POST", create, Vec::new()).await);
+    let commit = format!("/projects/local/tables/t/upserts?upsertid={id}");
+    let reply = send(address, "POST", &commit, Vec::new()).await;
+    assert!(String::from_utf8_lossy(reply.body()).contains("\"committing\""), "{reply:?}");
+    server.shutdown().await.unwrap();
+    let server = Server::start(settings, ServerComponents::system()).await.unwrap();
+    assert_eq!(server.open_sessions()[0].id, id);
     server.shutdown().await.unwrap();
 }
 

@@ -19,6 +19,7 @@ use crate::error::Refusal;
 use crate::request::Request;
 use crate::session::Status;
 use crate::sessions::{FoundSession, NewSession, Sessions};
+use crate::slow_commits::SlowCommits;
 use crate::table::catalog::{Column, Table};
 use crate::tables::Tables;
 
@@ -26,6 +27,7 @@ use crate::tables::Tables;
 pub(crate) struct Upserts {
     pub(crate) tables: Arc<Tables>,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) commits: SlowCommits,
     pub(crate) decoded_bytes: DecodedBytes,
     /// Where the server listens: all slots are there.
     pub(crate) listen: SocketAddr,
@@ -48,7 +50,7 @@ impl Upserts {
             Method::PUT => self.put(request, &table, &found).await,
             Method::POST => {
                 if let FoundSession::Live(session) = &found {
-                    self.sessions.commit(&table, session).await?;
+                    self.commits.commit(&table, session).await?;
                 }
                 Ok(self.answer(&table, &found))
             }
