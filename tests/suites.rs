@@ -13,4 +13,5 @@ mod demo;
 mod doctor;
 mod faults;
 mod protocol;
+mod regimes;
 mod replay;

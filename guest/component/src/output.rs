@@ -23,6 +23,7 @@ fn operation(operation: Operation) -> tunnel::Operation {
     match operation {
         Operation::AbortSession(session) => tunnel::Operation::AbortSession(reference(session)),
         Operation::CommitSession(session) => tunnel::Operation::CommitSession(reference(session)),
+        Operation::CompactPartition(partition) => tunnel::Operation::CompactPartition(partition),
         Operation::CreatePartition(partition) => tunnel::Operation::CreatePartition(partition),
         Operation::CreateSession { partition, lifecycle_hours, slots } => {
             let create = tunnel::CreateSession { partition, lifecycle_hours, slots };

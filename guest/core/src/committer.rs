@@ -27,15 +27,17 @@ use upsert_sink_format::error::{Error, ErrorKind};
 use upsert_sink_format::id::{CheckpointId, Millis, SessionId};
 use upsert_sink_format::tunnel::{Answer, Operation, Outcome, Refusal, RefusalKind, SessionStatus};
 
+use crate::commit_operation::{CommitOperation, place, place_of};
 use crate::commit_order::{State, Waiting, turns};
 use crate::commit_time::CommitTimes;
+use crate::compaction::{Compaction, CompactionRecord};
 use crate::config::{DeliveryGuarantee, LostSession, SinkConfig};
 use crate::evidence::{Evidence, judge_not_found};
 use crate::exchange::Known;
 use crate::ignored::Ignored;
 use crate::io::{CheckpointOutcome, CommitterInput, CommitterOutput, Completion, Level, Task};
 use crate::journal::{self, JournalState, SessionRecord};
-use crate::operation::{Operations, Purpose, Submitted};
+use crate::operation::{Operations, Submitted};
 use crate::outputs::Outputs;
 use crate::retry::Pause;
 use crate::session::{Committable, SessionName, check_identity};
@@ -64,24 +66,11 @@ pub struct Committer {
     /// Sessions whose turn has come, as far as they were looked for; none before a change of what
     /// is prepared or released.
     turns: VecDeque<SessionName>,
+    compaction: Compaction,
+    /// Operations that are no commits: they take no place from one.
+    others: usize,
     operations: Operations<CommitOperation>,
     outputs: Outputs<CommitterOutput>,
-}
-
-/// The purpose of an operation.
-#[derive(Clone, Debug)]
-enum CommitOperation {
-    Commit(SessionName),
-    /// The record of a commit, on this evidence.
-    Journal(SessionName, Evidence),
-}
-
-impl CommitOperation {
-    fn name(&self) -> &SessionName {
-        match self {
-            Self::Commit(name) | Self::Journal(name, _) => name,
-        }
-    }
 }
 
 /// A session whose commit is not known.
@@ -116,6 +105,8 @@ impl Committer {
             completed: CheckpointId(0),
             times: CommitTimes::default(),
             turns: VecDeque::new(),
+            compaction: Compaction::open(config.compact_after, journal)?,
+            others: 0,
             operations: Operations::new(task.nonce, config.commit_timeout),
             outputs: Outputs::new(),
         })
@@ -149,9 +140,13 @@ impl Committer {
             CommitterInput::Prepared(checkpoint, committables) => {
                 self.prepare(checkpoint, &committables)?;
             }
-            CommitterInput::TimerFired => self.operations.wake(now, false, &mut self.outputs),
+            CommitterInput::TimerFired => {
+                let compaction_due = self.compaction.deadline().is_some_and(|due| due <= now);
+                self.operations.wake(now, compaction_due, &mut self.outputs);
+            }
         }
         self.commit_next(now);
+        self.compact_next(now);
         Ok(())
     }
 
@@ -162,7 +157,7 @@ impl Committer {
 
     /// The time at which to call with `TimerFired`.
     pub fn deadline(&self) -> Option<Millis> {
-        self.operations.deadline()
+        [self.operations.deadline(), self.compaction.deadline()].into_iter().flatten().min()
     }
 
     fn prepare(&mut self, checkpoint: CheckpointId, bytes: &[Vec<u8>]) -> Result<(), Error> {
@@ -293,13 +288,13 @@ impl Committer {
     fn commit_next(&mut self, now: Millis) {
         // Among thousands, turns are looked for only if there is a place for one and no turn is
         // left: a commit that becomes known takes none from another.
-        if self.operations.len() >= self.commits_most {
+        if self.commits_under_way() >= self.commits_most {
             return;
         }
         if self.turns.is_empty() {
             self.turns = self.next_turns();
         }
-        while self.operations.len() < self.commits_most
+        while self.commits_under_way() < self.commits_most
             && let Some(name) = self.turns.pop_front()
         {
             let pending = self.pending.get_mut(&name).expect("a turn is of a pending session");
@@ -307,6 +302,44 @@ impl Committer {
             let operation = Operation::CommitSession(pending.committable.session_ref());
             let commit = CommitOperation::Commit(name);
             self.operations.submit(now, commit, operation, &mut self.outputs);
+        }
+    }
+
+    /// Commits whose record is not durable yet.
+    fn commits_under_way(&self) -> usize {
+        self.operations.len() - self.others
+    }
+
+    /// Asks for a compaction if one is due, whatever commits are under way.
+    fn compact_next(&mut self, now: Millis) {
+        if let Some(partition) = self.compaction.ask(now) {
+            self.others += 1;
+            let operation = Operation::CompactPartition(partition.clone());
+            let compact = CommitOperation::Compact(partition);
+            self.operations.submit(now, compact, operation, &mut self.outputs);
+        }
+    }
+
+    /// Makes a partition's count durable. Nothing waits for it.
+    fn record_count(&mut self, now: Millis, record: &CompactionRecord) {
+        self.others += 1;
+        let count = CommitOperation::Count(record.partition.clone());
+        let ticket = self.operations.begin(now, count);
+        self.outputs.push(CommitterOutput::Journal(record.append(ticket)));
+    }
+
+    /// A request for a compaction has an outcome: whatever it is, commits go on.
+    fn compacted(&mut self, now: Millis, asked: Submitted<CommitOperation>, outcome: &Outcome) {
+        let _ = asked.release(&mut self.outputs);
+        match self.compaction.settle(now, outcome) {
+            Ok(left) => {
+                self.outputs.count("upsert_sink.compactions.asked", 1);
+                self.record_count(now, &left);
+            }
+            Err(line) => {
+                self.outputs.count("upsert_sink.compactions.failed", 1);
+                self.outputs.log(Level::Warn, line);
+            }
         }
     }
 
@@ -327,7 +360,18 @@ impl Committer {
         };
         match operation.purpose {
             CommitOperation::Commit(_) => self.attempted(now, operation, outcome),
-            CommitOperation::Journal(name, evidence) => self.recorded(&name, evidence, &outcome),
+            CommitOperation::Journal(name, evidence) => {
+                self.recorded(now, &name, evidence, &outcome)
+            }
+            CommitOperation::Compact(_) => {
+                self.others -= 1;
+                self.compacted(now, operation, &outcome);
+                Ok(())
+            }
+            CommitOperation::Count(ref partition) => {
+                self.others -= 1;
+                journal::check_durable(place_of(partition), &outcome)
+            }
         }
     }
 
@@ -425,6 +469,7 @@ impl Committer {
     /// The record of a commit has an outcome.
     fn recorded(
         &mut self,
+        now: Millis,
         name: &SessionName,
         evidence: Evidence,
         outcome: &Outcome,
@@ -433,6 +478,9 @@ impl Committer {
         journal::check_durable(format!("{}, session {session}", place(name)), outcome)?;
         let committable = self.forget(name);
         self.become_known(&committable, evidence);
+        if let Some(record) = self.compaction.count(&name.partition) {
+            self.record_count(now, &record);
+        }
         Ok(())
     }
 
@@ -499,29 +547,4 @@ impl Committer {
             }
         }
     }
-}
-
-impl Purpose for CommitOperation {
-    type Patience = Millis;
-
-    fn place(&self) -> String {
-        place(self.name())
-    }
-
-    fn overdue(limit: Millis, _attempts: u32, time: Millis, cause: &str) -> Option<String> {
-        let seconds = limit.0 / 1000;
-        (time > limit).then(|| {
-            format!(
-                "the outcome of the commit is not known after upsert.commit.timeout = {seconds} s, \
-                 the last cause being: {cause}; start again, the commit is then taken up again"
-            )
-        })
-    }
-}
-
-fn place(name: &SessionName) -> String {
-    if name.partition.is_empty() {
-        return String::from("the table");
-    }
-    format!("partition {}", name.partition)
 }

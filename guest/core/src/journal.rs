@@ -99,19 +99,24 @@ impl SessionRecord {
     }
 }
 
-/// The newest record of each session.
+/// The newest record of each session; records of other kinds are left out.
 ///
 /// Errors: as of [`SessionRecord::from_bytes`].
 pub fn fold(records: &[Vec<u8>]) -> Result<BTreeMap<SessionId, SessionRecord>, Error> {
+    let of_sessions = |bytes: &&Vec<u8>| Kind::of(bytes) != Some(Kind::Compaction);
     let read = |bytes: &Vec<u8>| {
         SessionRecord::from_bytes(bytes).map(|record| (record.id.clone(), record))
     };
-    records.iter().map(read).collect()
+    records.iter().filter(of_sessions).map(read).collect()
 }
 
-/// The key of a session's records: its id, or the beginning of a longer one and a digest.
+/// The key of a session's records.
 pub(crate) fn key(session: &SessionId) -> String {
-    let id = session.0.as_str();
+    key_of(&session.0)
+}
+
+/// The key of what is named so: the name, or the beginning of a longer one and a digest.
+pub(crate) fn key_of(id: &str) -> String {
     if id.len() <= KEY_BYTES_MAX {
         return id.into();
     }

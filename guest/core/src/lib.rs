@@ -37,9 +37,11 @@ pub mod partition;
 pub mod session;
 pub mod writer;
 
+mod commit_operation;
 mod commit_order;
 mod commit_time;
 pub mod committer;
+pub mod compaction;
 pub mod coordinator;
 
 mod dead_letter;

@@ -35,9 +35,18 @@ pub enum Kind {
     Checkpoint = 7,
     /// A job's state, which the command line stores.
     Job = 8,
+    /// The commits of a partition since its last compaction, in the journal.
+    Compaction = 9,
 }
 
 impl Kind {
+    /// The kind of a sealed piece in the journal; none if it is of no such kind.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let kinds = [Self::Session, Self::Compaction];
+        let code = bytes.get(MAGIC.len()).filter(|_| bytes.starts_with(&MAGIC))?;
+        kinds.into_iter().find(|kind| *kind as u8 == *code)
+    }
+
     /// Its name in messages.
     fn name(self) -> &'static str {
         match self {
@@ -49,13 +58,14 @@ impl Kind {
             Self::Writer => "a writer's state",
             Self::Checkpoint => "a checkpoint",
             Self::Job => "a state file",
+            Self::Compaction => "a partition's count in the journal",
         }
     }
 
     /// Where it comes from, and what to do if it is damaged.
     fn source(self) -> (&'static str, &'static str) {
         match self {
-            Self::Session => ("journal", "get the journal from a copy"),
+            Self::Session | Self::Compaction => ("journal", "get the journal from a copy"),
             Self::Checkpoint => ("checkpoint", "restore an older one"),
             Self::Job => ("state file", "remove it to go on from the checkpoint before it"),
             Self::Committable | Self::Known | Self::Reply | Self::Request | Self::Writer => {

@@ -53,6 +53,8 @@ pub enum Operation {
     AbortSession(SessionRef),
     /// Commit a session.
     CommitSession(SessionRef),
+    /// Merge the deltas of a partition.
+    CompactPartition(String),
     /// Create a partition, if there is none.
     CreatePartition(String),
     /// Create a session.

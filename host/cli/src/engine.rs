@@ -23,7 +23,11 @@ use crate::state::{JobState, StateDirectory, Stored};
 /// Batches read ahead of the sink.
 const READ_AHEAD_BATCHES: usize = 2;
 /// Checkpoints whose commit is waited for at the same time; beyond it the next barrier waits.
-const COMMITS_AWAITED_MAX: usize = 16;
+///
+/// The service commits a partition in two to three seconds, one after another. With one checkpoint
+/// under way and one behind it commits never pause; more would only make rows wait in sessions
+/// instead of buffers, and the state longer.
+const COMMITS_AWAITED_MAX: usize = 2;
 
 /// When checkpoints are taken, and how fast events are handed over.
 #[derive(Clone, Copy, Debug)]

@@ -246,6 +246,7 @@ fn operation(operation: Operation) -> tunnel::Operation {
     match operation {
         Operation::AbortSession(aborted) => tunnel::Operation::AbortSession(session(aborted)),
         Operation::CommitSession(committed) => tunnel::Operation::CommitSession(session(committed)),
+        Operation::CompactPartition(partition) => tunnel::Operation::CompactPartition(partition),
         Operation::CreatePartition(partition) => tunnel::Operation::CreatePartition(partition),
         Operation::CreateSession { partition, lifecycle_hours, slots } => {
             let create = tunnel::CreateSession { partition, lifecycle_hours, slots };

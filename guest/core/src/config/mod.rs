@@ -152,6 +152,8 @@ pub struct SinkConfig {
     pub commit_timeout: Millis,
     /// `upsert.flush.concurrent`.
     pub flush_concurrent: NonZeroU32,
+    /// `upsert.major-compact.min-commits`, if `upsert.major-compact.enable`.
+    pub compact_after: Option<u32>,
 }
 
 impl SinkConfig {
@@ -191,6 +193,10 @@ struct Draft {
     partial: bool,
     /// `sink.partial-column.mode`.
     partial_mode: WrittenColumns,
+    /// `upsert.major-compact.enable`.
+    compact: bool,
+    /// `upsert.major-compact.min-commits`.
+    min_commits: u32,
 }
 
 impl Draft {
@@ -216,6 +222,7 @@ impl Draft {
         if draft.partial {
             draft.config.written = draft.partial_mode;
         }
+        draft.config.compact_after = draft.compact.then_some(draft.min_commits);
         Ok(draft)
     }
 
@@ -247,6 +254,7 @@ impl Draft {
             commit_threads: NonZeroU32::MIN,
             commit_timeout: Millis(0),
             flush_concurrent: NonZeroU32::MIN,
+            compact_after: None,
         };
         Self {
             config,
@@ -254,6 +262,8 @@ impl Draft {
             file_cache_writers: 0,
             partial: false,
             partial_mode: WrittenColumns::NonNull,
+            compact: false,
+            min_commits: 0,
         }
     }
 }

@@ -404,18 +404,25 @@ pub(super) static OPTIONS: &[OptionEntry<Draft>] = &[
     OptionEntry {
         name: "upsert.major-compact.enable",
         default: "false",
-        kind: OptionKind::Flag(|_, on| {
-            not_yet(on, "automatic major compaction", "set it to `false`, and compact by SQL")
+        kind: OptionKind::Flag(|d, on| {
+            d.compact = on;
+            Ok(())
         }),
-        doc: "Asks for a major compaction after a number of commits. Not supported yet.",
+        doc: "Asks the service for a major compaction of a partition after a number of commits: \
+              apart from checkpoints, one at a time, and again later if that fails. It reads and \
+              writes the whole partition, which is billed and slows writing down. Default false, \
+              as the vendor's.",
     },
     OptionEntry {
         name: "upsert.major-compact.min-commits",
         default: "100",
-        kind: OptionKind::Count(1, u32::MAX, |_, n| {
-            not_yet(n != 100, "automatic major compaction", "leave it at `100`")
+        kind: OptionKind::Count(1, u32::MAX, |d, n| {
+            d.min_commits = n;
+            Ok(())
         }),
-        doc: "Commits of a partition until a major compaction is asked for. Not supported yet.",
+        doc: "Commits of a partition until a major compaction is asked for. The journal keeps the \
+              counts over restarts. Without effect unless `upsert.major-compact.enable` is `true`. \
+              100 is the vendor's default.",
     },
     OptionEntry {
         name: "upsert.partial-column.enable",

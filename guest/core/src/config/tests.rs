@@ -192,8 +192,7 @@ fn what_is_not_supported_yet_is_refused_by_name() {
         &[("sink.file-cached.enable", "true")],
         &["`sink.file-cached.enable`", "not supported yet"],
     );
-    refused(&[("upsert.major-compact.enable", "true")], &["`upsert.major-compact.enable`", "yet"]);
-    refused(&[("upsert.major-compact.min-commits", "50")], &["min-commits`", "`100`"]);
+    refused(&[("upsert.major-compact.min-commits", "0")], &["min-commits`", "1 to"]);
     refused(&[("sink.operation", "insert")], &["`sink.operation`", "insert", "`upsert`"]);
 }
 
