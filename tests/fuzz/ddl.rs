@@ -18,6 +18,7 @@ pub(crate) const WORDS: &[&str] = &[
     " ADD ",
     " PARTITION ",
     " PARTITIONED BY ",
+    " COMPACT MAJOR ",
     " PRIMARY KEY ",
     " NOT NULL ",
     " COMMENT ",

@@ -51,6 +51,7 @@ pub(crate) const WORDS: &[&str] = &[
     "<Query>",
     "</Query>",
     "DROP TABLE t;",
+    "ALTER TABLE t COMPACT MAJOR;",
     "<![CDATA[",
 ];
 

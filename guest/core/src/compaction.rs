@@ -145,11 +145,6 @@ impl Compaction {
         ))
     }
 
-    /// Whether a request is under way.
-    pub(crate) fn is_under_way(&self) -> bool {
-        self.asked.is_some()
-    }
-
     /// The time of the next request, if one is put off.
     pub(crate) fn deadline(&self) -> Option<Millis> {
         let least = self.min_commits.filter(|_| self.failures > 0 && self.asked.is_none())?;
@@ -205,7 +200,7 @@ mod tests {
     fn a_count_goes_on_after_a_restart() {
         let mut compaction = Compaction::open(Some(3), &[]).unwrap();
         let bytes = counted(&mut compaction, "a", 2);
-        let mut again = Compaction::open(Some(3), &[bytes.clone()]).unwrap();
+        let mut again = Compaction::open(Some(3), core::slice::from_ref(&bytes)).unwrap();
         counted(&mut again, "a", 1);
         assert_eq!(again.ask(Millis(0)).as_deref(), Some("a"));
         for at in 0..bytes.len() {

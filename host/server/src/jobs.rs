@@ -1,8 +1,8 @@
-//! The jobs of a server: scripts that change tables or read them.
+//! The jobs of a server: scripts that change tables or read them, and merges of their files.
 //!
 //! Between `route/instance/mod.rs`, which receives a task, and [`Tables`] with [`Sessions`].
 //! Invariant: statements that change the catalog are durable, or have failed, before
-//! [`Jobs::begin`] returns; a query may run on, and few run at a time.
+//! [`Jobs::begin`] returns; a query or a compaction may run on, and few run at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,16 @@ use std::time::Duration;
 use futures::future::select;
 use tokio::sync::Semaphore;
 
+use crate::background::Background;
+use crate::compactions::{CompactionEnd, Compactions};
 use crate::components::{Clock, ServerComponents, Workers};
 use crate::error::Refusal;
 use crate::ids::Ids;
 use crate::result::kept::{KeptRows, ResultNumber, Results};
 use crate::sessions::Sessions;
+use crate::sql::ddl::CompactedTable;
 use crate::sql::failure::SqlFailure;
-use crate::sql::job::{JobOutcome, PostedTask, QueryNeeds, SqlJob};
+use crate::sql::job::{JobOutcome, PostedTask, QueryNeeds, SqlJob, TaskKind};
 use crate::sql::remembered::RememberedJobs;
 use crate::sql::script::Script;
 use crate::sql::{change, script};
@@ -31,6 +34,8 @@ pub(crate) struct Jobs {
     workers: Arc<dyn Workers>,
     ids: Ids,
     remembered: RememberedJobs,
+    compactions: Arc<Compactions>,
+    background: Arc<Background>,
     /// One for each query that runs.
     turns: Arc<Semaphore>,
 }
@@ -41,6 +46,7 @@ impl Jobs {
         tables: &Arc<Tables>,
         sessions: &Arc<Sessions>,
         results: &Arc<Results>,
+        (compactions, background): (Compactions, &Arc<Background>),
     ) -> Self {
         Self {
             tables: Arc::clone(tables),
@@ -50,40 +56,59 @@ impl Jobs {
             workers: Arc::clone(&components.workers),
             ids: Ids::new(components),
             remembered: RememberedJobs::default(),
+            compactions: Arc::new(compactions),
+            background: Arc::clone(background),
             turns: Arc::new(Semaphore::new(QUERIES_MAX)),
         }
     }
 
-    /// Begins a job, and waits a moment for the end of its query.
+    /// Begins a job. Waits for its statements, and a moment for the end of its query.
     ///
     /// Errors: `QPSExceeded` if too many run.
     pub(crate) async fn begin(&self, task: PostedTask) -> Result<Arc<SqlJob>, Refusal> {
         let job = self.remember(task)?;
-        match script::parse(&job.task.query) {
-            Ok(Script::Changes(statements)) => {
-                match change::run(&self.tables, &self.sessions, statements).await {
-                    Ok(()) => self.finish(&job, JobOutcome::Done),
-                    Err(failure) => self.fail(&job, &failure),
-                }
-            }
-            Ok(Script::Query(query)) => {
-                job.start_query(query, self.query_needs());
-                // Most queries finish at once: their clients need not ask twice.
-                let finished = std::pin::pin!(job.wait());
-                select(finished, self.clock.sleep(PATIENCE)).await;
-            }
-            Err(failure) => self.fail(&job, &failure),
+        match job.task.kind {
+            TaskKind::Sql => self.begin_script(&job).await,
+            TaskKind::Merge => match script::parse_merged_table(&job.task.text) {
+                Ok(table) => self.begin_compaction(&job, table),
+                Err(failure) => self.fail(&job, &failure),
+            },
+            // Its client goes on with a plain job.
+            TaskKind::Session => self.finish(&job, JobOutcome::Failed(NO_SESSIONS.to_owned())),
         }
         Ok(job)
     }
 
-    /// Remembers a job that failed at once, in these words.
-    ///
-    /// Errors: `QPSExceeded` if too many run.
-    pub(crate) fn refuse(&self, task: PostedTask, message: &str) -> Result<Arc<SqlJob>, Refusal> {
-        let job = self.remember(task)?;
-        self.finish(&job, JobOutcome::Failed(message.to_owned()));
-        Ok(job)
+    async fn begin_script(&self, job: &Arc<SqlJob>) {
+        match script::parse(&job.task.text) {
+            Ok(Script::Changes(statements)) => {
+                match change::run(&self.tables, &self.sessions, statements).await {
+                    Ok(()) => self.finish(job, JobOutcome::Done),
+                    Err(failure) => self.fail(job, &failure),
+                }
+                return;
+            }
+            Ok(Script::Query(query)) => job.start_query(query, self.query_needs()),
+            Ok(Script::Compact(table)) => self.begin_compaction(job, table),
+            Err(failure) => return self.fail(job, &failure),
+        }
+        // Most finish at once: their clients need not ask twice.
+        let finished = std::pin::pin!(job.wait());
+        select(finished, self.clock.sleep(PATIENCE)).await;
+    }
+
+    fn begin_compaction(&self, job: &Arc<SqlJob>, table: CompactedTable) {
+        let (compactions, job) = (Arc::clone(&self.compactions), Arc::clone(job));
+        let (clock, mut stop) = (Arc::clone(&self.clock), self.background.stop_sign());
+        self.background.begin(async move {
+            let outcome = match compactions.run(&table, &job, &mut stop).await {
+                Ok(CompactionEnd::Whole) => JobOutcome::Done,
+                // It has an end already, or nobody will ask for it.
+                Ok(CompactionEnd::Halted) => return,
+                Err(failure) => JobOutcome::Failed(failure.to_string()),
+            };
+            job.finish(outcome, clock.now().0);
+        });
     }
 
     /// A job by its id.
@@ -135,7 +160,9 @@ impl Jobs {
     }
 }
 
+const NO_SESSIONS: &str = "ODPS-1850001: interactive sessions (MCQA) are not supported by this \
+     server; run the query as a plain instance";
 /// Queries that run at the same time, each in its own bounded memory; others wait.
 const QUERIES_MAX: usize = 2;
-/// How long a query may run before its client has to ask for its outcome.
+/// How long a query or a compaction may run before its client has to ask for its outcome.
 const PATIENCE: Duration = Duration::from_secs(2);

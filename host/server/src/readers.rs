@@ -28,6 +28,7 @@ pub fn ddl(text: &str) -> Result<Vec<Understood>, String> {
     };
     match script::parse(text).map_err(|failure| failure.to_string())? {
         Script::Changes(statements) => Ok(statements.into_iter().map(understood).collect()),
+        Script::Compact(table) => Ok(vec![Understood { meaning: format!("{table:?}"), sql: None }]),
         Script::Query(_) => Err(String::from("a query changes nothing")),
     }
 }

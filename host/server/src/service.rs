@@ -17,6 +17,7 @@ use crate::admission::Admission;
 use crate::answer::{gathered, rendered};
 use crate::background::Background;
 use crate::body::Body;
+use crate::compactions::Compactions;
 use crate::components::{Access, ServerComponents};
 use crate::download::DownloadSessions;
 use crate::error::{Error, Plane, Refusal};
@@ -80,10 +81,12 @@ impl Service {
             let sessions = Arc::new(sessions);
             tables.delete_orphans().await?;
             let results = Arc::new(Results::open(directory).await?);
-            let jobs = Arc::new(Jobs::new(components, &tables, &sessions, &results));
+            let background = Background::new();
+            let compactions = Compactions::new(components, &tables, &counters);
+            let merging = (compactions, &background);
+            let jobs = Arc::new(Jobs::new(components, &tables, &sessions, &results, merging));
             let faults = Arc::new(Faults::new(settings.faults.clone(), components));
             let ids = Ids::new(components);
-            let background = Background::new();
             let (clock, latency) = (&components.clock, settings.commit_latency);
             let commits = SlowCommits::new(latency, &sessions, clock, &background);
             let admission = Admission {

@@ -1,6 +1,6 @@
 //! Counts of a server since its start, and its open sessions: for operators and tests.
 //!
-//! `admission.rs` and `sessions.rs` count, `/stats` and `Server::stats` show. Invariant: a counter
+//! `admission.rs`, `sessions.rs` and `compactions.rs` count, `/stats` and `Server::stats` show. Invariant: a counter
 //! only rises.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +26,8 @@ pub struct Stats {
     pub sessions_open: u64,
     /// Upsert sessions committed.
     pub commits: u64,
+    /// Partitions whose files a major compaction has merged.
+    pub compactions: u64,
     /// Packs acknowledged.
     pub packs: u64,
     /// Records in them.
@@ -78,6 +80,7 @@ pub(crate) struct Counters {
     sessions_created: AtomicU64,
     sessions_aborted: AtomicU64,
     commits: AtomicU64,
+    compactions: AtomicU64,
     packs: AtomicU64,
     records: AtomicU64,
     bytes: AtomicU64,
@@ -104,6 +107,10 @@ impl Counters {
         add(&self.commits, 1);
     }
 
+    pub(crate) fn count_compaction(&self) {
+        add(&self.compactions, 1);
+    }
+
     pub(crate) fn count_pack(&self, records: u32, bytes: usize) {
         add(&self.packs, 1);
         add(&self.records, u64::from(records));
@@ -119,6 +126,7 @@ impl Counters {
             sessions_aborted: read(&self.sessions_aborted),
             sessions_open,
             commits: read(&self.commits),
+            compactions: read(&self.compactions),
             packs: read(&self.packs),
             records: read(&self.records),
             bytes: read(&self.bytes),

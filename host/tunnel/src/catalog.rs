@@ -1,6 +1,7 @@
-//! The catalog: tables as they are described, and SQL that creates and changes them.
+//! The catalog: tables as they are described, SQL that creates and changes them, and compactions.
 //!
-//! Beside the way of rows. Invariant: reads, queries and DDL only; no row is written this way.
+//! Beside the way of rows. Invariant: reads, queries, DDL and merges of files only; no row is
+//! written this way.
 
 use std::sync::Arc;
 
@@ -11,11 +12,12 @@ use crate::components::Components;
 use crate::definition::NewTable;
 use crate::endpoint::{Endpoint, Request};
 use crate::error::Result;
+use crate::instance::InstanceId;
 use crate::name::Name;
 use crate::response::judge;
 use crate::settings::ClientSettings;
 use crate::sql::TextRow;
-use crate::{description, partition, sql};
+use crate::{compaction, description, instance, partition, sql};
 
 /// The catalog of a project. Cheap to clone.
 #[derive(Clone)]
@@ -89,6 +91,30 @@ impl Catalog {
         let name = self.quoted(table);
         let spec = partition::for_sql(partition).ok_or_else(|| partition::malformed(partition))?;
         self.execute(&format!("ALTER TABLE {name} ADD IF NOT EXISTS PARTITION ({spec})")).await
+    }
+
+    /// Asks for a major compaction of a partition, such as `day='2013-01-01'`, or of the table, if
+    /// the partition is empty. Returns when the service has taken note of it; the compaction goes
+    /// on without anybody, and [`Catalog::wait`] waits for its end.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a partition that is spelled otherwise, or with the service's message if
+    /// it refuses the task; `SlowDown`, `Denied`. In doubt, the compaction may have begun, and may
+    /// be asked for again: it changes no row.
+    pub async fn compact(&self, table: &Name, partition: &str) -> Result<InstanceId> {
+        let name = self.endpoint.settings.full_name(table);
+        let job = compaction::job(&self.endpoint.settings, table, partition)?;
+        instance::post(&self.endpoint, job).await.map_err(|error| error.at(name))
+    }
+
+    /// Waits for the end of an instance, such as a compaction.
+    ///
+    /// # Errors
+    /// `InvalidConfig` with the service's message if it failed; `Retry` if its end is not known
+    /// after five minutes.
+    pub async fn wait(&self, instance: &InstanceId) -> Result<()> {
+        let place = format!("instance {instance}");
+        instance::settle(&self.endpoint, instance).await.map_err(|error| error.at(place))
     }
 
     /// The requests sent so far, by all that share this catalog's client.

@@ -51,6 +51,7 @@
 
 mod catalog;
 mod client;
+mod compaction;
 pub mod components;
 mod compression;
 mod credentials;
@@ -59,6 +60,7 @@ mod definition;
 mod description;
 mod endpoint;
 mod error;
+mod instance;
 mod keyring;
 mod metrics;
 mod name;
@@ -86,6 +88,7 @@ pub use definition::{NewColumn, NewTable};
 #[doc(hidden)]
 pub use error::escape;
 pub use error::{NotDone, Result, TunnelError};
+pub use instance::InstanceId;
 pub use metrics::ClientMetrics;
 pub use name::{Name, ServiceUrl, Tags};
 pub use pack::{Pack, PackBody};

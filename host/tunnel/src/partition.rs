@@ -1,7 +1,6 @@
-//! The two spellings of a partition on the wire, from the canonical one:
-//! `day='2013-01-01',hour='7'`.
+//! The spellings of a partition on the wire, from the canonical one: `day='2013-01-01',hour='7'`.
 //!
-//! Used by `table/mod.rs` and `catalog.rs`. Invariant: what does not follow the grammar exactly
+//! Used by `table/mod.rs`, `catalog.rs` and `compaction.rs`. Invariant: what does not follow the grammar exactly
 //! goes into no request and no SQL.
 
 use crate::error::{TunnelError, escape};
@@ -18,6 +17,11 @@ pub(crate) fn for_sql(spec: &str) -> Option<String> {
     let levels = levels(spec)?;
     let levels: Vec<_> = levels.iter().map(|(name, value)| format!("`{name}`='{value}'")).collect();
     Some(levels.join(","))
+}
+
+/// As it is, if it is spelled like that.
+pub(crate) fn canonical(spec: &str) -> Option<&str> {
+    levels(spec).map(|_| spec)
 }
 
 /// The error of one that is spelled otherwise.

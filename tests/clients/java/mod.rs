@@ -156,6 +156,27 @@ fn java_truncates_and_adds_columns_that_are_null_in_old_rows() -> Result<()> {
     Ok(())
 }
 
+/// The SDK makes a Merge task of the statement.
+#[test]
+fn java_compacts_a_table_and_reads_the_same_rows() -> Result<()> {
+    let site = Site::new()?;
+    let mut client = site.client(Kind::Java)?;
+    client.call("create_table", small_table("t", true))?;
+    client.call("add_partition", json!({"table": "t", "partition": "day='a'"}))?;
+    for rows in [json!([put(1, "one"), put(2, "two")]), json!([put(1, "changed"), delete(2)])] {
+        client.call("upsert", upsert_in("day='a'", rows, "commit"))?;
+    }
+    let read = json!({"table": "t", "partition": "day='a'"});
+    let rows = client.call("read", read.clone())?["rows"].clone();
+    assert_eq!(rows, json!([["1", "changed"]]));
+    for text in ["ALTER TABLE t PARTITION (day='a') COMPACT MAJOR", "ALTER TABLE t COMPACT MAJOR;"]
+    {
+        client.call("sql", json!({"text": text}))?;
+        assert_eq!(client.call("read", read.clone())?["rows"], rows, "{text}");
+    }
+    Ok(())
+}
+
 #[test]
 fn java_reads_results_by_the_tunnel_and_as_text() -> Result<()> {
     let site = Site::new()?;
@@ -197,7 +218,8 @@ fn java_is_told_what_is_wrong_by_the_vendors_codes() -> Result<()> {
         ("SELECT * FROM none", "ODPS-0130131"),
         ("SELECT FROM WHERE", "ODPS-0130161"),
         ("SELECT none FROM t", "ODPS-0130071"),
-        ("ALTER TABLE t COMPACT MAJOR", "Merge"),
+        ("ALTER TABLE none COMPACT MAJOR", "ODPS-0130131"),
+        ("ALTER TABLE t COMPACT MINOR", "major_compact"),
     ] {
         let refused = client.refused("sql", json!({"text": text}))?;
         assert!(refused.message.contains(named), "{text}: {refused:?}");

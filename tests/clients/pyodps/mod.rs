@@ -106,6 +106,26 @@ fn pyodps_shows_rows_when_they_are_committed_and_never_when_aborted() -> Result<
     Ok(())
 }
 
+/// PyODPS makes a Merge task of the statement.
+#[test]
+fn pyodps_compacts_a_table_and_reads_the_same_rows() -> Result<()> {
+    let site = Site::new()?;
+    let mut client = site.client(Kind::PyOdps)?;
+    client.call("create_table", small_table("t", true))?;
+    client.call("add_partition", json!({"table": "t", "partition": "day='a'"}))?;
+    for rows in [json!([put(1, "one"), put(2, "two")]), json!([put(1, "changed"), delete(2)])] {
+        client.call("upsert", upsert_in("day='a'", rows, "commit"))?;
+    }
+    let read = json!({"table": "t", "partition": "day='a'"});
+    for text in ["ALTER TABLE t PARTITION (day='a') COMPACT MAJOR", "ALTER TABLE t COMPACT MAJOR;"]
+    {
+        client.call("sql", json!({"text": text}))?;
+        let rows = client.call("read", read.clone())?;
+        assert_eq!(rows["rows"], json!([["1", "changed"]]), "{text}");
+    }
+    Ok(())
+}
+
 #[test]
 fn pyodps_compresses_packs_where_it_is_asked_to() -> Result<()> {
     let site = Site::new()?;

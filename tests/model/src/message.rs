@@ -165,6 +165,7 @@ pub(crate) fn tunnel_effect(command: TunnelCommand) -> Effect {
             let op = match &operation {
                 Operation::AbortSession(session) => Op::Abort(number(session)),
                 Operation::CommitSession(session) => Op::Commit(number(session)),
+                Operation::CompactPartition(name) => panic!("{name}: compaction is off"),
                 Operation::CreatePartition(name) => panic!("{name} is there"),
                 Operation::CreateSession { .. } => Op::Create,
                 Operation::PutPack { session, bucket, body, .. } => Op::Put {

@@ -41,6 +41,8 @@ pub(crate) struct Tunnel {
     pub(crate) one_session: bool,
     /// The number that were refused so.
     pub(crate) second_sessions: u32,
+    /// The partitions that were compacted, in order.
+    pub(crate) compactions: Vec<String>,
     /// Milliseconds, as everybody's.
     pub(crate) now: u64,
 }
@@ -61,6 +63,10 @@ impl Tunnel {
             },
             Operation::CommitSession(session) => self.commit(&session.id),
             Operation::CreatePartition(_) => Outcome::Done(Answer::None),
+            Operation::CompactPartition(partition) => {
+                self.compactions.push(partition.clone());
+                Outcome::Done(Answer::None)
+            }
             Operation::CreateSession { partition, lifecycle_hours, .. } => {
                 self.create(partition, *lifecycle_hours)
             }

@@ -516,6 +516,7 @@ fn label(owner: Owner, operation: &Operation) -> String {
     match operation {
         Operation::AbortSession(session) => format!("abort {}", session.id),
         Operation::CommitSession(session) => format!("commit {}", session.id),
+        Operation::CompactPartition(partition) => format!("compact {partition}"),
         Operation::CreatePartition(partition) => format!("create partition {partition}"),
         Operation::CreateSession { partition, .. } => format!("create {partition}"),
         Operation::PutPack { session, bucket, records, .. } => {

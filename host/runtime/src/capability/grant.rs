@@ -2,7 +2,7 @@
 //! refused before anything is done.
 //!
 //! Asked by `capability/tickets.rs`. Invariant: deny by default; a grant is made once, when its
-//! instance is. No role is granted a file cache or a compaction yet.
+//! instance is. No role is granted a file cache yet.
 
 use crate::operation::Operation;
 
@@ -13,7 +13,7 @@ pub(crate) struct Grant {
     write: bool,
     /// May create partitions, and create and abort sessions.
     prepare: bool,
-    /// May commit sessions.
+    /// May commit sessions, and have partitions compacted.
     commit: bool,
     /// May append to the journal.
     journal: bool,
@@ -37,9 +37,9 @@ impl Grant {
             Operation::CreatePartition(_)
             | Operation::CreateSession { .. }
             | Operation::AbortSession(_) => self.prepare,
-            Operation::CommitSession(_) => self.commit,
+            Operation::CommitSession(_) | Operation::CompactPartition(_) => self.commit,
             Operation::SessionStatus(_) => self.write || self.prepare || self.commit,
-            Operation::CompactPartition(_) | Operation::PutCachedPack(_) => false,
+            Operation::PutCachedPack(_) => false,
         }
     }
 
@@ -74,14 +74,20 @@ mod tests {
     }
 
     #[test]
-    fn nobody_may_compact_or_send_what_is_cached() {
+    fn nobody_may_send_what_is_cached() {
         let (session, bucket, records, ranges) = (session(), 0, 1, 1);
         let cached = CachedPack { session, bucket, records, ranges };
         let cached = Operation::PutCachedPack(cached);
-        let compaction = Operation::CompactPartition(String::from("d='1'"));
         for grant in [Grant::WRITER, Grant::COORDINATOR, Grant::COMMITTER] {
-            assert!(!grant.allows(&cached) && !grant.allows(&compaction), "{grant:?}");
+            assert!(!grant.allows(&cached), "{grant:?}");
         }
+    }
+
+    #[test]
+    fn whoever_counts_the_commits_may_have_a_partition_compacted_and_nobody_else() {
+        let compaction = Operation::CompactPartition(String::from("d='1'"));
+        assert!(Grant::COMMITTER.allows(&compaction));
+        assert!(!Grant::WRITER.allows(&compaction) && !Grant::COORDINATOR.allows(&compaction));
     }
 
     #[test]

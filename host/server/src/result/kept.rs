@@ -19,7 +19,7 @@ use parquet::arrow::{AsyncArrowWriter, ParquetRecordBatchStreamBuilder, Projecti
 use super::shape::Shape;
 use crate::components::Directory;
 use crate::error::Error;
-use crate::table::delta::{UPLOAD_BYTES, properties};
+use crate::table::file::{UPLOAD_BYTES, properties};
 use crate::table::reader::FileBytes;
 
 /// The results of this start.

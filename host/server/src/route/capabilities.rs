@@ -24,13 +24,14 @@ pub(crate) fn describe(settings: &ServerSettings) -> Answer {
             "content_encoding": ["none", "deflate", "x-snappy-framed", "x-lz4-frame", "zstd"],
             "hasher": ["default"],
             "statements": statements,
+            "tasks": ["SQL", "Merge"],
             "instances": ["create", "status", "result", "source", "stop"],
             "download": ["table", "instance"],
             "download_format": ["records"],
             "result_text_rows_max": 10_000,
             "clients": ["PyODPS 0.13.2", "odps-sdk-core 0.57.1-public", "odps-jdbc 3.4.2"],
             "partial_update": true,
-            "compaction": false,
+            "compaction": true,
             "time_travel": false,
             "interactive_sessions": false,
             "storage_api": false,
@@ -58,10 +59,11 @@ pub(crate) fn describe(settings: &ServerSettings) -> Answer {
 }
 
 /// The statements that every build carries out.
-const CHANGES: [&str; 5] = [
+const CHANGES: [&str; 6] = [
     "CREATE TABLE",
     "ALTER TABLE ADD PARTITION",
     "ALTER TABLE ADD COLUMNS",
+    "ALTER TABLE COMPACT MAJOR",
     "TRUNCATE TABLE",
     "DROP TABLE",
 ];

@@ -4,7 +4,7 @@
 //! a statement is decided on the newest catalog and is durable before it is done; of several, those
 //! before the one that fails stay done.
 
-use super::ddl::{NamedValues, Statement, TableName};
+use super::ddl::{CompactedTable, NamedValues, Statement, TableName};
 use super::failure::SqlFailure;
 use crate::error::Refusal;
 use crate::project::Project;
@@ -49,6 +49,23 @@ async fn run_one(
         Some(id) => Ok(sessions.abort_all(&id).await?),
         None => Ok(()),
     }
+}
+
+/// The table's id and the partitions that a compaction is to merge: all, if none is named.
+///
+/// Errors: there is no such table or partition.
+pub(crate) fn compacted_partitions(
+    project: &Project,
+    catalog: &Catalog,
+    wanted: &CompactedTable,
+) -> Result<(String, Vec<Vec<String>>), SqlFailure> {
+    check_place(project, &wanted.table)?;
+    let table = find(catalog, &wanted.table)?;
+    let partitions = match wanted.partition.clone() {
+        None => table.partitions.keys().cloned().collect(),
+        Some(named) => vec![partition_of(table, named).map_err(SqlFailure::Semantic)?],
+    };
+    Ok((table.definition.id.clone(), partitions))
 }
 
 fn check_place(project: &Project, table: &TableName) -> Result<(), SqlFailure> {
@@ -155,13 +172,7 @@ fn add_columns(
 fn truncate(table: &Table, wanted: Vec<NamedValues>) -> Result<Option<Change>, String> {
     let mut partitions = Vec::new();
     for named in wanted {
-        let values = values_of(table, named)?;
-        if !table.partitions.contains_key(&values) {
-            let spec = partition::display(&table.schema, &values);
-            let name = &table.definition.name;
-            return Err(format!("table {name} has no partition {spec}"));
-        }
-        partitions.push(values);
+        partitions.push(partition_of(table, named)?);
     }
     if partitions.is_empty() {
         partitions.extend(table.partitions.keys().cloned());
@@ -169,6 +180,16 @@ fn truncate(table: &Table, wanted: Vec<NamedValues>) -> Result<Option<Change>, S
     partitions.retain(|values| !table.partitions[values].is_empty());
     let table_id = table.definition.id.clone();
     Ok((!partitions.is_empty()).then_some(Change::Truncate { table_id, partitions }))
+}
+
+/// The values of a partition that there is.
+fn partition_of(table: &Table, named: NamedValues) -> Result<Vec<String>, String> {
+    let values = values_of(table, named)?;
+    if table.partitions.contains_key(&values) {
+        return Ok(values);
+    }
+    let spec = partition::display(&table.schema, &values);
+    Err(format!("table {} has no partition {spec}", table.definition.name))
 }
 
 /// The values of a partition, in the table's order.

@@ -10,8 +10,8 @@ use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::helpers::stmt_create_table::CreateTableBuilder;
 use sqlparser::ast::{
     AlterTable, AlterTableOperation, BinaryOperator, ColumnDef, ColumnOption, CommentDef,
-    CreateTableOptions, Expr, HiveDistributionStyle, IndexColumn, Partition, PrimaryKeyConstraint,
-    SqlOption, Statement, TableConstraint, Truncate, TruncateTableTarget,
+    CreateTableOptions, Expr, HiveDistributionStyle, IndexColumn, ObjectName, Partition,
+    PrimaryKeyConstraint, SqlOption, Statement, TableConstraint, Truncate, TruncateTableTarget,
 };
 use sqlparser::dialect::Dialect;
 use sqlparser::keywords::Keyword;
@@ -82,7 +82,7 @@ pub(super) fn next_words<'t>(tokens: impl Iterator<Item = &'t Token>) -> String 
 
 /// The statements that change the catalog, and the one that reads.
 pub(super) const SUPPORTED: &str = "this server knows SELECT, CREATE TABLE, ALTER TABLE … ADD \
-     PARTITION or ADD COLUMNS, TRUNCATE TABLE and DROP TABLE";
+     PARTITION, ADD COLUMNS or COMPACT MAJOR, TRUNCATE TABLE and DROP TABLE";
 
 fn create_table(parser: &mut Parser<'_>) -> Result<Statement, ParserError> {
     let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
@@ -118,6 +118,16 @@ fn create_table(parser: &mut Parser<'_>) -> Result<Statement, ParserError> {
 
 fn alter_table(parser: &mut Parser<'_>) -> Result<Statement, ParserError> {
     let name = parser.parse_object_name(false)?;
+    let of = partitions(parser)?;
+    if parse_word(parser, "COMPACT") {
+        return compact_table(parser, name, of);
+    }
+    if !of.is_empty() {
+        let rest = rest(parser);
+        return unsupported(format!(
+            "ALTER TABLE … PARTITION … {rest} is not supported: {SUPPORTED}"
+        ));
+    }
     if !parser.parse_keyword(Keyword::ADD) {
         let rest = rest(parser);
         return unsupported(format!("ALTER TABLE … {rest} is not supported: {SUPPORTED}"));
@@ -136,6 +146,45 @@ fn alter_table(parser: &mut Parser<'_>) -> Result<Statement, ParserError> {
         table_type: None,
         end_token: AttachedToken::empty(),
     }))
+}
+
+/// The library has a tree for it as another system writes it.
+fn compact_table(
+    parser: &mut Parser<'_>,
+    name: ObjectName,
+    mut of: Vec<Vec<Expr>>,
+) -> Result<Statement, ParserError> {
+    if !parse_word(parser, "MAJOR") {
+        let rest = rest(parser);
+        return unsupported(format!("COMPACT {rest} is not supported: write COMPACT MAJOR"));
+    }
+    let partition = of.pop().map(Partition::Partitions);
+    if !of.is_empty() {
+        let message = "COMPACT MAJOR of several partitions is not supported: write one for each";
+        return unsupported(message.to_owned());
+    }
+    Ok(Statement::OptimizeTable {
+        name,
+        has_table_keyword: true,
+        on_cluster: None,
+        partition,
+        include_final: true,
+        deduplicate: None,
+        predicate: None,
+        zorder: None,
+    })
+}
+
+/// A word that is none of the library's keywords.
+fn parse_word(parser: &mut Parser<'_>, word: &str) -> bool {
+    let is_next = match &parser.peek_token_ref().token {
+        Token::Word(next) => next.quote_style.is_none() && next.value.eq_ignore_ascii_case(word),
+        _ => false,
+    };
+    if is_next {
+        parser.advance_token();
+    }
+    is_next
 }
 
 fn add_columns(parser: &mut Parser<'_>) -> Result<Vec<AlterTableOperation>, ParserError> {

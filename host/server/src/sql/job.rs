@@ -1,4 +1,4 @@
-//! One job, which the vendor calls an instance: a script that runs, and its outcome.
+//! One job, which the vendor calls an instance: a task that runs, and its outcome.
 //!
 //! `jobs.rs` begins it, `route/instance/mod.rs` shows it. Invariant: a job finishes once.
 
@@ -19,11 +19,41 @@ use crate::table::readable::Readable;
 /// The task of a job, as its client posted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PostedTask {
-    /// The kind of task, such as `SQL`.
-    pub(crate) kind: &'static str,
+    pub(crate) kind: TaskKind,
     /// The name that the client gave to it.
     pub(crate) name: String,
-    pub(crate) query: String,
+    /// A script; of a merge the table, and perhaps the partition.
+    pub(crate) text: String,
+}
+
+/// The kinds of tasks that are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TaskKind {
+    /// Carries out a script.
+    Sql,
+    /// Opens an interactive session.
+    Session,
+    /// Compacts a table.
+    Merge,
+}
+
+impl TaskKind {
+    /// Its element in XML.
+    pub(crate) fn element(self) -> &'static str {
+        match self {
+            Self::Sql => "SQL",
+            Self::Session => "SQLRT",
+            Self::Merge => "Merge",
+        }
+    }
+
+    /// The element in it that has the task's text.
+    pub(crate) fn text_element(self) -> &'static str {
+        match self {
+            Self::Sql | Self::Session => "Query",
+            Self::Merge => "TableName",
+        }
+    }
 }
 
 /// One job.

@@ -87,7 +87,7 @@ impl Remembered {
 }
 
 fn bytes(job: &SqlJob) -> usize {
-    job.task.query.len() + job.task.name.len()
+    job.task.text.len() + job.task.name.len()
 }
 
 /// Jobs that have not finished, at most.
@@ -100,12 +100,12 @@ const REMEMBERED_BYTES_MAX: usize = 32 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::job::{JobOutcome, PostedTask};
+    use crate::sql::job::{JobOutcome, PostedTask, TaskKind};
 
     fn job(id: usize, bytes: usize) -> Arc<SqlJob> {
         let id = format!("{id:05}");
-        let query = "x".repeat(bytes);
-        SqlJob::new(id, PostedTask { kind: "SQL", name: String::new(), query }, 0)
+        let text = "x".repeat(bytes);
+        SqlJob::new(id, PostedTask { kind: TaskKind::Sql, name: String::new(), text }, 0)
     }
 
     #[test]

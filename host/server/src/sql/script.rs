@@ -1,4 +1,4 @@
-//! A job's text: settings, then statements that change the catalog, or one query.
+//! A job's text: settings, then statements that change the catalog, one compaction, or one query.
 //!
 //! `jobs.rs` reads it and carries it out. Invariant: nothing of a script is done unless all of it
 //! can be read.
@@ -14,6 +14,8 @@ use super::{ddl, select};
 pub(crate) enum Script {
     /// Changes the catalog, statement by statement.
     Changes(Vec<ddl::Statement>),
+    /// Merges files.
+    Compact(ddl::CompactedTable),
     /// Reads.
     Query(Box<ast::Query>),
 }
@@ -31,26 +33,46 @@ pub(crate) fn parse(text: &str) -> Result<Script, SqlFailure> {
     parse_statements(text).map_err(SqlFailure::Parse)
 }
 
+/// Reads the table of a Merge task, such as `t`, or `t partition(day='a')`.
+///
+/// Errors: `Parse` for a text that is no table, or more.
+pub(crate) fn parse_merged_table(text: &str) -> Result<ddl::CompactedTable, SqlFailure> {
+    match parse(&format!("ALTER TABLE {text} COMPACT MAJOR"))? {
+        Script::Compact(table) => Ok(table),
+        Script::Changes(_) | Script::Query(_) => Err(SqlFailure::Parse(format!(
+            "TableName {text:?}: write a table, and perhaps one partition (column='value', …)"
+        ))),
+    }
+}
+
 fn parse_statements(text: &str) -> Result<Script, String> {
     let mut changes = Vec::new();
-    let mut query = None;
+    // The statement of a script that has no others.
+    let mut only = None;
     for tokens in statements(text)? {
         if tokens.begins_with("SET") {
             check_setting(&tokens.setting()?)?;
-        } else if tokens.is_query() {
-            if query.is_some() {
-                return Err(ONE_QUERY.to_owned());
-            }
-            query = Some(select::parse(tokens)?);
-        } else {
-            changes.push(ddl::parse(tokens)?);
+            continue;
+        }
+        let script = match tokens.is_query() {
+            true => Script::Query(select::parse(tokens)?),
+            false => match ddl::parse(tokens)? {
+                ddl::Parsed::Change(statement) => {
+                    changes.push(statement);
+                    continue;
+                }
+                ddl::Parsed::Compact(table) => Script::Compact(table),
+            },
+        };
+        if only.replace(script).is_some() {
+            return Err(ONE_STATEMENT.to_owned());
         }
     }
-    match (query, changes.is_empty()) {
+    match (only, changes.is_empty()) {
         (None, true) => Err("there is no statement".to_owned()),
         (None, false) => Ok(Script::Changes(changes)),
-        (Some(query), true) => Ok(Script::Query(query)),
-        (Some(_), false) => Err(ONE_QUERY.to_owned()),
+        (Some(script), true) => Ok(script),
+        (Some(_), false) => Err(ONE_STATEMENT.to_owned()),
     }
 }
 
@@ -61,13 +83,17 @@ fn check_setting(name: &str) -> Result<(), String> {
     Err(format!("the setting {name} is not supported: leave it out"))
 }
 
-const ONE_QUERY: &str = "a script with a query has no other statements; send each as a job of its \
-     own";
+const ONE_STATEMENT: &str = "a script with a query or a compaction has no other statements; send \
+     each as a job of its own";
 /// As much as the service takes.
 const SCRIPT_BYTES_MAX: usize = 2 << 20;
 /// Settings that clients send along and that change nothing here.
-const HARMLESS_SETTINGS: [&str; 3] =
-    ["odps.sql.type.system.odps2", "odps.sql.allow.fullscan", "odps.sql.hive.compatible"];
+const HARMLESS_SETTINGS: [&str; 4] = [
+    "odps.sql.type.system.odps2",
+    "odps.sql.allow.fullscan",
+    "odps.sql.hive.compatible",
+    "odps.merge.task.mode",
+];
 
 #[cfg(test)]
 mod tests {
@@ -85,6 +111,25 @@ mod tests {
     }
 
     #[test]
+    fn a_merged_table_is_a_table_and_nothing_else() {
+        let set = "SET odps.merge.task.mode=service; ALTER TABLE a COMPACT MAJOR;";
+        assert!(matches!(parse(set), Ok(Script::Compact(_))));
+        let merged = parse_merged_table("p.t partition(day='a',h='1')").expect("a partition");
+        assert_eq!(merged.table.name, "t");
+        assert_eq!(merged.partition.map(|values| values.len()), Some(2));
+        for text in [
+            "",
+            "t; DROP TABLE t",
+            "t ADD COLUMNS (a INT); --",
+            "t COMPACT MAJOR; ALTER TABLE u",
+            "t --",
+            "t partition(day)",
+        ] {
+            assert!(parse_merged_table(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_script_is_refused() {
         for (text, named) in [
             ("", "no statement"),
@@ -92,6 +137,7 @@ mod tests {
             ("SET a.b=1; DROP TABLE t", "setting a.b"),
             ("SELECT 1; SELECT 2", "a job of its own"),
             ("DROP TABLE t; SELECT 2", "a job of its own"),
+            ("DROP TABLE t; ALTER TABLE u COMPACT MAJOR", "a job of its own"),
             ("SELECT 'a", "Unterminated"),
             ("SELECT FROM WHERE", "found"),
             ("INSERT INTO t VALUES (1)", "INSERT INTO t"),

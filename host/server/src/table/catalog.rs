@@ -82,13 +82,16 @@ pub(crate) struct BucketRun {
     pub(crate) rows: u64,
 }
 
-/// A Parquet file of one commit.
+/// A Parquet file of a partition: the delta of one commit, or a base.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct DeltaFile {
+pub(crate) struct TableFile {
     pub(crate) path: String,
     pub(crate) bytes: u64,
     pub(crate) rows: u64,
     pub(crate) runs: Vec<BucketRun>,
+    /// Whether a compaction has written it: then each key is in it once, with a whole row.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) base: bool,
 }
 
 /// One session's commit.
@@ -98,14 +101,33 @@ pub(crate) struct Commit {
     pub(crate) table_id: String,
     pub(crate) partition: Vec<String>,
     /// None if the session had no packs.
-    pub(crate) file: Option<DeltaFile>,
+    pub(crate) file: Option<TableFile>,
+}
+
+/// Files of one partition, merged into one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Compaction {
+    pub(crate) table_id: String,
+    pub(crate) partition: Vec<String>,
+    /// The paths of the files that it replaces: the partition's oldest, in their order.
+    pub(crate) replaced: Vec<String>,
+    /// None if no row is left.
+    pub(crate) base: Option<TableFile>,
+}
+
+impl Compaction {
+    /// Whether the oldest files of a partition are those that it replaces.
+    pub(crate) fn fits(&self, files: &[Arc<TableFile>]) -> bool {
+        let oldest = files.iter().map(|file| &file.path).take(self.replaced.len());
+        oldest.eq(&self.replaced)
+    }
 }
 
 /// The change that one record of the log makes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Change {
-    /// The directory begins.
+    /// The directory begins, or goes on in a newer format.
     Begin {
         identity: String,
         format: u32,
@@ -129,6 +151,8 @@ pub(crate) enum Change {
         partitions: Vec<Vec<String>>,
     },
     Commit(Vec<Commit>),
+    /// Changes no row. Since [`FORMAT`] 2.
+    Compact(Compaction),
 }
 
 /// One record of the log.
@@ -152,7 +176,7 @@ pub(crate) struct Table {
     pub(crate) schema_version: u32,
     /// Each partition's files, oldest first. A table without partition columns has one, named by no
     /// values.
-    pub(crate) partitions: BTreeMap<Vec<String>, Vec<Arc<DeltaFile>>>,
+    pub(crate) partitions: BTreeMap<Vec<String>, Vec<Arc<TableFile>>>,
 }
 
 impl Table {
@@ -181,6 +205,8 @@ pub(crate) type TablesByName = BTreeMap<String, Arc<Table>>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Catalog {
     pub(crate) identity: String,
+    /// The newest format that a record of the log needs.
+    pub(crate) format: u32,
     /// The newest record's version; zero before the first.
     pub(crate) version: u64,
     pub(crate) tables: TablesByName,
@@ -214,6 +240,12 @@ impl Catalog {
         self.committed.get(session).map(String::as_str)
     }
 
+    /// The record that must be in the log before one of the newest format.
+    pub(crate) fn newer_format(&self) -> Option<Change> {
+        let identity = self.identity.clone();
+        (self.format < FORMAT).then_some(Change::Begin { identity, format: FORMAT })
+    }
+
     /// Applies the record that a file of the log holds.
     ///
     /// Errors: `Damaged` for one that does not follow from those before it.
@@ -228,7 +260,7 @@ impl Catalog {
                     let file = file.to_owned();
                     return Err(Error::TooNew { file, found: format, known: FORMAT });
                 }
-                self.identity = identity;
+                (self.identity, self.format) = (identity, format);
             }
             Change::CreateTable(definition) => {
                 let schema = definition.schema().map_err(|error| damaged(error.to_string()))?;
@@ -266,6 +298,10 @@ impl Catalog {
                     self.apply_commit(commit, record.at_ms).ok_or_else(|| damaged(unknown(&id)))?;
                 }
             }
+            Change::Compact(compaction) => {
+                let id = compaction.table_id.clone();
+                self.apply_compaction(compaction).ok_or_else(|| damaged(unfit(&id)))?;
+            }
         }
         self.version = record.version;
         Ok(())
@@ -277,6 +313,17 @@ impl Catalog {
         let files = table.partitions.get_mut(&commit.partition)?;
         files.extend(commit.file.map(Arc::new));
         self.committed.insert(commit.session, commit.table_id);
+        Some(())
+    }
+
+    fn apply_compaction(&mut self, compaction: Compaction) -> Option<()> {
+        let table = self.table_mut(&compaction.table_id)?;
+        let files = table.partitions.get_mut(&compaction.partition)?;
+        if !compaction.fits(files) {
+            return None;
+        }
+        // The files stay for a while: somebody may be reading them.
+        files.splice(..compaction.replaced.len(), compaction.base.map(Arc::new));
         Some(())
     }
 
@@ -314,5 +361,12 @@ fn unknown(table_id: &str) -> String {
     format!("it names table {table_id} or a partition of it, which there is not")
 }
 
-/// The version of the log's format.
-pub(crate) const FORMAT: u32 = 1;
+fn unfit(table_id: &str) -> String {
+    format!("it replaces files of table {table_id} that are not the oldest of their partition")
+}
+
+/// The newest version of the log's format that is read: 2 has compactions. A directory that was
+/// never compacted stays in [`FIRST_FORMAT`].
+pub(crate) const FORMAT: u32 = 2;
+/// The format that a directory begins with.
+pub(crate) const FIRST_FORMAT: u32 = 1;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::future::Either;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
-use super::catalog::{Catalog, Change, Commit, DeltaFile, Table};
+use super::catalog::{Catalog, Change, Commit, Table, TableFile};
 use super::log::{Log, NotWritten};
 use super::{delta, partition};
 use crate::components::{Clock, Directory};
@@ -147,11 +147,10 @@ impl GroupCommit {
         table: &Table,
         session: &SessionFacts,
         packs: &PacksByBucket,
-    ) -> Result<DeltaFile, Error> {
+    ) -> Result<TableFile, Error> {
         let _permit = self.writers.acquire().await.expect("the semaphore is never closed");
-        let folder = partition::folder(&table.schema, &session.partition);
-        let folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-        let path = format!("{DATA}/{}/{folder}{}.parquet", session.table_id, session.id);
+        let SessionFacts { id, table_id, partition, .. } = session;
+        let path = partition::file_path(&table.schema, table_id, partition, id);
         let types = session.column_types(&table.schema);
         let of_table = (&*table.schema, table.definition.partial_update);
         delta::write(&*self.directory, spool, of_table, &types, packs, path).await
@@ -234,9 +233,6 @@ fn has_partition(catalog: &Catalog, commit: &Commit) -> bool {
     let table = catalog.table_by_id(&commit.table_id);
     table.is_some_and(|table| table.partitions.contains_key(&commit.partition))
 }
-
-/// The folder of all tables' files.
-pub(crate) const DATA: &str = "data";
 
 /// Delta files written at the same time; each holds a row group and a pack.
 const WRITERS_MAX: usize = 2;

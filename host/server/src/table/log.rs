@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode, PutOptions};
 
-use super::catalog::{Catalog, Change, FORMAT, LogRecord};
+use super::catalog::{Catalog, Change, FIRST_FORMAT, LogRecord};
 use crate::components::{Clock, Directory};
 use crate::error::Error;
 
@@ -55,7 +55,7 @@ impl Log {
         let turn = tokio::sync::Mutex::new(None);
         let log = Self { directory, clock, turn, catalog: Mutex::new(catalog) };
         if !begun {
-            let change = Change::Begin { identity: identity(), format: FORMAT };
+            let change = Change::Begin { identity: identity(), format: FIRST_FORMAT };
             log.change(|_| Ok::<_, Error>(Some(change))).await.map_err(|error| match error {
                 NotWritten::Decided(e) | NotWritten::Failed(e) | NotWritten::InDoubt(e) => e,
             })?;
@@ -97,6 +97,14 @@ impl Log {
         applied.map_err(NotWritten::InDoubt)
     }
 
+    /// Reads a record that is in the log.
+    ///
+    /// Errors: `Disk`, `Damaged`.
+    pub(crate) async fn record(&self, version: u64) -> Result<LogRecord, Error> {
+        let name = record_name(version);
+        read(&*self.directory, &name).await?.ok_or_else(|| unreadable(&name))
+    }
+
     async fn write(&self, record: &LogRecord, name: &str) -> Result<(), WriteError> {
         let location = Path::from(name);
         let objects = self.directory.objects();
@@ -132,21 +140,28 @@ pub(crate) async fn fold(directory: &dyn Directory) -> Result<Folded, Error> {
     let mut versions: Vec<u64> = names.iter().filter_map(|name| record_version(name)).collect();
     versions.sort_unstable();
     let mut catalog = Catalog::default();
-    let objects = directory.objects();
     for version in &versions {
         let name = record_name(*version);
-        let disk = |error| Error::disk(&name, error);
-        let file = objects.get(&Path::from(name.as_str())).await.map_err(disk)?;
-        let bytes = file.bytes().await.map_err(disk)?;
-        match decode(&bytes) {
+        match read(directory, &name).await? {
             Some(record) => catalog.apply(record, &name)?,
             None if Some(version) == versions.last() => {
                 return Ok(Folded { catalog, torn: Some(name) });
             }
-            None => return Err(Error::damaged(name, "it does not match its checksum")),
+            None => return Err(unreadable(&name)),
         }
     }
     Ok(Folded { catalog, torn: None })
+}
+
+/// Reads one record; none if it is not whole.
+async fn read(directory: &dyn Directory, name: &str) -> Result<Option<LogRecord>, Error> {
+    let disk = |error| Error::disk(name, error);
+    let file = directory.objects().get(&Path::from(name)).await.map_err(disk)?;
+    Ok(decode(&file.bytes().await.map_err(disk)?))
+}
+
+fn unreadable(name: &str) -> Error {
+    Error::damaged(name, "it does not match its checksum")
 }
 
 /// The file of a version, within the directory.

@@ -1,6 +1,6 @@
 //! The merged view of one partition: the last writer of each key wins, and a delete drops the key.
 //!
-//! Between the delta files and `table/stream.rs`. Works bucket by bucket, in two passes: the
+//! Between the files and `table/stream.rs`, or `table/compact.rs`. Works bucket by bucket, in two passes: the
 //! first reads keys only and finds the winning rows, the second reads the wanted columns of those.
 //! A table whose rows may set some columns only goes through `overlay`. Invariant: memory is
 //! bounded by one bucket's keys, and those by [`KEY_BYTES_MAX`]: a bucket with more is merged in
@@ -23,11 +23,11 @@ use object_store::ObjectStore;
 use tokio::sync::mpsc::Sender;
 use upsert_sink_format::schema::TableSchema;
 
-use super::catalog::{BucketRun, DeltaFile};
+use super::catalog::{BucketRun, TableFile};
 use super::class::Class;
 use super::overlay::Overlay;
 use super::read_error::ReadError;
-use super::reader::{BATCH_ROWS, OpenDeltaFile};
+use super::reader::{BATCH_ROWS, OpenTableFile};
 use super::rows::{DELETE, data_type, parsed};
 
 /// A read of a table: its columns and its source.
@@ -46,7 +46,21 @@ pub(crate) struct Scan {
 #[derive(Clone, Debug)]
 pub(crate) struct PartitionFiles {
     pub(crate) values: Vec<String>,
-    pub(crate) files: Vec<Arc<DeltaFile>>,
+    pub(crate) files: Vec<Arc<TableFile>>,
+}
+
+/// A partition whose files are open.
+pub(crate) struct OpenPartition {
+    files: Vec<OpenTableFile>,
+    /// The value of each partition column.
+    constants: Vec<ArrayRef>,
+}
+
+impl OpenPartition {
+    /// The buckets that have rows.
+    pub(crate) fn buckets(&self) -> BTreeSet<u32> {
+        self.files.iter().flat_map(|f| f.file.runs.iter().map(|run| run.bucket)).collect()
+    }
 }
 
 /// Whom the batches go to.
@@ -59,38 +73,52 @@ impl Scan {
         partition: &PartitionFiles,
         rows: &Receiver,
     ) -> Result<bool, ReadError> {
-        let mut files = Vec::with_capacity(partition.files.len());
-        for file in &partition.files {
-            files.push(OpenDeltaFile::open(Arc::clone(&self.objects), Arc::clone(file)).await?);
-        }
-        let constants = self.constants(&partition.values)?;
-        let buckets: BTreeSet<u32> =
-            files.iter().flat_map(|f| f.file.runs.iter().map(|run| run.bucket)).collect();
-        for bucket in buckets {
-            let runs: Vec<(&OpenDeltaFile, BucketRun)> = files
-                .iter()
-                .flat_map(|file| file.file.runs.iter().map(move |run| (file, *run)))
-                .filter(|(_, run)| run.bucket == bucket)
-                .collect();
-            let wanted = match files.iter().any(OpenDeltaFile::may_be_partial) {
-                true => Overlay::new(self, &runs, &constants).send(rows).await?,
-                false => {
-                    let winners = self.winners(&runs).await?;
-                    self.send_winners(&runs, &winners, &constants, rows).await?
-                }
-            };
-            if !wanted {
+        let open = self.open(partition).await?;
+        for bucket in open.buckets() {
+            if !self.send_bucket(&open, bucket, rows).await? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
+    /// Opens the files of a partition.
+    pub(crate) async fn open(
+        &self,
+        partition: &PartitionFiles,
+    ) -> Result<OpenPartition, ReadError> {
+        let mut files = Vec::with_capacity(partition.files.len());
+        for file in &partition.files {
+            files.push(OpenTableFile::open(Arc::clone(&self.objects), Arc::clone(file)).await?);
+        }
+        Ok(OpenPartition { files, constants: self.constants(&partition.values)? })
+    }
+
+    /// Sends the merged rows of one bucket. Answers false if nobody wants more.
+    pub(crate) async fn send_bucket(
+        &self,
+        open: &OpenPartition,
+        bucket: u32,
+        rows: &Receiver,
+    ) -> Result<bool, ReadError> {
+        let OpenPartition { files, constants } = open;
+        let runs: Vec<(&OpenTableFile, BucketRun)> = files
+            .iter()
+            .flat_map(|file| file.file.runs.iter().map(move |run| (file, *run)))
+            .filter(|(_, run)| run.bucket == bucket)
+            .collect();
+        if files.iter().any(OpenTableFile::may_be_partial) {
+            return Overlay::new(self, &runs, constants).send(rows).await;
+        }
+        let winners = self.winners(&runs).await?;
+        self.send_winners(&runs, &winners, constants, rows).await
+    }
+
     /// Which rows of the runs, counted through all of them, are the last of their key and no
     /// deletes.
     async fn winners(
         &self,
-        runs: &[(&OpenDeltaFile, BucketRun)],
+        runs: &[(&OpenTableFile, BucketRun)],
     ) -> Result<BooleanBuffer, ReadError> {
         let mut classes = 1;
         loop {
@@ -105,7 +133,7 @@ impl Scan {
     /// into memory.
     async fn winners_in(
         &self,
-        runs: &[(&OpenDeltaFile, BucketRun)],
+        runs: &[(&OpenTableFile, BucketRun)],
         classes: u32,
     ) -> Result<Option<BooleanBuffer>, ReadError> {
         let total = runs.iter().map(|(_, run)| run.rows).sum::<u64>();
@@ -125,7 +153,7 @@ impl Scan {
 
     async fn last_rows(
         &self,
-        runs: &[(&OpenDeltaFile, BucketRun)],
+        runs: &[(&OpenTableFile, BucketRun)],
         mut keys: LastKeys,
     ) -> Result<Option<HashMap<Box<[u8]>, LastRow>>, ReadError> {
         let fields = self.table.key_columns().map(|c| SortField::new(data_type(&c.column_type)));
@@ -156,7 +184,7 @@ impl Scan {
 
     async fn send_winners(
         &self,
-        runs: &[(&OpenDeltaFile, BucketRun)],
+        runs: &[(&OpenTableFile, BucketRun)],
         winners: &BooleanBuffer,
         constants: &[ArrayRef],
         rows: &Receiver,
@@ -196,7 +224,7 @@ impl Scan {
 
     /// The wanted columns that are in a file, in the file's order. Those that were added to the
     /// table later are not.
-    fn columns_in(&self, file: &OpenDeltaFile) -> Vec<usize> {
+    fn columns_in(&self, file: &OpenTableFile) -> Vec<usize> {
         let in_file = |column: &usize| *column < file.columns().min(self.table.columns.len());
         let columns: BTreeSet<usize> = self.projection.iter().copied().filter(in_file).collect();
         columns.into_iter().collect()
@@ -309,7 +337,7 @@ mod tests {
         spool: &Spool,
         table: &TableSchema,
         round: i64,
-    ) -> Arc<DeltaFile> {
+    ) -> Arc<TableFile> {
         let (mut body, mut crcs) = (Vec::new(), Vec::new());
         for id in 0..KEYS {
             let op = if id % 10 == round { Op::Delete } else { Op::Upsert };

@@ -1,4 +1,4 @@
-//! Partition specifications: read, shown, and turned into a folder's name.
+//! Partition specifications: read, shown, and turned into the paths of files.
 //!
 //! Routes and DDL parse them before they look into `table/catalog.rs`. Invariant: showing values
 //! and parsing the result gives the same values.
@@ -83,9 +83,21 @@ pub(crate) fn display(schema: &TableSchema, values: &[String]) -> String {
     all.join(",")
 }
 
-/// A folder for the partition's files, safe in any file system and readable where values are;
-/// empty without partition columns.
-pub(crate) fn folder(schema: &TableSchema, values: &[String]) -> String {
+/// The path of a partition's file, safe in any file system and readable where values are.
+pub(crate) fn file_path(
+    schema: &TableSchema,
+    table_id: &str,
+    values: &[String],
+    name: &str,
+) -> String {
+    match folder(schema, values) {
+        folder if folder.is_empty() => format!("{DATA}/{table_id}/{name}.parquet"),
+        folder => format!("{DATA}/{table_id}/{folder}/{name}.parquet"),
+    }
+}
+
+/// Empty without partition columns.
+fn folder(schema: &TableSchema, values: &[String]) -> String {
     let name = display(schema, values).replace('\'', "");
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.=,".contains(c);
     if name.len() <= 100 && name.chars().all(plain) {
@@ -127,6 +139,8 @@ fn split_value<'a>(text: &'a str, next: Option<&str>) -> Option<(String, &'a str
     None
 }
 
+/// The folder of all tables' files.
+pub(crate) const DATA: &str = "data";
 const VALUE_BYTES_MAX: usize = 255;
 
 #[cfg(test)]

@@ -19,22 +19,22 @@ use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use super::catalog::{BucketRun, DeltaFile};
+use super::catalog::{BucketRun, TableFile};
 use super::read_error::ReadError;
 use super::rows::{META_COLUMNS, SET_COLUMN};
 
 /// A delta file with its footer read.
-pub(crate) struct OpenDeltaFile {
+pub(crate) struct OpenTableFile {
     bytes: FileBytes,
     metadata: ArrowReaderMetadata,
-    pub(crate) file: Arc<DeltaFile>,
+    pub(crate) file: Arc<TableFile>,
 }
 
-impl OpenDeltaFile {
+impl OpenTableFile {
     /// Reads the footer.
     pub(crate) async fn open(
         objects: Arc<dyn ObjectStore>,
-        file: Arc<DeltaFile>,
+        file: Arc<TableFile>,
     ) -> Result<Self, ReadError> {
         let wrong = |source| ReadError::file(&file.path, source);
         let path = Path::parse(&file.path);

@@ -82,7 +82,7 @@ pub(crate) fn parsed<'v>(
     cast_with_options(&texts, &data_type(&column.column_type), &strict)
 }
 
-/// The schema of a table's delta files. A delete has values in its key's columns only, a partial
+/// The schema of a table's files. A delete has values in its key's columns only, a partial
 /// row in those that it sets, too.
 pub(crate) fn file_schema(table: &TableSchema, partial: bool) -> SchemaRef {
     let mut fields: Vec<Field> = table
@@ -107,6 +107,20 @@ pub(crate) fn query_schema(table: &TableSchema) -> SchemaRef {
     let columns = table.columns.iter().map(|c| field(c, c.nullable));
     let partitions = table.partition_columns.iter().map(|c| field(c, false));
     Arc::new(Schema::new(columns.chain(partitions).collect::<Vec<_>>()))
+}
+
+/// Whole rows of a table as a base has them: each upserts, and they are numbered from `first`.
+/// `schema` is that of the file, and the rows have the table's columns.
+pub(crate) fn base_rows(
+    schema: &SchemaRef,
+    rows: &RecordBatch,
+    first: u64,
+) -> Result<RecordBatch, ArrowError> {
+    let numbers = (first..).take(rows.num_rows()).map(|number| number as i64);
+    let mut arrays = rows.columns().to_vec();
+    arrays.push(Arc::new(Int8Array::from_value(UPSERT, rows.num_rows())));
+    arrays.push(Arc::new(Int64Array::from_iter_values(numbers)));
+    RecordBatch::try_new(Arc::clone(schema), arrays)
 }
 
 /// Records that are being gathered into batches.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::ObjectStore;
@@ -30,6 +31,17 @@ pub(crate) fn scan(
     let schema = Arc::new(query_schema(&table.schema).project(&projection)?);
     let table = Arc::clone(&table.schema);
     Ok(Scan { objects, table, projection, schema, key_bytes_max: KEY_BYTES_MAX })
+}
+
+/// All columns of a table without those that name partitions, in the schema of its files.
+pub(crate) fn whole_rows(
+    table: &Table,
+    file_schema: &SchemaRef,
+    objects: Arc<dyn ObjectStore>,
+) -> Result<Scan, ReadError> {
+    let all: Vec<usize> = (0..table.schema.columns.len()).collect();
+    let schema = Arc::new(file_schema.project(&all)?);
+    Ok(Scan { schema, ..scan(table, all, objects)? })
 }
 
 /// The rows of these partitions, one after another, each in the same order whenever it is read.

@@ -89,6 +89,7 @@ async fn a_job_that_is_none_is_refused_in_the_vendors_shape() {
         ("<Instance></Job>", "MalformedXML"),
         (&job(""), "InvalidArgument"),
         (&job("<Merge><Name>m</Name></Merge>"), "InvalidArgument"),
+        (&job("<Cupid><Name>m</Name></Cupid>"), "InvalidArgument"),
         (&job("<SQL><Name>n</Name></SQL>"), "InvalidArgument"),
         (&job("<SQL><Query>&lol;</Query></SQL>"), "MalformedXML"),
         ("{\"json\": true}", "InvalidArgument"),

@@ -7,6 +7,7 @@
 
 mod bad_http;
 mod commits;
+mod compactions;
 mod downloads;
 mod faults;
 mod instances;

@@ -165,6 +165,27 @@ async fn a_delete_or_a_whole_row_shuts_out_what_was_before() {
 }
 
 #[tokio::test]
+async fn a_compaction_lays_the_rows_of_a_key_over_each_other() {
+    let site = site().await;
+    write(&site, &[whole(1, [text("a"), int(1), int(10)]), whole(2, [text("z"), None, int(20)])])
+        .await;
+    write(&site, &[partial(1, [text("b"), None, None], &[1]), delete(2)]).await;
+    let rows = [partial(2, [None, int(7), None], &[2]), partial(3, [None, int(3), None], &[2])];
+    write(&site, &rows).await;
+    let compact = "ALTER TABLE p COMPACT MAJOR";
+    let expected = ["1 b 1 10", "2 - 7 -", "3 - 3 -"];
+    assert_eq!(query(&site, ALL).await, expected);
+    site.sql(compact).await.expect("compacted");
+    assert_eq!(query(&site, ALL).await, expected);
+    write(&site, &[partial(2, [text("c"), None, None], &[1]), delete(3)]).await;
+    let expected = ["1 b 1 10", "2 c 7 -"];
+    assert_eq!(query(&site, ALL).await, expected, "rows over a base");
+    site.sql(compact).await.expect("compacted");
+    let site = site.restarted().await;
+    assert_eq!(query(&site, ALL).await, expected);
+}
+
+#[tokio::test]
 async fn a_value_that_is_not_named_is_not_written() {
     let site = site().await;
     write(&site, &[whole(1, [text("a"), int(1), int(10)])]).await;

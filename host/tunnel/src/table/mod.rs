@@ -15,6 +15,7 @@ use upsert_sink_format::tunnel::{
 use crate::catalog::Catalog;
 use crate::endpoint::{Endpoint, Request};
 use crate::error::{NotDone, Result, TunnelError, refusal};
+use crate::instance::InstanceId;
 use crate::name::Name;
 use crate::pack::PackBody;
 use crate::partition;
@@ -55,6 +56,16 @@ impl Table {
     pub async fn create_partition(&self, partition: &str) -> Result<()> {
         let catalog = Catalog::of(Arc::clone(&self.endpoint));
         noted("create-partition", catalog.create_partition(&self.name, partition).await)
+    }
+
+    /// Asks for a major compaction of a partition; empty for all of the table. Returns when the
+    /// service has taken note of it.
+    ///
+    /// # Errors
+    /// As [`Catalog::compact`].
+    pub async fn compact(&self, partition: &str) -> Result<InstanceId> {
+        let catalog = Catalog::of(Arc::clone(&self.endpoint));
+        noted("compact-partition", catalog.compact(&self.name, partition).await)
     }
 
     /// Creates a session that writes to a partition; empty for a table without partitions. The

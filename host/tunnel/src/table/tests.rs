@@ -448,6 +448,35 @@ async fn a_session_without_contact_is_asked_for_its_status() {
 }
 
 #[tokio::test]
+async fn a_compaction_is_done_when_the_service_has_taken_note_and_a_doubt_asks_again() {
+    let taken = || {
+        let (_, mut headers, body) = ok("");
+        headers.push(("location", String::from("http://10.0.0.9/api/projects/p/instances/i7")));
+        (201, headers, body)
+    };
+    let busy = refuses(429, "QPSExceeded");
+    let answers = vec![(502, Vec::new(), String::from(HTML)), busy, taken(), ok(""), taken()];
+    let scene = Scene::new(plain, answers);
+    let compact = async |partition| scene.table.compact(partition).await.map_err(Outcome::from);
+    assert!(matches!(compact("day='1'").await, Err(Outcome::InDoubt(_))));
+    let refused = compact("day='1'").await.expect_err("it is busy");
+    assert_eq!(refused_as(&refused).0, RefusalKind::SlowDown);
+    assert_eq!(compact("day='1'").await.expect("taken note of").as_str(), "i7");
+    assert!(matches!(compact("").await, Err(Outcome::InDoubt(_))), "an instance without an id");
+    assert_eq!(compact("").await.expect("taken note of").as_str(), "i7");
+    let wrong = compact("day=1").await.expect_err("nothing is sent for it");
+    assert_eq!(refused_as(&wrong).0, RefusalKind::Invalid);
+    let requests = scene.requests();
+    let (partition, table) = ("<TableName>t partition(day=", "<TableName>t</TableName>");
+    for (request, named) in requests.iter().zip([partition, partition, partition, table, table]) {
+        let line = format!("{} {}", request.method(), request.uri());
+        assert_eq!(line, "POST http://10.0.0.9/api/projects/p/instances?curr_project=p");
+        let body = String::from_utf8_lossy(request.body());
+        assert!(body.contains(named) && body.contains("major_compact"), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_clock_is_corrected_once_for_each_refusal() {
     let late = |date: &str| {
         let (status, _, body) = refuses(400, "RequestTimeTooSkewd");

@@ -1,7 +1,7 @@
-//! SQL jobs on the wire, which the vendor calls instances: post a script, then ask for its outcome.
+//! Jobs on the wire, which the vendor calls instances: post a task, then ask for its outcome.
 //!
 //! Between `route/mod.rs` and `jobs.rs`. Invariant: statements that change the catalog are durable,
-//! or have failed, before their job is answered; a query may still run then.
+//! or have failed, before their job is answered; a query or a compaction may still run then.
 
 mod posted;
 mod shown;
@@ -29,12 +29,7 @@ impl Instances {
     pub(crate) async fn create(&self, request: &Request) -> Result<Answer, Refusal> {
         let body = std::str::from_utf8(&request.body)
             .map_err(|_| Refusal::malformed("the job's XML is no UTF-8"))?;
-        let task = posted::read(body)?;
-        let job = match task.kind {
-            posted::SQL => self.jobs.begin(task).await?,
-            // The clients go on with a plain job.
-            _ => self.jobs.refuse(task, NO_SESSIONS)?,
-        };
+        let job = self.jobs.begin(posted::read(body)?).await?;
         let host = request.header("host").map_or_else(|| self.listen.to_string(), str::to_owned);
         let location = format!("http://{host}/api/projects/{}/instances/{}", self.project, job.id);
         let answer = Answer::text("").with_status(StatusCode::CREATED);
@@ -70,6 +65,3 @@ impl Instances {
         Ok(Answer::text(""))
     }
 }
-
-const NO_SESSIONS: &str = "ODPS-1850001: interactive sessions (MCQA) are not supported by this \
-     server; run the query as a plain instance";

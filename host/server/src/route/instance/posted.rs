@@ -3,16 +3,12 @@
 //! Between the network and `route/instance/mod.rs`. Invariant: whatever the XML is, nothing of it
 //! is taken for what it is not, and other kinds of tasks are refused by their name.
 
+use serde_json::Value as Json;
 use upsert_sink_tunnel::xml;
 use upsert_sink_tunnel::xml::XmlNode;
 
 use crate::error::Refusal;
-use crate::sql::job::PostedTask;
-
-/// Tasks that carry out a script.
-pub(super) const SQL: &str = "SQL";
-/// Tasks that open an interactive session.
-const SESSION: &str = "SQLRT";
+use crate::sql::job::{PostedTask, TaskKind};
 
 /// Reads a job.
 ///
@@ -20,27 +16,58 @@ const SESSION: &str = "SQLRT";
 pub(super) fn read(body: &str) -> Result<PostedTask, Refusal> {
     let document = document(body)?;
     let tasks = document.find("Tasks").map(|tasks| tasks.children.as_slice()).unwrap_or_default();
-    let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
-    let text = |name| tasks.iter().find_map(|task| task.child(name)).map(|node| node.text.as_str());
-    let query = text("Query").unwrap_or_default();
-    let kind = match names.as_slice() {
+    let task = match tasks {
         [] => return Err(Refusal::invalid("the job has no task")),
-        [SQL] => SQL,
-        [SESSION] => SESSION,
-        [task] => {
-            let message = format!("a task of the kind {task} is not supported: only SQL is");
-            return Err(Refusal::invalid(message));
-        }
+        [task] => task,
         tasks => {
             let message = format!("the job has {} tasks: send each as one job", tasks.len());
             return Err(Refusal::invalid(message));
         }
     };
-    if kind == SQL && query.trim().is_empty() {
-        return Err(Refusal::invalid("the job's SQL task has no Query"));
+    let kind = kind(task)?;
+    let text = |name| task.child(name).map(|node| node.text.as_str()).unwrap_or_default();
+    let (element, of) = (kind.element(), kind.text_element());
+    if kind != TaskKind::Session && text(of).trim().is_empty() {
+        return Err(Refusal::invalid(format!("the job's {element} task has no {of}")));
     }
-    let name = text("Name").unwrap_or_default().trim().to_owned();
-    Ok(PostedTask { kind, name, query: query.to_owned() })
+    if kind == TaskKind::Merge {
+        check_merge(task)?;
+    }
+    let name = text("Name").trim().to_owned();
+    Ok(PostedTask { kind, name, text: text(of).to_owned() })
+}
+
+fn kind(task: &XmlNode) -> Result<TaskKind, Refusal> {
+    let kinds = [TaskKind::Sql, TaskKind::Session, TaskKind::Merge];
+    kinds.into_iter().find(|kind| kind.element() == task.name).ok_or_else(|| {
+        let message =
+            format!("a task of the kind {} is not supported: only SQL and Merge are", task.name);
+        Refusal::invalid(message)
+    })
+}
+
+/// A merge is a major compaction, by the setting that says so; others merge files of plain tables.
+fn check_merge(task: &XmlNode) -> Result<(), Refusal> {
+    let tables = task.children.iter().filter(|node| node.name == TaskKind::Merge.text_element());
+    if tables.count() > 1 {
+        return Err(Refusal::invalid(
+            "the job's Merge task has several tables: send a job for each",
+        ));
+    }
+    let properties = task.child("Config").map(|config| config.children.as_slice());
+    let named = |property: &&XmlNode| property.child("Name").is_some_and(|n| n.text == "settings");
+    let settings = properties.unwrap_or_default().iter().find(named);
+    let settings = settings.and_then(|property| property.child("Value"));
+    let settings = settings.map_or("{}", |value| value.text.as_str());
+    let settings: Json = serde_json::from_str(settings)
+        .map_err(|error| Refusal::invalid(format!("the settings of the task: {error}")))?;
+    match settings[MERGE_KIND].as_str() {
+        Some(MAJOR) => Ok(()),
+        other => Err(Refusal::invalid(format!(
+            "{MERGE_KIND} = {}: this server merges for a major compaction only; set it to {MAJOR}",
+            other.unwrap_or("none")
+        ))),
+    }
 }
 
 /// Reads the status that an instance is to have.
@@ -53,6 +80,10 @@ pub(super) fn status(body: &str) -> Result<String, Refusal> {
 fn document(body: &str) -> Result<XmlNode, Refusal> {
     xml::document(body).map_err(|error| Refusal::malformed(format!("the XML: {error}")))
 }
+
+/// The setting that says what a merge is for.
+const MERGE_KIND: &str = "odps.merge.txn.table.compact";
+const MAJOR: &str = "major_compact";
 
 #[cfg(test)]
 mod tests {
@@ -68,8 +99,8 @@ mod tests {
             )
         };
         let expected = || {
-            let query = "a < 'b' & \"c\";".to_owned();
-            Ok(PostedTask { kind: SQL, name: "Task".to_owned(), query })
+            let text = "a < 'b' & \"c\";".to_owned();
+            Ok(PostedTask { kind: TaskKind::Sql, name: "Task".to_owned(), text })
         };
         assert_eq!(read(&job("a &lt; 'b' &amp; &#34;c&quot;;")), expected());
         assert_eq!(read(&job("<![CDATA[a < 'b' & \"c\";]]>")), expected());
@@ -79,7 +110,14 @@ mod tests {
     fn other_tasks_are_refused_by_name() {
         let job = |tasks: &str| format!("<Instance><Job><Tasks>{tasks}</Tasks></Job></Instance>");
         for (tasks, code, named) in [
-            ("<Merge><Name>m</Name></Merge>", "InvalidArgument", "Merge"),
+            ("<Cupid><Name>m</Name></Cupid>", "InvalidArgument", "Cupid"),
+            ("<Merge><Name>m</Name></Merge>", "InvalidArgument", "no TableName"),
+            ("<Merge><TableName>t</TableName></Merge>", "InvalidArgument", "set it to major"),
+            (
+                "<Merge><TableName>t</TableName><TableName>u</TableName></Merge>",
+                "InvalidArgument",
+                "several tables",
+            ),
             (
                 "<SQL><Query>a</Query></SQL><SQL><Query>b</Query></SQL>",
                 "InvalidArgument",
@@ -102,9 +140,33 @@ mod tests {
     }
 
     #[test]
+    fn a_merge_is_a_major_compaction_or_nothing() {
+        let job = |settings: &str| {
+            format!(
+                "<Instance><Job><Tasks><Merge><Name>merge_task_for_t</Name><Config><Property>\
+                 <Name>settings</Name><Value>{settings}</Value></Property></Config>\
+                 <TableName>t partition(day='a')</TableName></Merge></Tasks></Job></Instance>"
+            )
+        };
+        let settings = |kind: &str| format!("{{\"{MERGE_KIND}\":\"{kind}\"}}");
+        let task = read(&job(&settings(MAJOR))).expect("a merge");
+        assert_eq!((task.kind, task.name.as_str()), (TaskKind::Merge, "merge_task_for_t"));
+        assert_eq!(task.text, "t partition(day='a')");
+        for (settings, named) in [
+            (settings("minor_compact"), "minor_compact"),
+            ("{}".to_owned(), "none"),
+            ("[7]".to_owned(), "none"),
+            ("{".to_owned(), "settings of the task"),
+        ] {
+            let refusal = read(&job(&settings)).expect_err(&settings);
+            assert!(refusal.message.contains(named), "{settings}: {}", refusal.message);
+        }
+    }
+
+    #[test]
     fn sessions_are_known_and_a_status_is_read() {
         let job = "<Instance><Job><Tasks><SQLRT><Name>s</Name></SQLRT></Tasks></Job></Instance>";
-        assert_eq!(read(job).map(|posted| posted.kind), Ok(SESSION));
+        assert_eq!(read(job).map(|posted| posted.kind), Ok(TaskKind::Session));
         let stop = "<Instance><Status>Terminated</Status></Instance>";
         assert_eq!(status(stop), Ok("Terminated".to_owned()));
     }

@@ -77,7 +77,7 @@ fn task_status(job: &SqlJob) -> Answer {
         "<Instance><Status>{}</Status><Tasks><Task Type=\"{}\"><Name>{}</Name>\
          <StartTime>{}</StartTime>{}<Status>{}</Status><Histories/></Task></Tasks></Instance>",
         status(job),
-        job.task.kind,
+        job.task.kind.element(),
         escaped(&job.task.name),
         date(job.begun_ms),
         end.unwrap_or_default(),
@@ -86,12 +86,12 @@ fn task_status(job: &SqlJob) -> Answer {
 }
 
 fn source(job: &SqlJob) -> Answer {
-    let kind = job.task.kind;
+    let (kind, text) = (job.task.kind.element(), job.task.kind.text_element());
     Answer::xml(format!(
-        "<Job><Priority>9</Priority><Tasks><{kind}><Name>{}</Name><Query>{}</Query>\
+        "<Job><Priority>9</Priority><Tasks><{kind}><Name>{}</Name><{text}>{}</{text}>\
          </{kind}></Tasks><DAG><RunMode>Sequence</RunMode></DAG></Job>",
         escaped(&job.task.name),
-        cdata(&job.task.query)
+        cdata(&job.task.text)
     ))
 }
 
@@ -118,7 +118,7 @@ async fn result(jobs: &Jobs, job: &SqlJob) -> Result<Answer, Refusal> {
     Ok(Answer::xml(format!(
         "<Instance><Tasks><Task Type=\"{}\"><Name>{}</Name>{result}{}<Status>{}</Status></Task>\
          </Tasks></Instance>",
-        job.task.kind,
+        job.task.kind.element(),
         escaped(&job.task.name),
         descriptor.unwrap_or_default(),
         task_word(job),

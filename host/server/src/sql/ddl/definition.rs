@@ -145,7 +145,7 @@ fn set_property(
                 format!("'write.bucket.num'='{value}': it must be 1 to {BUCKETS_MAX}")
             })?;
         }
-        // Nothing is ever compacted away, so any retention is kept.
+        // Nothing reads a past version, so any retention is kept.
         ("acid.data.retain.hours", hours) if is_retention(hours) => {}
         ("acid.partial.fields.update.enable", _) => {
             definition.partial_update = value

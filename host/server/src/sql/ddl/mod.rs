@@ -1,5 +1,5 @@
-//! CREATE TABLE, ALTER TABLE … ADD PARTITION or COLUMNS, TRUNCATE and DROP TABLE, as MaxCompute
-//! writes them.
+//! CREATE TABLE, ALTER TABLE … ADD PARTITION, ADD COLUMNS or COMPACT MAJOR, TRUNCATE and DROP
+//! TABLE, as MaxCompute writes them.
 //!
 //! Between `script`, which splits a text into statements, and `change`, which carries them out:
 //! `dialect` makes a tree of a statement, which is read here. Invariant: a statement that is read
@@ -11,7 +11,7 @@ mod names;
 mod tests;
 
 use sqlparser::ast;
-use sqlparser::ast::{AlterTableOperation, ColumnDef, Expr, ObjectType, Partition};
+use sqlparser::ast::{AlterTableOperation, ColumnDef, Expr, ObjectName, ObjectType, Partition};
 
 use self::definition::{check_names, columns};
 pub(crate) use self::names::TableName;
@@ -19,6 +19,20 @@ use self::names::{literal, name, table_name};
 use super::dialect::SUPPORTED;
 use super::tokens::Tokens;
 use crate::table::catalog::{Column, TableDefinition};
+
+/// A statement that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    Change(Statement),
+    Compact(CompactedTable),
+}
+
+/// The table whose files are to be merged, or its one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CompactedTable {
+    pub(crate) table: TableName,
+    pub(crate) partition: Option<NamedValues>,
+}
 
 /// A statement that changes the catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,18 +84,28 @@ pub(crate) type NamedValues = Vec<(String, String)>;
 /// Reads one statement.
 ///
 /// Errors, in words: the first thing that is not understood or not supported.
-pub(crate) fn parse(tokens: Tokens) -> Result<Statement, String> {
+pub(crate) fn parse(tokens: Tokens) -> Result<Parsed, String> {
     let words = tokens.first_words();
     if !STATEMENTS.iter().any(|statement| tokens.begins_with(statement)) {
         return Err(format!("\"{words}\" is not supported: {SUPPORTED}"));
     }
-    match tokens.parse_change()? {
+    let change = match tokens.parse_change()? {
         ast::Statement::CreateTable(table) => create_table(table),
         ast::Statement::AlterTable(table) => alter_table(table),
         ast::Statement::Truncate(truncate) => truncate_table(truncate),
         statement @ ast::Statement::Drop { .. } => drop_table(statement),
+        ast::Statement::OptimizeTable { name, partition, .. } => {
+            return compact_table(name, partition).map(Parsed::Compact);
+        }
         _ => Err(format!("\"{words}\" is not supported: {SUPPORTED}")),
-    }
+    };
+    change.map(Parsed::Change)
+}
+
+/// The dialect makes this tree of COMPACT MAJOR alone.
+fn compact_table(name: ObjectName, partition: Option<Partition>) -> Result<CompactedTable, String> {
+    let partition = partition.map(equations_of).transpose()?;
+    Ok(CompactedTable { table: table_name(name)?, partition })
 }
 
 fn create_table(create: ast::CreateTable) -> Result<Statement, String> {
@@ -111,7 +135,7 @@ fn alter_table(alter: ast::AlterTable) -> Result<Statement, String> {
     for operation in operations {
         match operation {
             AlterTableOperation::AddPartitions { if_not_exists, new_partitions } => {
-                let partitions = new_partitions.into_iter().map(added_partition);
+                let partitions = new_partitions.into_iter().map(equations_of);
                 let partitions = partitions.collect::<Result<_, _>>()?;
                 return Ok(Statement::AddPartitions { table, if_not_exists, partitions });
             }
@@ -199,7 +223,7 @@ fn added_columns(columns: Vec<ColumnDef>) -> Result<Vec<Column>, String> {
     Ok(columns)
 }
 
-fn added_partition(partition: Partition) -> Result<NamedValues, String> {
+fn equations_of(partition: Partition) -> Result<NamedValues, String> {
     match partition {
         Partition::Partitions(equations) => equations.into_iter().map(named_value).collect(),
         other => Err(format!("{other} is not supported")),

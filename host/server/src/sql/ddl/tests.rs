@@ -4,7 +4,10 @@ use super::*;
 use crate::sql::tokens::statements;
 
 fn parse(text: &str) -> Result<Statement, String> {
-    super::parse(statements(text)?.remove(0))
+    match super::parse(statements(text)?.remove(0))? {
+        Parsed::Change(statement) => Ok(statement),
+        Parsed::Compact(table) => panic!("{table:?}"),
+    }
 }
 
 fn created(text: &str) -> TableDefinition {
@@ -85,7 +88,10 @@ fn what_is_not_supported_is_refused_by_name() {
                 .to_owned(),
             "'true' or 'false'",
         ),
-        ("ALTER TABLE t COMPACT MAJOR".to_owned(), "COMPACT MAJOR"),
+        ("ALTER TABLE t COMPACT MINOR".to_owned(), "COMPACT MINOR is not supported"),
+        ("ALTER TABLE t PARTITION (a=1) DROP".to_owned(), "PARTITION … DROP"),
+        ("ALTER TABLE t PARTITION (a=1), PARTITION (a=2) COMPACT MAJOR".to_owned(), "one for each"),
+        ("ALTER TABLE t COMPACT MAJOR -f".to_owned(), "the statement's end is expected"),
         ("ALTER TABLE t ADD COLUMNS (b INT NOT NULL)".to_owned(), "column b is NOT NULL"),
         ("ALTER TABLE t ADD COLUMNS (b INT PRIMARY KEY)".to_owned(), "primary key"),
         ("ALTER TABLE t ADD COLUMNS (__b INT)".to_owned(), "__b"),
@@ -171,4 +177,17 @@ fn columns_are_added_and_partitions_emptied() {
     let statement = parse("TRUNCATE TABLE t PARTITION (day='a'), PARTITION (day='b')");
     let Ok(Statement::Truncate { partitions, .. }) = statement else { panic!("{statement:?}") };
     assert_eq!(partitions.len(), 2);
+}
+
+#[test]
+fn a_table_or_one_partition_of_it_is_compacted() {
+    let compacted = |text: &str| match super::parse(statements(text).expect("words").remove(0)) {
+        Ok(Parsed::Compact(compacted)) => compacted,
+        other => panic!("{text}: {other:?}"),
+    };
+    let whole = compacted("alter table p.`T` compact major");
+    assert_eq!((whole.table.name.as_str(), whole.partition), ("t", None));
+    let one = compacted("ALTER TABLE t PARTITION (day=\"x\", h=3) COMPACT MAJOR;");
+    let pair = |n: &str, v: &str| (n.to_owned(), v.to_owned());
+    assert_eq!(one.partition, Some(vec![pair("day", "x"), pair("h", "3")]));
 }

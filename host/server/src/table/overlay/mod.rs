@@ -23,14 +23,14 @@ use super::catalog::BucketRun;
 use super::class::Class;
 use super::merge::{ENTRY_BYTES, Receiver, Scan};
 use super::read_error::ReadError;
-use super::reader::{BATCH_ROWS, OpenDeltaFile};
+use super::reader::{BATCH_ROWS, OpenTableFile};
 use super::rows::{DELETE, data_type, is_set};
 
 /// One bucket on its way to a query.
 pub(super) struct Overlay<'a> {
     scan: &'a Scan,
     /// Oldest first; their rows are counted through all of them.
-    runs: &'a [(&'a OpenDeltaFile, BucketRun)],
+    runs: &'a [(&'a OpenTableFile, BucketRun)],
     constants: &'a [ArrayRef],
     /// The wanted columns that are stored in rows, rising.
     wanted: Vec<usize>,
@@ -64,7 +64,7 @@ enum Effect<'a> {
 impl<'a> Overlay<'a> {
     pub(super) fn new(
         scan: &'a Scan,
-        runs: &'a [(&'a OpenDeltaFile, BucketRun)],
+        runs: &'a [(&'a OpenTableFile, BucketRun)],
         constants: &'a [ArrayRef],
     ) -> Self {
         let stored = |column: &usize| *column < scan.table.columns.len();

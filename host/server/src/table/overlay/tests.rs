@@ -13,7 +13,7 @@ use crate::components::simulated::SimulatedDirectories;
 use crate::components::{Access, Directories, Directory};
 use crate::spool;
 use crate::spool::{Frame, Spool};
-use crate::table::catalog::DeltaFile;
+use crate::table::catalog::TableFile;
 use crate::table::delta;
 use crate::table::merge::KEY_BYTES_MAX;
 use crate::table::rows::query_schema;
@@ -45,7 +45,7 @@ async fn delta_file(
     spool: &Spool,
     round: u64,
     stored: &mut Stored,
-) -> Arc<DeltaFile> {
+) -> Arc<TableFile> {
     let (table, mut rng) = (table(), fastrand::Rng::with_seed(round));
     let (mut body, mut crcs) = (Vec::new(), Vec::new());
     for n in 0..KEYS {
@@ -89,7 +89,7 @@ async fn rows_that_do_not_fit_into_memory_are_merged_all_the_same() {
     let (mut files, mut stored) = (Vec::new(), Stored::new());
     for round in 0..ROUNDS {
         let file = delta_file(&*directory, &spool, round, &mut stored).await;
-        files.push(OpenDeltaFile::open(directory.objects(), file).await.expect("a delta file"));
+        files.push(OpenTableFile::open(directory.objects(), file).await.expect("a delta file"));
     }
     let runs: Vec<_> = files.iter().map(|file| (file, file.file.runs[0])).collect();
     for (key_bytes_max, group_bytes_max) in
