@@ -60,6 +60,11 @@ impl PackBody {
         self.plain_bytes
     }
 
+    /// The bytes that an attempt sends; none before the first one.
+    pub fn wire_bytes(&self) -> Option<usize> {
+        self.wire.get().map(|wire| wire.bytes.len())
+    }
+
     /// The bytes as the caller handed them over, shared; none once they are compressed.
     pub fn plain_form(&self) -> Option<Bytes> {
         self.plain().clone()

@@ -11,7 +11,7 @@ use upsert_sink_format::error::Error;
 use upsert_sink_format::id::{ByteCount, Millis};
 use upsert_sink_format::option::text;
 use upsert_sink_format::record::WrittenColumns;
-use upsert_sink_format::schema::{ColumnType, TableSchema};
+use upsert_sink_format::schema::{RowType, TableSchema};
 
 use super::{DeliveryGuarantee, DoubtPolicy, Draft, Grouping, KeyScope, SinkConfig, TaskFacts};
 
@@ -290,12 +290,10 @@ fn whole_rows(
 
 /// Whether a column's zone-less times become instants, which readers shift by the project's zone.
 fn is_shifted((name, row_type): &(String, String), schema: &TableSchema) -> bool {
-    let row_type = row_type.to_ascii_uppercase();
-    let zoneless = row_type
-        .match_indices(ZONELESS)
-        .any(|(at, word)| !row_type[at + word.len()..].starts_with('_'));
     let column = schema.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name));
-    zoneless && column.is_some_and(|column| column.column_type != ColumnType::TimestampNtz)
+    let row_type = RowType::parse(row_type).ok();
+    let (Some(column), Some(row_type)) = (column, row_type) else { return false };
+    row_type.is_shifted_in(&column.column_type)
 }
 
 fn eight_hours(name: &str, row_type: &str) -> String {
@@ -304,9 +302,6 @@ fn eight_hours(name: &str, row_type: &str) -> String {
          shifted, by eight hours in a project at UTC+8; declare it TIMESTAMP_LTZ"
     )
 }
-
-/// The row type without a zone; `TIMESTAMP_LTZ` goes on with an underscore.
-const ZONELESS: &str = "TIMESTAMP";
 
 /// Below this share of a bucket, packs are too small for the network (specification).
 const BUCKET_SHARE_MIN: ByteCount = ByteCount(128 << 10);

@@ -121,6 +121,7 @@ impl Writer {
             }
         }
         self.flush(now);
+        self.count_merged();
         self.snapshot_if_drained()?;
         self.ask_if_due(now);
         Ok(())
@@ -152,6 +153,14 @@ impl Writer {
         self.send_full();
         self.buffers.due().into_iter().for_each(|place| self.outbox.make_due(place));
         Ok(())
+    }
+
+    /// Counted before the snapshot that follows: the rows are those of its checkpoint.
+    fn count_merged(&mut self) {
+        let merged = self.buffers.take_merged();
+        if merged > 0 {
+            self.outputs.count("upsert_sink.rows.merged", merged);
+        }
     }
 
     fn send_full(&mut self) {

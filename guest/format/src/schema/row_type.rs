@@ -124,6 +124,22 @@ impl RowType {
         }
     }
 
+    /// Whether times without a zone become instants of `column`, which readers shift by the
+    /// project's zone.
+    pub fn is_shifted_in(&self, column: &ColumnType) -> bool {
+        match (self, column) {
+            (Self::Timestamp(_), to) => matches!(to, ColumnType::Datetime | ColumnType::Timestamp),
+            (Self::Array(from), ColumnType::Array(to)) => from.is_shifted_in(to),
+            (Self::Map(key, value), ColumnType::Map(to_key, to_value)) => {
+                key.is_shifted_in(to_key) || value.is_shifted_in(to_value)
+            }
+            (Self::Row(from), ColumnType::Struct(to)) => {
+                from.iter().zip(to).any(|((_, from), (_, to))| from.is_shifted_in(to))
+            }
+            _ => false,
+        }
+    }
+
     fn integer_bits(&self) -> Option<u32> {
         match self {
             Self::TinyInt => Some(8),
@@ -409,5 +425,21 @@ mod tests {
             !allowed("ROW<a INT>", "struct<b:int>")
                 && !allowed("ROW<a INT>", "struct<a:int,b:int>")
         );
+    }
+
+    #[test]
+    fn only_times_without_a_zone_that_become_instants_are_shifted() {
+        let shifted = |row: &str, column: &str| {
+            let column = ColumnType::parse(column).expect(column);
+            RowType::parse(row).expect(row).is_shifted_in(&column)
+        };
+        for column in ["timestamp", "datetime"] {
+            assert!(shifted("TIMESTAMP(3)", column) && !shifted("TIMESTAMP_LTZ(3)", column));
+        }
+        assert!(!shifted("TIMESTAMP(9)", "timestamp_ntz") && !shifted("DATE", "date"));
+        assert!(shifted("MAP<STRING, ARRAY<TIMESTAMP(3)>>", "map<string,array<datetime>>"));
+        let row = "ROW<a TIMESTAMP(3), b TIMESTAMP_LTZ(3)>";
+        assert!(shifted(row, "struct<a:datetime,b:datetime>"));
+        assert!(!shifted(row, "struct<a:timestamp_ntz,b:datetime>"));
     }
 }

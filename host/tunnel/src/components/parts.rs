@@ -23,6 +23,12 @@ pub trait Clock: Send + Sync {
     /// Ends when `now_ms` has reached `deadline_ms`, at once if it has.
     fn sleep_until(&self, deadline_ms: u64) -> BoxFuture<'static, ()>;
 
+    /// The same time in microseconds, to measure spans with; as fine as `now_ms` unless it is
+    /// overridden. Never decreases.
+    fn now_us(&self) -> u64 {
+        self.now_ms().saturating_mul(1000)
+    }
+
     /// The same time as [`Clock::now_ms`].
     fn now(&self) -> Millis {
         Millis(self.now_ms())

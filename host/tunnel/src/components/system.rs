@@ -36,6 +36,11 @@ impl Clock for SystemClock {
         u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
     }
 
+    fn now_us(&self) -> u64 {
+        let now = self.at_start + self.started.elapsed();
+        u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+    }
+
     #[allow(clippy::disallowed_methods, reason = "this is the one place that sleeps")]
     fn sleep_until(&self, deadline_ms: u64) -> BoxFuture<'static, ()> {
         let elapsed = Duration::from_millis(deadline_ms).saturating_sub(self.at_start);

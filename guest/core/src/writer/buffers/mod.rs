@@ -46,6 +46,8 @@ pub(crate) struct Buffers {
     batches: u64,
     /// Packs of buckets that became full, until they are taken.
     full: Vec<BucketPack>,
+    /// Records that a later one of their key replaced or took up, until they are taken.
+    merged: u64,
     /// Buckets of each partition.
     buckets: u32,
     /// `upsert.writer.bucket.buffer-size`.
@@ -88,6 +90,7 @@ impl Buffers {
             account: BufferAccount::new(config.memory_budget),
             batches: 0,
             full: Vec::new(),
+            merged: 0,
             buckets,
             bucket_bytes_max: config.bucket_buffer.0 as usize,
             partition_bytes_max: config.writer_buffer.0,
@@ -140,8 +143,12 @@ impl Buffers {
     fn relieve(&mut self, place: Place) {
         let partition = &mut self.partitions[place.partition.0 as usize];
         let slot = partition.slot(place.bucket);
+        let records = slot.buffer.records();
         match slot.buffer.relieve(&mut self.pool, self.bucket_bytes_max) {
-            Some(change) => self.account.change(&mut partition.bytes, change),
+            Some(change) => {
+                self.merged += merged_away(records, slot.buffer.records());
+                self.account.change(&mut partition.bytes, change);
+            }
             None => {
                 let pack = self.seal(place);
                 self.full.extend(pack);
@@ -156,7 +163,9 @@ impl Buffers {
         if slot.buffer.is_empty() {
             return None;
         }
+        let records = slot.buffer.records();
         let pack = slot.buffer.seal(&mut self.pool);
+        self.merged += merged_away(records, pack.records);
         let moved_out = core::mem::take(&mut slot.moved_out);
         self.account.seal(&mut partition.bytes, pack.bytes_freed, pack.body.len());
         partition.check();
@@ -166,6 +175,11 @@ impl Buffers {
     /// The packs of buckets that became full, oldest first.
     pub(crate) fn take_full(&mut self) -> Vec<BucketPack> {
         core::mem::take(&mut self.full)
+    }
+
+    /// How many records were merged into later ones since the last time.
+    pub(crate) fn take_merged(&mut self) -> u64 {
+        core::mem::take(&mut self.merged)
     }
 
     /// Whether rows of the bucket are in no pack.
@@ -258,6 +272,11 @@ impl Buffers {
         let waiting: u64 = self.partitions.iter().map(|partition| partition.bytes.waiting()).sum();
         assert_eq!(waiting, self.account.waiting(), "what waits is the sum over partitions");
     }
+}
+
+/// The records of a buffer that are left out of what became of it.
+fn merged_away(buffered: u32, left: u32) -> u64 {
+    u64::from(buffered.checked_sub(left).expect("merging never adds a record"))
 }
 
 impl PartitionBuffers {

@@ -136,6 +136,19 @@ fn over_the_budget_the_coldest_partitions_are_due_until_half_of_it_would_be_free
     assert_eq!(buffers.due(), [place(2, 0), place(0, 0)], "2100 bytes, 1024 of them too many");
 }
 
+#[test]
+fn what_a_later_record_of_its_key_replaced_is_counted_once() {
+    let mut buffers = buffers(&[]);
+    let mut key = |key: u8, times: usize| {
+        (0..times).for_each(|_| buffers.keep(place(0, 1), &RECORD, 0, Some(&[key; 8])));
+        buffers.take_merged()
+    };
+    assert_eq!(key(1, 9) + key(2, 1), 0, "nobody has looked yet");
+    assert_eq!(key(2, 1), 9, "a full buffer is looked through, and keeps two");
+    assert_eq!(buffers.seal(place(0, 1)).map(|pack| pack.records), Some(2));
+    assert_eq!(buffers.take_merged(), 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
@@ -148,10 +161,15 @@ proptest! {
         let mut waits = Vec::new();
         let mut flies = Vec::new();
         let mut tickets = 0;
+        let (mut kept, mut packed, mut merged) = (0, 0, 0);
         for (partition, bucket, what, key) in steps {
             let place = place(partition, bucket);
             match what {
-                0 => waits.extend(buffers.seal(place)),
+                0 => {
+                    let pack = buffers.seal(place);
+                    packed += pack.iter().map(|pack| u64::from(pack.records)).sum::<u64>();
+                    waits.extend(pack);
+                }
                 1..4 => {
                     if let Some(pack) = waits.pop() {
                         tickets += 1;
@@ -160,10 +178,18 @@ proptest! {
                     }
                 }
                 4 => flies.pop().into_iter().for_each(|(t, _)| buffers.release(Ticket(t))),
-                _ => buffers.keep(place, &RECORD, 0, merge.then_some(&[key; 8][..])),
+                _ => {
+                    kept += 1;
+                    buffers.keep(place, &RECORD, 0, merge.then_some(&[key; 8][..]));
+                }
             }
-            waits.extend(buffers.take_full());
+            let full = buffers.take_full();
+            packed += full.iter().map(|pack| u64::from(pack.records)).sum::<u64>();
+            waits.extend(full);
+            merged += buffers.take_merged();
             let slots = buffers.partitions.iter().flat_map(|partition| &partition.slots);
+            let waiting: u64 = slots.clone().map(|slot| u64::from(slot.buffer.records())).sum();
+            prop_assert_eq!(kept, packed + merged + waiting);
             let buffered: usize = slots.map(|slot| slot.buffer.held()).sum();
             let sealed: usize = waits.iter().map(|pack: &BucketPack| pack.body.len()).sum();
             let sent: usize = flies.iter().map(|(_, bytes)| bytes).sum();
