@@ -5,6 +5,7 @@
 //! order, before it is called again.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use upsert_sink_core::io::{CheckpointOutcome, CommitterInput, Task};
@@ -12,9 +13,10 @@ use upsert_sink_format::id::CheckpointId;
 
 use crate::bindings::committer::Progress;
 use crate::coordinator::ToCoordinator;
-use crate::driver::{DrivenRole, Event};
+use crate::driver::{DrivenRole, Event, Shared};
 use crate::error::{Error, Result};
 use crate::instance::Instance;
+use crate::ledger::part::Measured;
 
 /// A message of another part of the sink to the committer.
 pub(crate) enum ToCommitter {
@@ -35,6 +37,7 @@ pub(crate) enum ToCommitter {
 pub(crate) struct CommitterRole {
     coordinator: mpsc::Sender<ToCoordinator>,
     committed: watch::Sender<u64>,
+    shared: Arc<Shared>,
 }
 
 impl CommitterRole {
@@ -44,18 +47,19 @@ impl CommitterRole {
         now_ms: u64,
         task: &Task,
         journal: &[Vec<u8>],
-        coordinator: mpsc::Sender<ToCoordinator>,
-        committed: watch::Sender<u64>,
+        parts: (mpsc::Sender<ToCoordinator>, watch::Sender<u64>, Arc<Shared>),
     ) -> Result<Self> {
         let progress = instance.committer_open(now_ms, task, journal)?;
-        let mut committer = Self { coordinator, committed };
-        committer.announce(progress).await?;
+        let (coordinator, committed, shared) = parts;
+        let mut committer = Self { coordinator, committed, shared };
+        committer.announce(instance, progress).await?;
         Ok(committer)
     }
 
     /// The coordinator never waits for the committer, so waiting for a place in its queue cannot
     /// lock.
-    async fn announce(&mut self, progress: Progress) -> Result<()> {
+    async fn announce(&mut self, instance: &mut Instance, progress: Progress) -> Result<()> {
+        self.note(instance, progress.committed);
         for known in progress.known {
             let sent = self.coordinator.send(ToCoordinator::Known(known)).await;
             sent.map_err(|_| Error::bug("coordinator", "it ended before the committer"))?;
@@ -66,6 +70,18 @@ impl CommitterRole {
             rose
         });
         Ok(())
+    }
+}
+
+impl CommitterRole {
+    /// Whoever waits for a commit finds it in the ledger.
+    fn note(&self, instance: &mut Instance, committed: u64) {
+        self.shared.meter.guest_counted(instance.take_counters());
+        let mut book = self.shared.ledger.book();
+        book.committing(instance.take_part());
+        if committed > *self.committed.borrow() {
+            book.committed(committed, self.shared.clock.now_us());
+        }
     }
 }
 
@@ -100,6 +116,10 @@ impl DrivenRole for CommitterRole {
             Event::TimerFired => instance.committer(now_ms, CommitterInput::TimerFired)?,
             Event::Data(never) => match never {},
         };
-        self.announce(progress).await
+        self.announce(instance, progress).await
+    }
+
+    fn measure(&mut self, _: &mut Instance, measured: &Measured<'_>) {
+        self.shared.ledger.book().commit_attempted(measured);
     }
 }

@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use upsert_sink_core::io::{CoordinatorInput, Task};
 
 use crate::bindings::coordinator::Progress;
-use crate::driver::{DrivenRole, Event};
+use crate::driver::{DrivenRole, Event, Shared};
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::writer::ToWriter;
@@ -34,6 +35,7 @@ pub(crate) struct CoordinatorRole {
     /// The writer that each open request came from.
     asked_by: BTreeMap<u64, u32>,
     requests: u64,
+    shared: Arc<Shared>,
 }
 
 impl CoordinatorRole {
@@ -43,9 +45,9 @@ impl CoordinatorRole {
         now_ms: u64,
         task: &Task,
         journal: &[Vec<u8>],
-        writers: Vec<mpsc::Sender<ToWriter>>,
+        (writers, shared): (Vec<mpsc::Sender<ToWriter>>, Arc<Shared>),
     ) -> Result<Self> {
-        let mut coordinator = Self { writers, asked_by: BTreeMap::new(), requests: 0 };
+        let mut coordinator = Self { writers, asked_by: BTreeMap::new(), requests: 0, shared };
         let progress = instance.coordinator_open(now_ms, task, journal)?;
         coordinator.send_replies(progress);
         Ok(coordinator)
@@ -105,6 +107,8 @@ impl DrivenRole for CoordinatorRole {
             Event::TimerFired => instance.coordinator(now_ms, CoordinatorInput::TimerFired)?,
             Event::Data(never) => match never {},
         };
+        self.shared.meter.guest_counted(instance.take_counters());
+        self.shared.ledger.book().aside(instance.take_part());
         self.send_replies(progress);
         Ok(())
     }

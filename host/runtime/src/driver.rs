@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use upsert_sink_core::io::Completion;
 use upsert_sink_format::id::Ticket;
-use upsert_sink_format::tunnel::{Answer, Outcome, SessionStatus};
+use upsert_sink_format::tunnel::{Answer, Outcome, RefusalKind, SessionStatus};
 use upsert_sink_tunnel::Table;
 
 use crate::capability::tickets::{Answered, Asked, Attempt, SettledTicket};
@@ -20,6 +20,8 @@ use crate::ending::Ending;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::journal::Journal;
+use crate::ledger::Ledger;
+use crate::ledger::part::{Measured, Trial};
 use crate::metrics::Meter;
 use crate::operation::Operation;
 use crate::recording::Recorder;
@@ -30,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) table: Table,
     pub(crate) journal: Arc<Journal>,
     pub(crate) meter: Arc<Meter>,
+    pub(crate) ledger: Ledger,
     pub(crate) ending: Ending,
     pub(crate) recorder: Recorder,
 }
@@ -63,6 +66,12 @@ pub(crate) trait DrivenRole: Send + 'static {
         now_ms: u64,
         event: Event<Self::Control, Self::Data>,
     ) -> impl Future<Output = Result<()>> + Send;
+
+    /// An attempt has ended, and its outcome will be handled. It counts for the instance, unless
+    /// the role knows better.
+    fn measure(&mut self, instance: &mut Instance, measured: &Measured<'_>) {
+        instance.part.add(measured);
+    }
 }
 
 /// One instance, its role, and all that it waits for.
@@ -72,8 +81,19 @@ pub(crate) struct Driver<R: DrivenRole> {
     pub(crate) shared: Arc<Shared>,
     control: mpsc::Receiver<R::Control>,
     data: mpsc::Receiver<R::Data>,
-    attempts: JoinSet<Result<(u64, u64, Outcome)>>,
+    attempts: JoinSet<Result<EndedAttempt>>,
     alarm: Alarm,
+}
+
+/// An attempt that has ended.
+struct EndedAttempt {
+    ticket: u64,
+    number: u64,
+    /// The key of the record, of an append to the journal.
+    journal_key: Option<String>,
+    outcome: Outcome,
+    trial: Trial,
+    took_us: u64,
 }
 
 impl<R: DrivenRole> Driver<R> {
@@ -113,41 +133,68 @@ impl<R: DrivenRole> Driver<R> {
     fn carry_out(&mut self) {
         let now_ms = self.shared.clock.now_ms();
         let capabilities = self.instance.capabilities();
+        let deadline_ms = capabilities.timer.deadline_ms();
         for Answered { ticket, number, outcome } in capabilities.tickets.take_answered() {
-            self.attempts.spawn(async move { Ok((ticket, number, outcome)) });
+            let (journal_key, trial) = (None, Trial::default());
+            let ended = EndedAttempt { ticket, number, journal_key, outcome, trial, took_us: 0 };
+            self.attempts.spawn(async move { Ok(ended) });
         }
-        for Attempt { ticket, number, asked } in capabilities.tickets.take_due(now_ms) {
-            match asked {
-                Asked::Tunnel(operation) => {
-                    let shared = Arc::clone(&self.shared);
-                    self.attempts.spawn(async move {
-                        Ok((ticket, number, operation.attempt(&shared.table).await))
-                    });
-                }
-                Asked::Journal(key, bytes) => {
-                    // It has its place in the file before the next one is looked at.
-                    let durable = self.shared.journal.append(key, bytes);
-                    self.attempts.spawn(async move {
-                        durable.await?;
-                        Ok((ticket, number, Outcome::Done(Answer::None)))
-                    });
-                }
-            }
+        for attempt in capabilities.tickets.take_due(now_ms) {
+            self.begin(attempt);
         }
-        self.shared.meter.guest_counted(capabilities.telemetry.take_counters());
-        self.alarm.set(capabilities.timer.deadline_ms(), self.shared.clock.as_ref());
+        self.shared.meter.guest_counted(self.instance.take_counters());
+        self.alarm.set(deadline_ms, self.shared.clock.as_ref());
     }
 
-    /// The next event; none when the sink has ended.
+    /// Begins an attempt.
+    fn begin(&mut self, attempt: Attempt) {
+        let Attempt { ticket, number, asked, repeated, slowed_ms } = attempt;
+        let counted = matches!(&asked, Asked::Tunnel(operation) if operation.is_counted());
+        let mut trial = Trial::new(repeated, slowed_ms.saturating_mul(1000), counted);
+        let began_us = self.shared.clock.now_us();
+        self.instance.part.begins(&mut trial, began_us);
+        let shared = Arc::clone(&self.shared);
+        let mut journal_key = None;
+        let outcome: BoxFuture<'static, Result<Outcome>> = match asked {
+            Asked::Tunnel(operation) => {
+                let table = self.shared.table.clone();
+                Box::pin(async move { Ok(operation.attempt(&table).await) })
+            }
+            Asked::Journal(key, bytes) => {
+                journal_key = Some(key.clone());
+                // It has its place in the file before the next one is looked at.
+                let durable = shared.journal.append(key, bytes);
+                Box::pin(async move { durable.await.map(|()| Outcome::Done(Answer::None)) })
+            }
+        };
+        self.attempts.spawn(async move {
+            let outcome = outcome.await?;
+            let took_us = shared.clock.now_us().saturating_sub(began_us);
+            Ok(EndedAttempt { ticket, number, journal_key, outcome, trial, took_us })
+        });
+    }
+
+    /// The next event; none when the sink has ended. A role that would take data, and has none,
+    /// waits for it.
     async fn next(&mut self) -> Result<Option<Event<R::Control, R::Data>>> {
+        if !self.role.accepting() {
+            return self.awaited().await;
+        }
+        let since_us = self.shared.clock.now_us();
+        let event = self.awaited().await;
+        let waited_us = self.shared.clock.now_us().saturating_sub(since_us);
+        self.instance.part.times.waiting += waited_us;
+        event
+    }
+
+    async fn awaited(&mut self) -> Result<Option<Event<R::Control, R::Data>>> {
         loop {
             tokio::select! {
                 biased;
                 () = self.shared.ending.ended() => return Ok(None),
                 Some(joined) = self.attempts.join_next(), if !self.attempts.is_empty() => {
                     let panicked = |error| Error::bug("attempt", format!("{error}"));
-                    let (ticket, number, outcome) = joined.map_err(panicked)??;
-                    if let Some(completion) = self.settle(ticket, number, outcome) {
+                    if let Some(completion) = self.settle(joined.map_err(panicked)??) {
                         return Ok(Some(Event::Completed(completion)));
                     }
                 }
@@ -166,27 +213,50 @@ impl<R: DrivenRole> Driver<R> {
     }
 
     /// None if the guest has released the ticket: the outcome is dropped.
-    fn settle(&mut self, ticket: u64, number: u64, outcome: Outcome) -> Option<Completion> {
+    fn settle(&mut self, ended: EndedAttempt) -> Option<Completion> {
+        let EndedAttempt { ticket, number, journal_key, outcome, trial, took_us } = ended;
+        let at_once = self.instance.part.ends(trial, self.shared.clock.now_us());
         let settled = self.instance.capabilities().tickets.settle(ticket, number)?;
-        self.measure(&settled, &outcome);
+        let measured = Measured {
+            operation: settled.operation.as_deref(),
+            journal_key: journal_key.as_deref(),
+            outcome: &outcome,
+            known_ms: self.meter(&settled, &outcome),
+            trial,
+            took_us,
+            at_once,
+        };
+        self.role.measure(&mut self.instance, &measured);
+        if is_slow_down(&outcome) {
+            let now_ms = self.shared.clock.now_ms();
+            self.instance.capabilities().tickets.slowed(ticket, now_ms);
+        }
         Some(Completion { ticket: Ticket(ticket), outcome })
     }
 
-    fn measure(&self, settled: &SettledTicket, outcome: &Outcome) {
+    /// Counts packs and commits that have succeeded. Answers how long a commit took, repetitions
+    /// included.
+    fn meter(&self, settled: &SettledTicket, outcome: &Outcome) -> Option<u64> {
         let took_ms = self.shared.clock.now_ms().saturating_sub(settled.since_ms);
         match (settled.operation.as_deref(), outcome) {
             (Some(Operation::PutPack(_)), Outcome::Done(_)) => {
                 self.shared.meter.pack_settled(took_ms);
+                None
             }
             (
                 Some(Operation::CommitSession(_) | Operation::SessionStatus(_)),
                 Outcome::Done(Answer::Session(session)),
             ) if session.status == SessionStatus::Committed => {
                 self.shared.meter.commit_settled(took_ms);
+                Some(took_ms)
             }
-            _ => {}
+            _ => None,
         }
     }
+}
+
+fn is_slow_down(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Refused(refusal) if refusal.kind == RefusalKind::SlowDown)
 }
 
 /// The one timer of an instance.

@@ -3,6 +3,9 @@
 //! Between `driver.rs` and the guest, noted by `recording/` if the sink is recorded. Invariant:
 //! after a trap or an error the instance is not called again.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use upsert_sink_core::io;
 use upsert_sink_core::io::{
     CheckpointOutcome, CommitterInput, Completion, CoordinatorInput, WriterInput,
@@ -17,7 +20,9 @@ use crate::capability::Capabilities;
 use crate::capability::grant::Grant;
 use crate::capability::outputs::CallOutputs;
 use crate::capability::watch::{Called, Watch};
+use crate::components::Clock;
 use crate::error::{Error, Result, trapped};
+use crate::ledger::part::InstancePart;
 use crate::plugin::{Code, Plugin};
 use crate::recording::input::Input;
 use crate::recording::recorder::InstanceRecorder;
@@ -34,6 +39,10 @@ pub(crate) struct Instance {
     /// The state that its last call left it in, for a watcher.
     state: &'static str,
     ended: bool,
+    /// Times its calls; they take no time without it.
+    clock: Option<Arc<dyn Clock>>,
+    /// What was measured of it since it was last taken.
+    pub(crate) part: InstancePart,
 }
 
 /// The answers of a component.
@@ -57,7 +66,22 @@ impl Instance {
             }
             Code::Twin(make) => Guest::Twin(Box::new(capabilities), make()),
         };
-        Ok(Self { name, guest, watch, recorder: None, state: "new", ended: false })
+        Ok(Self {
+            name,
+            guest,
+            watch,
+            recorder: None,
+            state: "new",
+            ended: false,
+            clock: None,
+            part: InstancePart::default(),
+        })
+    }
+
+    /// The same, measured from now on.
+    pub(crate) fn timed(self, clock: &Arc<dyn Clock>) -> Self {
+        let part = InstancePart::begin(clock.now_us());
+        Self { clock: Some(Arc::clone(clock)), part, ..self }
     }
 
     /// The same, with its calls recorded if there is a recorder.
@@ -101,6 +125,7 @@ impl Instance {
         let state = self.state;
         self.watch.called(&Called { instance: &self.name, state, event, operation });
         self.capabilities().begin_call(now_ms);
+        let began_us = self.now_us();
         let called = match &mut self.guest {
             Guest::Component(store, sink) => {
                 sandbox::begin_call(store);
@@ -109,8 +134,32 @@ impl Instance {
             Guest::Twin(capabilities, guest) => twin(guest.as_mut(), capabilities, input),
         };
         let called = called.unwrap_or_else(|error| Err(trapped(&self.name, &error)));
+        self.part.times.guest += self.now_us().saturating_sub(began_us);
         self.ended = called.is_err();
         called
+    }
+}
+
+/// What is measured of it.
+impl Instance {
+    /// The time, as far as it is measured.
+    pub(crate) fn now_us(&self) -> u64 {
+        self.clock.as_ref().map_or(0, |clock| clock.now_us())
+    }
+
+    /// The guest's counts since the last time.
+    pub(crate) fn take_counters(&mut self) -> BTreeMap<String, u64> {
+        let counters = self.capabilities().telemetry.take_counters();
+        self.part.counted(&counters);
+        counters
+    }
+
+    /// What was measured since the last time. The guest's counts are taken first.
+    pub(crate) fn take_part(&mut self) -> InstancePart {
+        let memory_bytes = self.capabilities().memory_bytes() as u64;
+        self.part.memory_bytes_max = self.part.memory_bytes_max.max(memory_bytes);
+        let now_us = self.now_us();
+        self.part.take(now_us)
     }
 }
 

@@ -65,6 +65,7 @@ mod ending;
 mod error;
 mod instance;
 pub mod journal;
+pub mod ledger;
 pub mod manual;
 mod metrics;
 mod open;

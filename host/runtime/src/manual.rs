@@ -11,5 +11,8 @@ pub mod doctor {}
 #[doc = include_str!("../manual/guarantees.md")]
 pub mod guarantees {}
 
+#[doc = include_str!("../manual/ledger.md")]
+pub mod ledger {}
+
 #[doc = include_str!("../manual/replay.md")]
 pub mod replay {}

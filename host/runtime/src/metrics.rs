@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use upsert_sink_tunnel::Client;
 
+use crate::ledger::LedgerTotals;
+
 /// A reading of all counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
@@ -34,6 +36,8 @@ pub struct Metrics {
     pub flush: Histogram,
     /// From the submission of a commit until it is known to have succeeded.
     pub commit: Histogram,
+    /// The sum of all checkpoints whose commits are known: see [`crate::ledger`].
+    pub ledger: LedgerTotals,
     /// The guest's own counters.
     pub guest: BTreeMap<String, u64>,
 }
@@ -80,6 +84,7 @@ impl Histogram {
 impl Metrics {
     /// The counters under the names that OpenTelemetry gives them, with its unit.
     pub fn named(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let times = &self.ledger.times_us;
         vec![
             ("messaging.client.sent.messages", "{message}", self.rows),
             ("upsert_sink.records.acknowledged", "{record}", self.records),
@@ -89,6 +94,18 @@ impl Metrics {
             ("upsert_sink.held", "By", self.held_bytes),
             ("http.client.request.body.size", "By", self.bytes_sent),
             ("http.client.requests", "{request}", self.http_requests),
+            ("upsert_sink.checkpoints.committed", "{checkpoint}", self.ledger.checkpoints),
+            ("upsert_sink.checkpoints.delayed", "{checkpoint}", self.ledger.delayed),
+            ("upsert_sink.packs.repeated", "{pack}", self.ledger.sent.repeats),
+            ("upsert_sink.requests.slowed_down", "{request}", self.ledger.requests.slowed_down),
+            ("upsert_sink.time.waiting", "us", times.waiting),
+            ("upsert_sink.time.queued", "us", times.queued),
+            ("upsert_sink.time.flush", "us", times.flush),
+            ("upsert_sink.time.network", "us", times.network),
+            ("upsert_sink.time.slots", "us", times.slots),
+            ("upsert_sink.time.disk", "us", times.disk),
+            ("upsert_sink.time.guest", "us", times.guest),
+            ("upsert_sink.time.commit", "us", times.commit),
         ]
     }
 

@@ -28,6 +28,7 @@ use crate::ending::Ending;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::journal::Journal;
+use crate::ledger::{Ledger, SinkFacts};
 use crate::metrics::Meter;
 use crate::plugin::Plugin;
 use crate::recording::{Head, Recorder, RoleName};
@@ -138,6 +139,7 @@ impl SinkBuilder {
                 table: target,
                 journal,
                 meter: Arc::new(Meter::new(client)),
+                ledger: Ledger::new(task.start, task.parallelism),
                 ending: Ending::new(),
                 recorder: Recorder::start(&settings, &components, head).await,
             });
@@ -182,8 +184,7 @@ impl Opening {
                 restore.as_ref().map(|checkpoint| checkpoint.states_for(index, parallelism));
             let task = Task { index: WriterIndex(index), ..self.task.clone() };
             let mut instance = self.instance(RoleName::Writer(index))?;
-            let parts =
-                (coordinator.clone(), Arc::clone(&dead_letters), Arc::clone(&self.shared.meter));
+            let parts = (coordinator.clone(), Arc::clone(&dead_letters), Arc::clone(&self.shared));
             let states = states.unwrap_or_default();
             let mut writer =
                 WriterRole::open(&mut instance, self.now_ms(), &task, &states, parts).await?;
@@ -204,9 +205,12 @@ impl Opening {
             committer,
             committed: committed_reader,
             tasks,
+            facts: SinkFacts::of(&self.task, &self.settings),
+            plugin: self.plugin,
         };
         if let Some(checkpoint) = restore {
             tracing::info!(checkpoint = checkpoint.id, from_start = checkpoint.start, "restoring");
+            sink.shared.ledger.book().restored(checkpoint.id, sink.shared.clock.now_us());
             sink.prepared(checkpoint.id, restored).await?;
             let ended = ToCommitter::CheckpointEnded(checkpoint.id, CheckpointOutcome::Completed);
             sink.to_committer(ended).await?;
@@ -222,9 +226,8 @@ impl Opening {
     ) -> Result<mpsc::Sender<ToCommitter>> {
         let mut instance = self.instance(RoleName::Committer)?;
         let (now_ms, task, records) = (self.now_ms(), &self.task, &self.records);
-        let role =
-            CommitterRole::open(&mut instance, now_ms, task, records, coordinator, committed)
-                .await?;
+        let parts = (coordinator, committed, Arc::clone(&self.shared));
+        let role = CommitterRole::open(&mut instance, now_ms, task, records, parts).await?;
         let (control, inbox) = mpsc::channel(CONTROL_QUEUE);
         // Its data queue is never used: nothing waits for it in order.
         let (_, no_data) = mpsc::channel(1);
@@ -241,7 +244,8 @@ impl Opening {
     ) -> Result<()> {
         let mut instance = self.instance(RoleName::Coordinator)?;
         let (now_ms, task, records) = (self.now_ms(), &self.task, &self.records);
-        let role = CoordinatorRole::open(&mut instance, now_ms, task, records, writers)?;
+        let parts = (writers, Arc::clone(&self.shared));
+        let role = CoordinatorRole::open(&mut instance, now_ms, task, records, parts)?;
         let (_, no_data) = mpsc::channel(1);
         let shared = Arc::clone(&self.shared);
         tasks.spawn(Driver::new(role, instance, shared, inbox, no_data).run());
@@ -254,7 +258,8 @@ impl Opening {
             return Ok(None);
         }
         let (name, limits) = (String::from("router"), self.settings.limits.clone());
-        let mut instance = Instance::new(&self.plugin, name, limits, Grant::NONE)?;
+        let instance = Instance::new(&self.plugin, name, limits, Grant::NONE)?;
+        let mut instance = instance.timed(&self.shared.clock);
         instance.route_open(&self.task)?;
         Ok(Some(Mutex::new(instance)))
     }
@@ -262,7 +267,7 @@ impl Opening {
     fn instance(&self, role: RoleName) -> Result<Instance> {
         let limits = self.settings.limits.clone();
         let instance = Instance::new(&self.plugin, role.to_string(), limits, role.grant())?;
-        Ok(instance.recorded(self.shared.recorder.of(role)))
+        Ok(instance.timed(&self.shared.clock).recorded(self.shared.recorder.of(role)))
     }
 
     fn dead_letters(&self) -> DeadLetters {

@@ -60,6 +60,25 @@ impl Operation {
         }
     }
 
+    /// Whether attempts at it are counted while they are under way: packs and commits.
+    pub(crate) fn is_counted(&self) -> bool {
+        matches!(self, Self::PutPack(_) | Self::CommitSession(_))
+    }
+
+    /// The session that it concerns, and its partition.
+    pub(crate) fn session(&self) -> Option<&SessionRef> {
+        match self {
+            Self::PutPack(pack) => Some(&pack.session),
+            Self::PutCachedPack(pack) => Some(&pack.session),
+            Self::CommitSession(session)
+            | Self::AbortSession(session)
+            | Self::SessionStatus(session) => Some(session),
+            Self::CreatePartition(_) | Self::CreateSession { .. } | Self::CompactPartition(_) => {
+                None
+            }
+        }
+    }
+
     /// The bytes that the host keeps for it.
     pub(crate) fn held_bytes(&self) -> usize {
         match self {

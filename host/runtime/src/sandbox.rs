@@ -108,11 +108,19 @@ pub(crate) fn begin_call<T: Limited>(store: &mut Store<T>) {
 pub(crate) struct Growth {
     memory_bytes: usize,
     table_elements: usize,
+    /// The linear memory so far; it never shrinks.
+    grown_bytes: usize,
 }
 
 impl Growth {
     pub(crate) const fn new(limits: &Limits) -> Self {
-        Self { memory_bytes: limits.memory_bytes, table_elements: limits.table_elements }
+        let Limits { memory_bytes, table_elements, .. } = limits;
+        Self { memory_bytes: *memory_bytes, table_elements: *table_elements, grown_bytes: 0 }
+    }
+
+    /// The bytes of linear memory that were granted.
+    pub(crate) fn grown_bytes(&self) -> usize {
+        self.grown_bytes
     }
 }
 
@@ -148,6 +156,7 @@ impl ResourceLimiter for Growth {
         if desired > self.memory_bytes {
             return Err(GrowthRefused::Memory(desired).into());
         }
+        self.grown_bytes = self.grown_bytes.max(desired);
         Ok(true)
     }
 

@@ -5,6 +5,7 @@
 //! instances of one sink live and end together; after a failure every call reports the first error.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -20,6 +21,7 @@ use crate::components::BoxFuture;
 use crate::driver::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::instance::Instance;
+use crate::ledger::{CheckpointKind, LedgerReading, SinkFacts};
 use crate::metrics::Metrics;
 use crate::open::SinkBuilder;
 use crate::plugin::Plugin;
@@ -39,6 +41,8 @@ pub struct Sink {
     pub(crate) committer: mpsc::Sender<ToCommitter>,
     pub(crate) committed: watch::Receiver<u64>,
     pub(crate) tasks: JoinSet<()>,
+    pub(crate) plugin: Plugin,
+    pub(crate) facts: SinkFacts,
 }
 
 /// The two ways to a writer.
@@ -107,6 +111,7 @@ impl Sink {
     fn pass_barrier(&self, id: u64, kind: BarrierKind) -> BoxFuture<'_, Result<Checkpoint>> {
         Box::pin(async move {
             self.shared.ending.check()?;
+            self.begin_barrier(id, kind);
             let mut waiting = Vec::with_capacity(self.writers.len());
             for writer in &self.writers {
                 let (answer, snapshot) = oneshot::channel();
@@ -160,7 +165,28 @@ impl Sink {
 
     /// Its counters and histograms so far.
     pub fn metrics(&self) -> Metrics {
-        self.shared.meter.read()
+        Metrics { ledger: self.shared.ledger.read().totals, ..self.shared.meter.read() }
+    }
+
+    /// The newest checkpoints whose commits are known, and the sum of all of them.
+    pub fn ledger(&self) -> LedgerReading {
+        self.shared.ledger.read()
+    }
+
+    /// The facts for [`ledger::advise`](crate::ledger::advise): the options in effect, and the
+    /// table.
+    ///
+    /// # Errors
+    /// `Bug` if the component traps when it is asked for its options.
+    pub fn facts(&self) -> Result<SinkFacts> {
+        Ok(self.facts.clone().with_defaults(self.plugin.options()?))
+    }
+
+    /// The engine holds the next barrier back for so long, because the commits of those before it
+    /// are behind. For the ledger only.
+    pub fn checkpoint_delayed(&self, span: Duration) {
+        let span_us = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        self.shared.ledger.book().delayed(span_us);
     }
 
     /// The sink's lasting name, as its journal holds it.
@@ -198,6 +224,7 @@ impl Sink {
 
     async fn checkpoint_ended(&self, id: u64, outcome: CheckpointOutcome) -> Result<()> {
         self.shared.ending.check()?;
+        self.shared.ledger.book().ended(id, outcome, self.shared.clock.now_us());
         self.to_committer(ToCommitter::CheckpointEnded(id, outcome)).await?;
         for writer in &self.writers {
             let sent = writer.control.send(ToWriter::CheckpointEnded(id, outcome)).await;
@@ -221,10 +248,10 @@ impl Sink {
                     shuffle::split(&rows, kinds, encoded, &keys, writers)?
                 }
             };
-            let now_ms = self.shared.clock.now_ms();
+            let now_us = self.shared.clock.now_us();
             for (writer, bytes) in batches {
                 let queue = &self.writers[writer as usize].data;
-                let sent = queue.send(WriterData::Batch(bytes, now_ms)).await;
+                let sent = queue.send(WriterData::Batch(bytes, now_us)).await;
                 sent.map_err(|_| self.shared.ending.error())?;
             }
             Ok(())
@@ -235,6 +262,20 @@ impl Sink {
     fn keys(&self, router: &Mutex<Instance>, encoded: &[u8]) -> Result<Vec<u32>> {
         let mut router = router.lock().unwrap_or_else(PoisonError::into_inner);
         router.keys(encoded).inspect_err(|error| self.shared.ending.fail(error.clone()))
+    }
+
+    /// What routing has cost belongs to this barrier, as the rows do.
+    fn begin_barrier(&self, id: u64, kind: BarrierKind) {
+        let kind = match kind {
+            BarrierKind::Checkpoint => CheckpointKind::Checkpoint,
+            BarrierKind::Savepoint => CheckpointKind::Savepoint,
+        };
+        let mut book = self.shared.ledger.book();
+        if let Some(router) = &self.router {
+            let mut router = router.lock().unwrap_or_else(PoisonError::into_inner);
+            book.aside(router.take_part());
+        }
+        book.barrier(id, kind, self.shared.clock.now_us());
     }
 
     fn check_schema(&self, rows: &RecordBatch) -> Result<()> {

@@ -16,10 +16,9 @@ use upsert_sink_format::id::CheckpointId;
 use crate::bindings::writer::{Output, Progress, Snapshot};
 use crate::coordinator::ToCoordinator;
 use crate::dead_letter::DeadLetters;
-use crate::driver::{DrivenRole, Event};
+use crate::driver::{DrivenRole, Event, Shared};
 use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::metrics::Meter;
 
 /// A message of another part of the sink to a writer.
 pub(crate) enum ToWriter {
@@ -31,7 +30,7 @@ pub(crate) enum ToWriter {
 
 /// An item of the writer's queue.
 pub(crate) enum WriterData {
-    /// Rows in the `columns` form, and when they were handed over.
+    /// Rows in the `columns` form, and when they were handed over, in microseconds.
     Batch(Bytes, u64),
     /// A barrier, and who waits for its snapshot.
     Barrier(u64, BarrierKind, oneshot::Sender<Snapshot>),
@@ -43,7 +42,7 @@ pub(crate) struct WriterRole {
     accepting: bool,
     coordinator: mpsc::Sender<ToCoordinator>,
     dead_letters: Arc<DeadLetters>,
-    meter: Arc<Meter>,
+    shared: Arc<Shared>,
     passing: Option<(u64, oneshot::Sender<Snapshot>)>,
     last_barrier: u64,
     skipped: BTreeSet<u64>,
@@ -57,22 +56,22 @@ impl WriterRole {
         now_ms: u64,
         task: &Task,
         states: &[Vec<u8>],
-        parts: (mpsc::Sender<ToCoordinator>, Arc<DeadLetters>, Arc<Meter>),
+        parts: (mpsc::Sender<ToCoordinator>, Arc<DeadLetters>, Arc<Shared>),
     ) -> Result<Self> {
-        let (coordinator, dead_letters, meter) = parts;
+        let (coordinator, dead_letters, shared) = parts;
         let mut writer = Self {
             index: task.index.0,
             accepting: false,
             coordinator,
             dead_letters,
-            meter,
+            shared,
             passing: None,
             last_barrier: 0,
             skipped: BTreeSet::new(),
             restored: Vec::new(),
         };
         let progress = instance.writer_open(now_ms, task, states)?;
-        writer.apply(progress).await?;
+        writer.apply(instance, progress).await?;
         Ok(writer)
     }
 
@@ -81,14 +80,15 @@ impl WriterRole {
         std::mem::take(&mut self.restored)
     }
 
-    async fn apply(&mut self, progress: Progress) -> Result<()> {
+    async fn apply(&mut self, instance: &mut Instance, progress: Progress) -> Result<()> {
         self.accepting = progress.accepting;
-        self.meter.held(self.index, progress.held_bytes);
+        self.shared.meter.held(self.index, progress.held_bytes);
+        instance.part.holds(progress.held_bytes);
         for output in progress.outputs {
             match output {
                 Output::Request(body) => self.request(body).await?,
                 Output::DeadLetter(lines) => self.dead_letters.append(lines).await?,
-                Output::Snapshot(snapshot) => self.answer(snapshot),
+                Output::Snapshot(snapshot) => self.answer(instance, snapshot),
                 Output::Restored(committables) => self.restored.extend(committables),
             }
         }
@@ -102,26 +102,34 @@ impl WriterRole {
         sent.map_err(|_| Error::bug("coordinator", "it ended before its writers"))
     }
 
-    /// A snapshot that nobody waits for belongs to a checkpoint that was given up.
-    fn answer(&mut self, snapshot: Snapshot) {
+    /// A snapshot that nobody waits for belongs to a checkpoint that was given up. With it goes
+    /// what was measured until here, before a request that follows it says that the barrier is
+    /// passed.
+    fn answer(&mut self, instance: &mut Instance, snapshot: Snapshot) {
         if let Some((checkpoint, waiting)) =
             self.passing.take_if(|(id, _)| *id == snapshot.checkpoint)
         {
             tracing::debug!(writer = self.index, checkpoint, "barrier passed");
+            self.shared.meter.guest_counted(instance.take_counters());
+            let (part, now_us) = (instance.take_part(), self.shared.clock.now_us());
+            self.shared.ledger.book().hand_over(checkpoint, part, now_us);
             let _ = waiting.send(snapshot);
         }
     }
 
     fn data(&mut self, instance: &mut Instance, now_ms: u64, data: WriterData) -> Result<Progress> {
         match data {
-            WriterData::Batch(bytes, since_ms) => {
-                self.meter.batch_taken(now_ms.saturating_sub(since_ms));
+            WriterData::Batch(bytes, since_us) => {
+                let now_us = self.shared.clock.now_us();
+                self.shared.meter.batch_taken(now_us.saturating_sub(since_us) / 1000);
+                instance.part.batch_taken(since_us, now_us);
                 instance.writer(now_ms, WriterInput::RowsArrived(&bytes))
             }
             WriterData::Barrier(checkpoint, kind, waiting) => {
                 self.last_barrier = checkpoint;
                 self.skipped.retain(|skipped| *skipped > checkpoint);
                 self.passing = Some((checkpoint, waiting));
+                instance.part.barrier_taken(self.shared.clock.now_us());
                 let barrier = WriterInput::BarrierArrived(CheckpointId(checkpoint), kind);
                 instance.writer(now_ms, barrier)
             }
@@ -174,6 +182,6 @@ impl DrivenRole for WriterRole {
             Event::Data(data) if self.is_skipped(&data) => return Ok(()),
             Event::Data(data) => self.data(instance, now_ms, data)?,
         };
-        self.apply(progress).await
+        self.apply(instance, progress).await
     }
 }

@@ -62,6 +62,11 @@ impl Capabilities {
         }
     }
 
+    /// The bytes of its linear memory; zero without a sandbox.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.growth.grown_bytes()
+    }
+
     /// Brings the time of the call that follows.
     pub(crate) fn begin_call(&mut self, now_ms: u64) {
         self.telemetry.begin_call(now_ms);

@@ -22,6 +22,17 @@ pub(crate) struct Attempt {
     pub(crate) number: u64,
     /// The operation.
     pub(crate) asked: Asked,
+    /// Whether it is not the first one of its ticket.
+    pub(crate) repeated: bool,
+    /// How long the ticket has waited since the service asked for less.
+    pub(crate) slowed_ms: u64,
+}
+
+impl Attempt {
+    /// Whether it is repeated, and since when it waits, is known when it is due.
+    fn of(ticket: u64, number: u64, asked: Asked) -> Self {
+        Self { ticket, number, asked, repeated: false, slowed_ms: 0 }
+    }
 }
 
 /// The operations that a guest has asked for, and its grant.
@@ -70,6 +81,8 @@ struct Held {
     kept: Kept,
     under_way: Option<u64>,
     since_ms: Option<u64>,
+    /// When the service asked for less, until the next attempt.
+    slowed_ms: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -108,12 +121,22 @@ impl Tickets {
     pub(crate) fn take_due(&mut self, now_ms: u64) -> Vec<Attempt> {
         let mut due = std::mem::take(&mut self.due);
         due.retain(|attempt| self.is_under_way(attempt));
-        for attempt in &due {
+        for attempt in &mut due {
             if let Some(held) = self.held.get_mut(&attempt.ticket) {
+                attempt.repeated = held.since_ms.is_some();
+                let slowed_ms = held.slowed_ms.take();
+                attempt.slowed_ms = slowed_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
                 held.since_ms.get_or_insert(now_ms);
             }
         }
         due
+    }
+
+    /// The service has refused this operation and asked for less.
+    pub(crate) fn slowed(&mut self, ticket: u64, now_ms: u64) {
+        if let Some(held) = self.held.get_mut(&ticket) {
+            held.slowed_ms = Some(now_ms);
+        }
     }
 
     /// The attempts since the last time that are not to be made.
@@ -179,7 +202,7 @@ impl Tickets {
         match self.grant.allows(operation) {
             true => {
                 let asked = Asked::Tunnel(Arc::clone(operation));
-                self.due.push(Attempt { ticket, number, asked });
+                self.due.push(Attempt::of(ticket, number, asked));
             }
             false => {
                 let outcome = not_granted(operation.name());
@@ -222,7 +245,7 @@ impl Tickets {
             return self.answer(ticket, NAME, refused(RefusalKind::Invalid, message));
         }
         let number = self.hold_once(ticket, NAME, key.len() + bytes.len())?;
-        self.due.push(Attempt { ticket, number, asked: Asked::Journal(key, bytes) });
+        self.due.push(Attempt::of(ticket, number, Asked::Journal(key, bytes)));
         Ok(())
     }
 
@@ -255,7 +278,7 @@ impl Tickets {
         if self.held.len() >= self.tickets_max {
             return Err(format!("more than {} operations are held", self.tickets_max));
         }
-        let held = Held { kept, under_way: None, since_ms: None };
+        let held = Held { kept, under_way: None, since_ms: None, slowed_ms: None };
         let bytes = self.held_bytes.saturating_add(held.bytes());
         if bytes > self.bytes_max {
             return Err(format!("more than {} bytes of packs are held", self.bytes_max));
@@ -322,8 +345,11 @@ mod tests {
         let settled = tickets.settle(1, attempt.number).expect("it is awaited");
         assert_eq!(settled.since_ms, 7);
         assert!(tickets.settle(1, attempt.number).is_none(), "an outcome is told once");
+        assert!(!attempt.repeated);
+        tickets.slowed(1, 8);
         tickets.repeat(1).expect("the outcome is known");
-        assert_eq!(tickets.take_due(8).len(), 1);
+        let again = tickets.take_due(20).remove(0);
+        assert_eq!((again.repeated, again.slowed_ms), (true, 12));
     }
 
     #[test]
