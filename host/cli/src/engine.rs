@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use upsert_sink::{Components, Sink};
 
 use crate::freshness::Freshness;
+use crate::ledger::{JobLedger, LedgerFile};
 use crate::progress::{CheckpointPhase, ProgressLine};
 use crate::signal::Stop;
 use crate::source::{Events, Source};
@@ -53,12 +54,15 @@ pub(crate) struct RunOutcome {
     pub(crate) freshness: Freshness,
     /// Whether the input was read to its end; false if the run was stopped before.
     pub(crate) finished: bool,
+    /// The newest checkpoints of this run, and what advice rests on.
+    pub(crate) ledger: JobLedger,
 }
 
 /// A running job.
 pub(crate) struct Engine {
     sink: Arc<Sink>,
     states: StateDirectory,
+    ledger: LedgerFile,
     components: Components,
     progress: ProgressLine,
     cadence: Cadence,
@@ -84,8 +88,10 @@ impl Engine {
         components: Components,
         state: JobState,
     ) -> anyhow::Result<Self> {
+        let facts = sink.facts()?;
         Ok(Self {
             sink: Arc::new(sink),
+            ledger: LedgerFile::open(states.path(), &facts),
             states,
             components,
             progress: ProgressLine::new(None),
@@ -103,6 +109,7 @@ impl Engine {
                 elapsed_ms: 0,
                 freshness: Freshness::default(),
                 finished: false,
+                ledger: JobLedger { records: Vec::new(), facts: Some(facts) },
             },
         })
     }
@@ -128,6 +135,7 @@ impl Engine {
         self.progress.finish();
         self.outcome.finished = ran?;
         self.outcome.elapsed_ms = self.components.clock.now_ms() - started_ms;
+        self.outcome.ledger.records = self.sink.ledger().records;
         let sink = Arc::into_inner(self.sink).context("the sink is still in use")?;
         Ok((self.outcome, sink))
     }
@@ -198,11 +206,7 @@ impl Engine {
     }
 
     async fn checkpoint(&mut self) -> anyhow::Result<()> {
-        while self.commits.len() >= COMMITS_AWAITED_MAX {
-            if let Some(committed) = self.commits.join_next().await {
-                self.note(committed??);
-            }
-        }
+        self.wait_for_commits().await?;
         let id = self.state.checkpoint + 1;
         self.progress.checkpoint(id, CheckpointPhase::Flushing, self.state.events);
         let checkpoint = self.sink.checkpoint(id).await?;
@@ -219,9 +223,26 @@ impl Engine {
         Ok(())
     }
 
+    /// A barrier waits while too many commits are awaited.
+    async fn wait_for_commits(&mut self) -> anyhow::Result<()> {
+        if self.commits.len() < COMMITS_AWAITED_MAX {
+            return Ok(());
+        }
+        let since_ms = self.components.clock.now_ms();
+        while self.commits.len() >= COMMITS_AWAITED_MAX {
+            if let Some(committed) = self.commits.join_next().await {
+                self.note(committed??);
+            }
+        }
+        let waited_ms = self.components.clock.now_ms().saturating_sub(since_ms);
+        self.sink.checkpoint_delayed(Duration::from_millis(waited_ms));
+        Ok(())
+    }
+
     /// Checkpoint `id` is visible, and so is every one before it.
     fn note(&mut self, id: u64) {
         let now_ms = self.components.clock.now_ms();
+        tokio::task::block_in_place(|| self.ledger.append(&self.sink.ledger().records));
         while let Some((first, _)) = self.awaited.front().filter(|(first, _)| *first <= id) {
             self.progress.checkpoint(*first, CheckpointPhase::Committed, self.state.events);
             let (_, batches) = self.awaited.pop_front().expect("it is at the front");

@@ -12,6 +12,7 @@ mod freshness;
 #[cfg(test)]
 mod fuzz;
 mod job;
+mod ledger;
 mod local;
 mod progress;
 mod report;
@@ -44,6 +45,8 @@ enum Command {
     Query(command::query::QueryArguments),
     /// Lists sessions that are not committed yet
     Sessions(command::sessions::SessionsArguments),
+    /// Shows the last checkpoints of a job, where their time went, and what to set
+    Status(command::status::StatusArguments),
     /// Lists every option of the sink, with its type, default and meaning
     Options(command::options::OptionsArguments),
     /// Tells what the plugin is: its hash, size, imports and exports
@@ -83,6 +86,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Serve(arguments) => command::serve::run(arguments).await,
         Command::Query(arguments) => command::query::run(arguments).await,
         Command::Sessions(arguments) => command::sessions::run(arguments).await,
+        Command::Status(arguments) => command::status::run(&arguments),
         Command::Options(arguments) => command::options::run(&arguments),
         Command::Inspect(arguments) => command::inspect::run(&arguments),
         Command::Replay(arguments) => command::replay::run(&arguments),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::Serialize;
+use upsert_sink::ledger::{CheckpointRecord, Hint};
 
 use crate::engine::RunOutcome;
 
@@ -60,6 +61,10 @@ pub(crate) struct JobReport {
     pub(crate) checkpoint_interval_ms: u64,
     /// Whether the input was read to its end.
     pub(crate) finished: bool,
+    /// The newest checkpoints of this run.
+    pub(crate) ledger: Vec<CheckpointRecord>,
+    /// What to set, as far as they tell.
+    pub(crate) advice: Vec<Hint>,
 }
 
 /// Two percentiles in milliseconds; null without rows.
@@ -85,6 +90,8 @@ impl JobReport {
             checkpoints: outcome.checkpoints,
             checkpoint_interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
             finished: outcome.finished,
+            ledger: outcome.ledger.records.clone(),
+            advice: outcome.ledger.advice(),
             ..Self::default()
         }
     }
@@ -125,6 +132,7 @@ impl JobReport {
         if let Some(peak) = self.peak_rss_bytes {
             lines.push(("memory", format!("{} at most", bytes(peak))));
         }
+        lines.extend(self.advice.iter().map(|hint| ("advice", hint.words.clone())));
         lines
     }
 }
@@ -171,7 +179,8 @@ pub(crate) fn thousands(number: u64) -> String {
     grouped
 }
 
-fn bytes(number: u64) -> String {
+/// A number of bytes for people.
+pub(crate) fn bytes(number: u64) -> String {
     match number {
         0..1024 => format!("{number} B"),
         1024..0x10_0000 => format!("{:.1} KiB", number as f64 / 1024.0),

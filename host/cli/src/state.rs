@@ -83,6 +83,11 @@ impl StateDirectory {
         }
     }
 
+    /// Its path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where the sink keeps its journal.
     pub(crate) fn journal_dir(&self) -> PathBuf {
         journal_dir(&self.dir)

@@ -106,7 +106,7 @@ pub(crate) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     check_names(job.options.keys(), &plugin)?;
     let found = files::resolve(&job.paths)?;
     let state_dir = arguments.state.clone();
-    let state_dir = state_dir.unwrap_or_else(|| Path::new(STATE).join(&job.name));
+    let state_dir = state_dir.unwrap_or_else(|| state_of(&job));
     let states = StateDirectory::open(&state_dir)?;
     let stored = states.load(arguments.restore)?;
     let known = stored.as_ref().map(|stored| stored.job.files.as_slice()).unwrap_or_default();
@@ -124,6 +124,11 @@ pub(crate) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     };
     let opened = open(arguments, job, plugin, states, stored, state).await?;
     opened.run().await
+}
+
+/// Where a job keeps its state unless it is told.
+pub(crate) fn state_of(job: &Job) -> PathBuf {
+    Path::new(STATE).join(&job.name)
 }
 
 /// Refuses what can be refused before anything is opened.

@@ -9,4 +9,5 @@ mod demo;
 mod doctor;
 mod run;
 mod serve;
+mod status;
 mod support;
