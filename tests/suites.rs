@@ -5,6 +5,7 @@
 //! beside this file (`tidy`, `simulation`, `fuzz`). Invariant: a suite shares nothing with another
 //! but `support`.
 
+mod advice;
 mod bad_input;
 mod clients;
 mod crash;

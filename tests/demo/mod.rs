@@ -33,6 +33,10 @@ fn the_demo_shows_the_table_that_the_feed_comes_to() -> Result<()> {
         assert!(report[key].as_u64().is_some_and(|value| value > 0), "{key}: {}", report[key]);
     }
     assert!(report["events_per_second"].as_f64().is_some_and(|rate| rate > 0.0));
+    let ledger = report["ledger"].as_array().expect("a list");
+    let rows: u64 = ledger.iter().filter_map(|record| record["rows"].as_u64()).sum();
+    assert_eq!(rows, 80_406, "each row is in one checkpoint's record");
+    assert_eq!(report["advice"], json!([]), "a healthy run gets no advice");
     for key in ["p50", "p99"] {
         assert!(report["freshness_ms"][key].is_number(), "freshness_ms.{key}");
     }
