@@ -86,7 +86,8 @@ pub(crate) const EXIT_CODES: &str = "Exit codes:
   0  done
   1  failed while running: a directory, an address, the service (run again to continue)
   2  wrong arguments, job file, option, input row or recording
-  3  the table differs from the independent fold of the feed; replay: a call from the recorded one
+  3  the table differs from the independent fold of the feed (demo, run --verify, verify);
+     replay: a call from the recorded one
   4  doctor: the service does not keep what the sink relies on";
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ enum Command {
     Demo(command::demo::DemoArguments),
     /// Runs a job: from files or standard input into a table, exactly once
     Run(command::run::RunArguments),
+    /// Compares a job's table with its source, up to the last committed checkpoint
+    Verify(command::verify::VerifyArguments),
     /// Runs the local server alone
     Serve(command::serve::ServeArguments),
     /// Asks the tables of a data directory, also while a server runs on it (feature `query`)
@@ -83,6 +85,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(arguments) => command::demo::run(arguments).await,
         Command::Run(arguments) => command::run::run(arguments).await,
+        Command::Verify(arguments) => command::verify::run(arguments).await,
         Command::Serve(arguments) => command::serve::run(arguments).await,
         Command::Query(arguments) => command::query::run(arguments).await,
         Command::Sessions(arguments) => command::sessions::run(arguments).await,

@@ -83,9 +83,30 @@ impl StateDirectory {
         }
     }
 
-    /// Its path.
+    /// Opens a directory that a job has made, and makes nothing.
+    ///
+    /// Errors: as of `open`, and a directory that is not there.
+    pub(crate) fn existing(dir: &Path) -> anyhow::Result<Self> {
+        if dir.is_dir() {
+            return Self::open(dir);
+        }
+        Err(bad_input(format!(
+            "state directory {}: it is not there; name the job's --state, or run the job first",
+            dir.display()
+        )))
+    }
+
+    /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.dir
+    }
+
+    /// The time at which a checkpoint was stored, in milliseconds since the Unix epoch; none where
+    /// the disk does not tell.
+    pub(crate) fn stored_at_ms(&self, id: u64) -> Option<u64> {
+        let changed = std::fs::metadata(self.path_of(id)).ok()?.modified().ok()?;
+        let since = changed.duration_since(std::time::UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_millis()).ok()
     }
 
     /// Where the sink keeps its journal.
@@ -149,7 +170,7 @@ impl StateDirectory {
     }
 
     /// The numbers of the checkpoints that are there, rising.
-    fn retained(&self) -> anyhow::Result<Vec<u64>> {
+    pub(crate) fn retained(&self) -> anyhow::Result<Vec<u64>> {
         let mut ids = Vec::new();
         for entry in std::fs::read_dir(&self.dir)? {
             let name = entry?.file_name();

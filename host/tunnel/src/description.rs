@@ -3,8 +3,11 @@
 //! Used by `catalog.rs`. Invariant: a table that cannot take upserts is refused here, before
 //! anything is written.
 
+use std::fmt::Display;
+
 use serde::Deserialize;
 use serde_json::Value;
+use upsert_sink_format::id::Millis;
 use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
 use crate::error::{Result, TunnelError};
@@ -17,6 +20,8 @@ struct TableJson {
     partition_keys: Vec<ColumnJson>,
     #[serde(default, rename = "Reserved")]
     reserved: Value,
+    #[serde(default, rename = "lastModifiedTime")]
+    changed_seconds: Value,
 }
 
 #[derive(Deserialize)]
@@ -34,14 +39,8 @@ fn yes() -> bool {
 
 /// Reads the answer to `GET …/tables/t?extended`.
 pub(crate) fn parse(body: &[u8], name: &str) -> Result<TableDescription> {
-    let garbled = |error: &dyn std::fmt::Display| {
-        let message = format!("the catalog's description of the table is garbled: {error}");
-        TunnelError::garbled(message).at(name)
-    };
-    let text = std::str::from_utf8(body).map_err(|error| garbled(&error))?;
-    let root = xml::parse(text).map_err(|error| garbled(&error))?;
-    let schema = root.find("Schema").ok_or_else(|| garbled(&"it has no <Schema>"))?;
-    let table: TableJson = serde_json::from_str(&schema.text).map_err(|error| garbled(&error))?;
+    let garbled = |error: &dyn Display| garbled(error, name);
+    let table = table_json(body, name)?;
     let reserved = match &table.reserved {
         Value::String(text) => serde_json::from_str(text).map_err(|error| garbled(&error))?,
         other => other.clone(),
@@ -60,6 +59,25 @@ pub(crate) fn parse(body: &[u8], name: &str) -> Result<TableDescription> {
         primary_key,
         buckets,
     })
+}
+
+/// The time of the last change, from the answer to `GET …/tables/t`.
+pub(crate) fn changed_at(body: &[u8], name: &str) -> Result<Option<Millis>> {
+    let seconds = table_json(body, name)?.changed_seconds.as_u64();
+    Ok(seconds.map(|seconds| Millis(seconds.saturating_mul(1000))))
+}
+
+fn table_json(body: &[u8], name: &str) -> Result<TableJson> {
+    let garbled = |error: &dyn Display| garbled(error, name);
+    let text = std::str::from_utf8(body).map_err(|error| garbled(&error))?;
+    let root = xml::parse(text).map_err(|error| garbled(&error))?;
+    let schema = root.find("Schema").ok_or_else(|| garbled(&"it has no <Schema>"))?;
+    serde_json::from_str(&schema.text).map_err(|error| garbled(&error))
+}
+
+fn garbled(error: &dyn Display, name: &str) -> TunnelError {
+    let message = format!("the catalog's description of the table is garbled: {error}");
+    TunnelError::garbled(message).at(name)
 }
 
 impl From<ColumnJson> for ColumnDescription {

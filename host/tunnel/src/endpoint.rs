@@ -12,7 +12,7 @@ use http::Method;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::OnceCell;
 
-use crate::components::{Components, ConnectTimeout, TransportError};
+use crate::components::{AnswerBytesMax, Components, ConnectTimeout, TransportError};
 use crate::credentials::Credentials;
 use crate::error::NotDone;
 use crate::keyring::Keyring;
@@ -43,11 +43,14 @@ pub(crate) struct Request {
     pub(crate) query: Vec<(&'static str, String)>,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Bytes,
+    /// The most bytes of its answer, if that is not a short one.
+    answer_bytes_max: Option<AnswerBytesMax>,
 }
 
 impl Request {
     pub(crate) fn new(method: Method, path: String) -> Self {
-        Self { method, path, query: Vec::new(), headers: Vec::new(), body: Bytes::new() }
+        let (query, headers, body) = (Vec::new(), Vec::new(), Bytes::new());
+        Self { method, path, query, headers, body, answer_bytes_max: None }
     }
 
     pub(crate) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -63,6 +66,10 @@ impl Request {
     pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
+    }
+
+    pub(crate) fn answer_bytes_max(self, bytes: usize) -> Self {
+        Self { answer_bytes_max: Some(AnswerBytesMax(bytes)), ..self }
     }
 }
 
@@ -235,7 +242,7 @@ impl Endpoint {
         credentials: &Credentials,
         signed_ms: u64,
     ) -> Result<http::Request<Bytes>, http::Error> {
-        let Request { method, path, mut query, mut headers, body } = request;
+        let Request { method, path, mut query, mut headers, body, answer_bytes_max } = request;
         query.push(("curr_project", self.settings.project.to_string()));
         if let Some(schema) = &self.settings.schema {
             query.push(("curr_schema", schema.to_string()));
@@ -256,6 +263,9 @@ impl Endpoint {
         }
         if method != Method::GET {
             builder = builder.header("content-length", body.len());
+        }
+        if let Some(most) = answer_bytes_max {
+            builder = builder.extension(most);
         }
         builder.extension(ConnectTimeout(self.settings.connect_timeout)).body(body)
     }

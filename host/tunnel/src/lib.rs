@@ -58,6 +58,7 @@ mod credentials;
 mod date;
 mod definition;
 mod description;
+mod download;
 mod endpoint;
 mod error;
 mod instance;
@@ -85,6 +86,7 @@ pub use client::{Client, ProjectAnswer};
 pub use compression::Compression;
 pub use credentials::{CredentialSource, Credentials, Secret};
 pub use definition::{NewColumn, NewTable};
+pub use download::{DownloadReader, DownloadedRow, TableDownload};
 #[doc(hidden)]
 pub use error::escape;
 pub use error::{NotDone, Result, TunnelError};

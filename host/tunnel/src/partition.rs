@@ -1,7 +1,8 @@
-//! The spellings of a partition on the wire, from the canonical one: `day='2013-01-01',hour='7'`.
+//! The spellings of a partition on the wire, and the canonical one:
+//! `day='2013-01-01',hour='7'`.
 //!
-//! Used by `table/mod.rs`, `catalog.rs` and `compaction.rs`. Invariant: what does not follow the grammar exactly
-//! goes into no request and no SQL.
+//! Used by `table/mod.rs`, `catalog.rs` and `compaction.rs`. Invariant: what does not follow the
+//! grammar exactly goes into no request and no SQL.
 
 use crate::error::{TunnelError, escape};
 
@@ -22,6 +23,19 @@ pub(crate) fn for_sql(spec: &str) -> Option<String> {
 /// As it is, if it is spelled like that.
 pub(crate) fn canonical(spec: &str) -> Option<&str> {
     levels(spec).map(|_| spec)
+}
+
+/// The canonical one from the name that a catalog lists: with quotes or without, and with `,` or `/`
+/// between levels.
+pub(crate) fn listed(name: &str) -> Option<String> {
+    let level = |level: &str| {
+        let (name, value) = level.split_once('=')?;
+        let quoted = |quote| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+        let value = quoted('\'').or_else(|| quoted('"')).unwrap_or(value);
+        Some(format!("{name}='{value}'"))
+    };
+    let spec: Option<Vec<String>> = name.split([',', '/']).map(level).collect();
+    spec.map(|levels| levels.join(",")).filter(|spec| levels(spec).is_some())
 }
 
 /// The error of one that is spelled otherwise.
@@ -59,6 +73,17 @@ mod tests {
         let spec = "day='2013-01-01',h='a b'";
         assert_eq!(for_query(spec).as_deref(), Some("day=2013-01-01,h=a b"));
         assert_eq!(for_sql(spec).as_deref(), Some("`day`='2013-01-01',`h`='a b'"));
+    }
+
+    #[test]
+    fn a_listed_name_is_read_in_every_spelling() {
+        let spec = "day='2013-01-01',h='a b'";
+        for name in [spec, "day=2013-01-01/h=a b", "day=\"2013-01-01\",h='a b'"] {
+            assert_eq!(listed(name).as_deref(), Some(spec), "{name}");
+        }
+        for name in ["", "day", "day=", "day='x/y'", "day='a\\'b'", "d='1'/e", "day='a=b'"] {
+            assert_eq!(listed(name), None, "{name}");
+        }
     }
 
     #[test]

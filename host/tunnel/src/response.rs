@@ -210,7 +210,7 @@ fn kind(status: StatusCode, code: &str) -> RefusalKind {
     match code {
         _ if is_about_time(code) => RefusalKind::Denied,
         _ if asks_for_less(code) => RefusalKind::SlowDown,
-        "UpsertSessionNotFound" | "StreamSessionNotFound" | "NoSuchSession" => {
+        "NoSuchDownload" | "NoSuchSession" | "StreamSessionNotFound" | "UpsertSessionNotFound" => {
             RefusalKind::NoSuchSession
         }
         "NoSuchPartition" => RefusalKind::NoSuchPartition,
@@ -302,6 +302,7 @@ mod tests {
             (coded(500, "SlotExceeded"), "refused SlowDown"),
             (coded(404, "UpsertSessionNotFound"), "refused NoSuchSession"),
             (coded(404, "StreamSessionNotFound"), "refused NoSuchSession"),
+            (coded(404, "NoSuchDownload"), "refused NoSuchSession"),
             (coded(404, "NoSuchPartition"), "refused NoSuchPartition"),
             (coded(404, "NoSuchTable"), "refused Invalid"),
             (answer(404, &[], xml), "refused Invalid"),

@@ -127,13 +127,15 @@ struct SessionJson {
     enable_partial_update: Value,
 }
 
+/// The columns of a session.
 #[derive(Deserialize)]
-struct SchemaJson {
-    columns: Vec<SessionColumnJson>,
+pub(crate) struct SchemaJson {
+    pub(crate) columns: Vec<SessionColumnJson>,
 }
 
+/// A column of a session, of uploads and of downloads alike.
 #[derive(Deserialize)]
-struct SessionColumnJson {
+pub(crate) struct SessionColumnJson {
     name: String,
     #[serde(rename = "type")]
     column_type: String,
@@ -166,22 +168,24 @@ pub(crate) fn parse(body: &[u8]) -> Result<(SessionInfo, SlotMap), String> {
     let slots = slot_map(&json.slots)?;
     let ids = json.schema.columns.iter().map(|column| whole_number(&column.column_id));
     let column_ids = ids.collect::<Option<Vec<i64>>>().unwrap_or_default();
-    let column = |column: SessionColumnJson| ColumnDescription {
-        nullable: nullable(&column.nullable),
-        name: column.name,
-        column_type: column.column_type,
-    };
     let info = SessionInfo {
         id: SessionId(json.id),
         status: status(&json.status)?,
         buckets: u32::try_from(slots.routes.len()).map_err(|error| error.to_string())?,
         hasher: json.hasher,
         hash_key: json.hash_key,
-        columns: json.schema.columns.into_iter().map(column).collect(),
+        columns: json.schema.columns.into_iter().map(Into::into).collect(),
         column_ids,
         partial_update: is_true(&json.enable_partial_update),
     };
     Ok((info, slots))
+}
+
+impl From<SessionColumnJson> for ColumnDescription {
+    fn from(column: SessionColumnJson) -> Self {
+        let nullable = nullable(&column.nullable);
+        Self { name: column.name, column_type: column.column_type, nullable }
+    }
 }
 
 /// Whether the text can be the id of a session, which goes into queries, journals and log lines.

@@ -1,9 +1,9 @@
-//! Reads packs: what clients send to the Tunnel.
+//! Reads packs, which clients send to the Tunnel, and streams of rows, which they download.
 //!
-//! The server's end of a row's way. Invariant: a record is handed out only after its own checksum
-//! was right, and the call succeeds only if the pack's count and checksum are, too. Whatever the
-//! bytes are, it does not panic, does not recurse deeper than types nest, and allocates in
-//! proportion to the bytes that are really there.
+//! The server's end of a row's way, and the reader's. Invariant: a record is handed out only after
+//! its own checksum was right, and the call succeeds only if count and checksum of the whole are,
+//! too. Whatever the bytes are, it does not panic, does not recurse deeper than types nest, and
+//! allocates in proportion to the bytes that are really there.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -39,53 +39,39 @@ pub fn decode_pack(
     columns: &[ColumnType],
     visit: &mut dyn FnMut(DecodedRecord) -> Result<(), Error>,
 ) -> Result<u32, Error> {
-    let mut pack = FieldSource { bytes: body, at: 0, crc: Crc::START, record: 0 };
-    let mut crc = Crc::START;
-    loop {
-        let begin = pack.at;
-        if pack.tag()? >> 3 == wire::COUNT {
-            break;
-        }
-        pack.at = begin;
-        let (record, record_crc) = pack.record(columns)?;
-        crc = crc.word(record_crc);
-        visit(record)?;
-        // Each record takes at least 5 bytes, so that 32 bits cannot overflow before memory does.
-        pack.record = pack.record.saturating_add(1);
-    }
-    let count = pack.integer()?;
-    if count != i64::from(pack.record) {
-        return Err(
-            pack.refuse(format!("the pack counts {count} records, but has {}", pack.record))
-        );
-    }
-    if pack.tag()? != wire::tag(wire::CHECKSUM, wire::VARINT) {
-        return Err(pack.refuse("the pack's checksum is missing"));
-    }
-    let told = pack.varint()? as u32;
-    if told != crc.finish() {
-        return Err(pack.refuse("the pack's checksum is wrong"));
-    }
-    match pack.at == body.len() {
-        true => Ok(pack.record),
-        false => Err(pack.refuse("bytes follow the pack's checksum")),
-    }
+    FieldSource::new("pack", body).records(|source| source.record(columns), visit)
+}
+
+/// Reads a stream of rows of these columns, as a download has it, and hands each row to `visit`.
+/// Returns how many there were. Rows handed out before an error must not be used.
+///
+/// Errors: as of `decode_pack`.
+pub fn decode_rows(
+    body: &[u8],
+    columns: &[ColumnType],
+    visit: &mut dyn FnMut(Vec<Option<Value>>) -> Result<(), Error>,
+) -> Result<u32, Error> {
+    FieldSource::new("stream", body).records(|source| source.row(columns), visit)
+}
+
+/// Reads one row that `encode_row` wrote.
+///
+/// Errors: as of `decode_pack`.
+pub fn decode_row(bytes: &[u8], columns: &[ColumnType]) -> Result<Vec<Option<Value>>, Error> {
+    FieldSource::new("row", bytes).alone(|source| source.row(columns))
 }
 
 /// Reads one record that stands alone.
 ///
 /// Errors: as of `decode_pack`.
 pub(super) fn decode_record(bytes: &[u8], columns: &[ColumnType]) -> Result<DecodedRecord, Error> {
-    let mut source = FieldSource { bytes, at: 0, crc: Crc::START, record: 0 };
-    let (record, _) = source.record(columns)?;
-    match source.at == bytes.len() {
-        true => Ok(record),
-        false => Err(source.refuse("bytes follow the record")),
-    }
+    FieldSource::new("pack", bytes).alone(|source| source.record(columns))
 }
 
-/// A place in a pack, and the checksum of the record that it is in.
+/// A place in a pack or a stream, and the checksum of the record that it is in.
 struct FieldSource<'a> {
+    /// The whole, for messages.
+    name: &'static str,
     bytes: &'a [u8],
     at: usize,
     crc: Crc,
@@ -93,11 +79,76 @@ struct FieldSource<'a> {
 }
 
 impl<'a> FieldSource<'a> {
+    fn new(name: &'static str, bytes: &'a [u8]) -> Self {
+        Self { name, bytes, at: 0, crc: Crc::START, record: 0 }
+    }
+
+    /// All records, each with its checksum, and what follows the last one.
+    fn records<T>(
+        mut self,
+        read: impl Fn(&mut Self) -> Result<(T, u32), Error>,
+        visit: &mut dyn FnMut(T) -> Result<(), Error>,
+    ) -> Result<u32, Error> {
+        let mut crc = Crc::START;
+        loop {
+            let begin = self.at;
+            if self.tag()? >> 3 == wire::COUNT {
+                break;
+            }
+            self.at = begin;
+            let (record, record_crc) = read(&mut self)?;
+            crc = crc.word(record_crc);
+            visit(record)?;
+            // Each takes at least 5 bytes, so that 32 bits cannot overflow before memory does.
+            self.record = self.record.saturating_add(1);
+        }
+        let (name, count) = (self.name, self.integer()?);
+        if count != i64::from(self.record) {
+            let message = format!("the {name} counts {count} records, but has {}", self.record);
+            return Err(self.refuse(message));
+        }
+        if self.tag()? != wire::tag(wire::CHECKSUM, wire::VARINT) {
+            return Err(self.refuse(format!("the {name}'s checksum is missing")));
+        }
+        if self.varint()? as u32 != crc.finish() {
+            return Err(self.refuse(format!("the {name}'s checksum is wrong")));
+        }
+        match self.at == self.bytes.len() {
+            true => Ok(self.record),
+            false => Err(self.refuse(format!("bytes follow the {name}'s checksum"))),
+        }
+    }
+
+    /// One record, and nothing after it.
+    fn alone<T>(mut self, read: impl Fn(&mut Self) -> Result<(T, u32), Error>) -> Result<T, Error> {
+        let (record, _) = read(&mut self)?;
+        match self.at == self.bytes.len() {
+            true => Ok(record),
+            false => Err(self.refuse("bytes follow the record")),
+        }
+    }
+
     /// One record and its checksum.
     fn record(&mut self, columns: &[ColumnType]) -> Result<(DecodedRecord, u32), Error> {
+        let mut meta = Meta::default();
+        let (values, crc) = self.fields(columns, Some(&mut meta))?;
+        let op = meta.op.ok_or_else(|| self.refuse("the record does not tell its operation"))?;
+        Ok((DecodedRecord { op, values, value_columns: meta.value_columns }, crc))
+    }
+
+    /// One row, which has no meta columns, and its checksum.
+    fn row(&mut self, columns: &[ColumnType]) -> Result<(Vec<Option<Value>>, u32), Error> {
+        self.fields(columns, None)
+    }
+
+    /// The values of a record and its checksum.
+    fn fields(
+        &mut self,
+        columns: &[ColumnType],
+        mut meta: Option<&mut Meta>,
+    ) -> Result<(Vec<Option<Value>>, u32), Error> {
         self.crc = Crc::START;
         let mut values = vec![None; columns.len()];
-        let mut meta = Meta::default();
         let mut last = 0;
         loop {
             let tag = self.tag()?;
@@ -110,24 +161,26 @@ impl<'a> FieldSource<'a> {
             }
             last = number;
             self.crc = self.crc.word(number);
-            match columns.get(number as usize - 1) {
-                Some(column) if wire::wire_type(column) == wire_type => {
+            match (columns.get(number as usize - 1), &mut meta) {
+                (Some(column), _) if wire::wire_type(column) == wire_type => {
                     values[number as usize - 1] = Some(self.value(column)?);
                 }
-                Some(column) => {
+                (Some(column), _) => {
                     return Err(self.refuse(format!(
                         "field {number} is {column}, but has wire type {wire_type}"
                     )));
                 }
-                None => self.meta(number - columns.len() as u32, wire_type, &mut meta)?,
+                (None, Some(meta)) => {
+                    self.meta(number - columns.len() as u32, wire_type, meta)?;
+                }
+                (None, None) => return Err(self.refuse(format!("there is no column {number}"))),
             }
         }
         let crc = self.crc.finish();
-        if self.varint()? as u32 != crc {
-            return Err(self.refuse("the record's checksum is wrong"));
+        match self.varint()? as u32 == crc {
+            true => Ok((values, crc)),
+            false => Err(self.refuse("the record's checksum is wrong")),
         }
-        let op = meta.op.ok_or_else(|| self.refuse("the record does not tell its operation"))?;
-        Ok((DecodedRecord { op, values, value_columns: meta.value_columns }, crc))
     }
 
     /// A meta column, by its place after the table's.
@@ -282,9 +335,11 @@ impl<'a> FieldSource<'a> {
     }
 
     fn text(&mut self, column: &ColumnType) -> Result<&'a str, Error> {
-        let (at, record) = (self.at, self.record);
-        core::str::from_utf8(self.slice()?)
-            .map_err(|_| refuse_at(record, at, format!("a {column} is not UTF-8")))
+        let at = self.at;
+        core::str::from_utf8(self.slice()?).map_err(|_| {
+            let place = Self { at, ..*self };
+            place.refuse(format!("a {column} is not UTF-8"))
+        })
     }
 
     /// A length and as many bytes; the bytes are part of the checksum.
@@ -347,7 +402,8 @@ impl<'a> FieldSource<'a> {
     }
 
     fn refuse(&self, message: impl Into<String>) -> Error {
-        refuse_at(self.record, self.at, message)
+        let Self { name, record, at, .. } = self;
+        Error::corrupt(format!("{name}, record {record}, byte {at}"), message)
     }
 }
 
@@ -356,8 +412,4 @@ impl<'a> FieldSource<'a> {
 struct Meta {
     op: Option<Op>,
     value_columns: Vec<i64>,
-}
-
-fn refuse_at(record: u32, at: usize, message: impl Into<String>) -> Error {
-    Error::corrupt(format!("pack, record {record}, byte {at}"), message)
 }

@@ -22,7 +22,7 @@ pub use block::{BLOCK_ROWS, RecordBlock};
 pub use bytes::RecordBytes;
 pub use convert::table_value;
 pub use decimal::{decimal_text, parse_decimal};
-pub use decode::{DecodedRecord, decode_pack};
+pub use decode::{DecodedRecord, decode_pack, decode_row, decode_rows};
 pub use encode::RecordEncoder;
 pub use partial::{PartialRows, WrittenColumns};
 pub use value::Value;

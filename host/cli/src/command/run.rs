@@ -6,10 +6,8 @@
 //! checked.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_schema::SchemaRef;
 use upsert_sink::{Catalog, Checkpoint, Components, ErrorKind, Plugin, Settings};
 use upsert_sink_server::Server;
 
@@ -20,14 +18,10 @@ use crate::fold::{Fold, FoldColumns};
 use crate::job::{Format, Job, RowForm};
 use crate::progress::ProgressLine;
 use crate::report::{JobReport, ReportForm};
-use crate::source::csv::CsvSource;
-use crate::source::debezium::{DebeziumSource, RowPlace};
-use crate::source::json::JsonSource;
-use crate::source::lines::LineReader;
-use crate::source::parquet::{ParquetFile, ParquetSource, Selection};
+use crate::source::debezium::RowPlace;
 use crate::source::{BATCH_ROWS_MAX, Source, files, position};
 use crate::state::{JobState, StateDirectory, Stored};
-use crate::{local, report, sink};
+use crate::{local, report, sink, source};
 
 /// Where the embedded server keeps its tables unless it is told.
 pub(crate) const DATA: &str = "upsert-sink-data";
@@ -105,9 +99,7 @@ pub(crate) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let plugin = Plugin::embedded()?;
     check_names(job.options.keys(), &plugin)?;
     let found = files::resolve(&job.paths)?;
-    let state_dir = arguments.state.clone();
-    let state_dir = state_dir.unwrap_or_else(|| state_of(&job));
-    let states = StateDirectory::open(&state_dir)?;
+    let states = StateDirectory::open(&state_dir(arguments.state.as_deref(), &job))?;
     let stored = states.load(arguments.restore)?;
     let known = stored.as_ref().map(|stored| stored.job.files.as_slice()).unwrap_or_default();
     let files = files::continued(known, found)?;
@@ -124,11 +116,6 @@ pub(crate) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     };
     let opened = open(arguments, job, plugin, states, stored, state).await?;
     opened.run().await
-}
-
-/// Where a job keeps its state unless it is told.
-pub(crate) fn state_of(job: &Job) -> PathBuf {
-    Path::new(STATE).join(&job.name)
 }
 
 /// Refuses what can be refused before anything is opened.
@@ -168,18 +155,7 @@ async fn open(
     stored: Option<Stored>,
     mut state: JobState,
 ) -> anyhow::Result<OpenedJob> {
-    let mut options = job.options.clone();
-    if let Some(table) = &job.table {
-        sink::set_default(&mut options, sink::TABLE, &table.name);
-    }
-    let mut server = None;
-    if sink::is_set(&options, sink::ENDPOINT) {
-        credentials(&mut options)?;
-    } else {
-        let started = local::start(&arguments.data).await?;
-        local::point_at(&started, &mut options);
-        server = Some(started);
-    }
+    let (options, server) = reach(&job, &arguments.data).await?;
     let rows = RowForm::of(&options);
     let settings = sink::settings(options, &states.journal_dir(), arguments.checkpoint_interval)?;
     let components = Components::system();
@@ -209,6 +185,30 @@ async fn open(
         plugin,
     };
     Ok(opened)
+}
+
+/// Where a job keeps its state: there, or in a directory of its name.
+pub(crate) fn state_dir(wanted: Option<&Path>, job: &Job) -> PathBuf {
+    wanted.map_or_else(|| Path::new(STATE).join(&job.name), Path::to_owned)
+}
+
+/// The options of a job with all that leads to its table; and the server, if the job has no
+/// endpoint of its own: then it is started on `data`.
+pub(crate) async fn reach(
+    job: &Job,
+    data: &Path,
+) -> anyhow::Result<(sink::Options, Option<Server>)> {
+    let mut options = job.options.clone();
+    if let Some(table) = &job.table {
+        sink::set_default(&mut options, sink::TABLE, &table.name);
+    }
+    if sink::is_set(&options, sink::ENDPOINT) {
+        credentials(&mut options)?;
+        return Ok((options, None));
+    }
+    let server = local::start(data).await?;
+    local::point_at(&server, &mut options);
+    Ok((options, Some(server)))
 }
 
 /// Credentials come from the environment, so that no job file need hold them.
@@ -292,38 +292,14 @@ impl OpenedJob {
     }
 
     async fn source(&self) -> anyhow::Result<Box<dyn Source>> {
-        let offset = self.state.offset;
+        let place = match self.job.format {
+            Format::Debezium { .. } => {
+                RowPlace::of(&self.job, &self.catalog.table(&self.settings.table).await?)
+            }
+            Format::Parquet { .. } | Format::Json { .. } | Format::Csv { .. } => None,
+        };
         let batch_rows = batch_rows(self.arguments.rate);
-        let lines = || LineReader::new(self.state.files.clone(), offset, batch_rows);
-        Ok(match &self.job.format {
-            Format::Parquet { columns, op } => {
-                let files = self.state.files.iter();
-                let files = files.map(|file| ParquetFile::Disk(PathBuf::from(&file.path)));
-                let selection = Selection { columns: columns.clone(), op: op.clone() };
-                let files = files.collect();
-                Box::new(ParquetSource::open(files, selection, offset, batch_rows)?)
-            }
-            Format::Json { schema, op } => {
-                Box::new(JsonSource::new(lines(), Arc::clone(schema), op.clone()))
-            }
-            Format::Csv { schema, op, layout } => {
-                let (schema, op, layout) = (Arc::clone(schema), op.clone(), layout.clone());
-                Box::new(CsvSource::new(lines(), schema, op, layout))
-            }
-            Format::Debezium { schema } => {
-                let place = self.place(schema).await?;
-                Box::new(DebeziumSource::new(lines(), Arc::clone(schema), place))
-            }
-        })
-    }
-
-    /// Where rows live, as the table itself says.
-    async fn place(&self, rows: &SchemaRef) -> anyhow::Result<RowPlace> {
-        let table = self.catalog.table(&self.settings.table).await?;
-        let partition = table.partition_columns.iter().map(|column| column.name.clone());
-        let partition = partition.filter(|name| rows.index_of(name).is_ok()).collect();
-        let (key, before_images) = (table.primary_key.clone(), self.job.before_images);
-        Ok(RowPlace { key, partition, before_images })
+        source::open(&self.job, &self.state.files, place, self.state.offset, batch_rows)
     }
 
     /// Completes the report with what the table says now, checks it if that was asked for, and

@@ -42,7 +42,7 @@ struct StatusDocument {
 pub(crate) fn run(arguments: &StatusArguments) -> anyhow::Result<()> {
     let state = match (&arguments.state, &arguments.job) {
         (Some(state), _) => state.clone(),
-        (None, Some(job)) => run::state_of(&Job::read(job)?),
+        (None, Some(job)) => run::state_dir(None, &Job::read(job)?),
         (None, None) => return Err(bad_input("name a job file, or its --state directory")),
     };
     if !state.is_dir() {

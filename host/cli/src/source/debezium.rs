@@ -6,8 +6,9 @@
 //! update-after of the new one; a change that cannot be told exactly is refused with its line.
 
 use arrow_schema::SchemaRef;
-use upsert_sink::RowKind;
+use upsert_sink::{RowKind, TableDescription};
 
+use crate::job::{Format, Job};
 use crate::source::columns::build_batch;
 use crate::source::json::parse_lines;
 use crate::source::lines::LineReader;
@@ -67,6 +68,15 @@ impl Source for DebeziumSource {
 type Rows<'v, 'a> = Vec<(RowKind, &'v Json<'a>)>;
 
 impl RowPlace {
+    /// Where the rows of a job live, as the table itself says; none if no source asks for it.
+    pub(crate) fn of(job: &Job, table: &TableDescription) -> Option<Self> {
+        let Format::Debezium { schema } = &job.format else { return None };
+        let partition = table.partition_columns.iter().map(|column| column.name.clone());
+        let partition = partition.filter(|name| schema.index_of(name).is_ok()).collect();
+        let (key, before_images) = (table.primary_key.clone(), job.before_images);
+        Some(Self { key, partition, before_images })
+    }
+
     /// The rows of an envelope: none, one, or two.
     fn rows<'v, 'a>(&self, envelope: &'v Json<'a>) -> Result<Rows<'v, 'a>, String> {
         // A tombstone says to Kafka that the key is gone; the delete before it said so to us.

@@ -16,10 +16,21 @@ pub(crate) mod position;
 pub(crate) mod types;
 pub(crate) mod value;
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use position::Offset;
 use upsert_sink::RowKind;
+
+use crate::job::{Format, Job};
+use crate::source::csv::CsvSource;
+use crate::source::debezium::{DebeziumSource, RowPlace};
+use crate::source::json::JsonSource;
+use crate::source::lines::LineReader;
+use crate::source::parquet::{ParquetFile, ParquetSource, Selection};
+use crate::source::position::{InputFile, Offset};
 
 /// At most this many rows are read at once: what the sink takes in one call.
 pub(crate) const BATCH_ROWS_MAX: usize = 8192;
@@ -46,4 +57,34 @@ pub(crate) trait Source: Send {
     ///
     /// Errors: an input that cannot be read or understood, with its file and line or row.
     fn next(&mut self) -> anyhow::Result<Option<Events>>;
+}
+
+/// Opens the input of a job at an offset, for batches of at most `batch_rows` rows. Envelopes of
+/// Debezium need the place of their rows.
+pub(crate) fn open(
+    job: &Job,
+    files: &[InputFile],
+    place: Option<RowPlace>,
+    offset: Offset,
+    batch_rows: usize,
+) -> anyhow::Result<Box<dyn Source>> {
+    let lines = || LineReader::new(files.to_vec(), offset, batch_rows);
+    Ok(match &job.format {
+        Format::Parquet { columns, op } => {
+            let files = files.iter().map(|file| ParquetFile::Disk(PathBuf::from(&file.path)));
+            let selection = Selection { columns: columns.clone(), op: op.clone() };
+            Box::new(ParquetSource::open(files.collect(), selection, offset, batch_rows)?)
+        }
+        Format::Json { schema, op } => {
+            Box::new(JsonSource::new(lines(), Arc::clone(schema), op.clone()))
+        }
+        Format::Csv { schema, op, layout } => {
+            let (schema, op, layout) = (Arc::clone(schema), op.clone(), layout.clone());
+            Box::new(CsvSource::new(lines(), schema, op, layout))
+        }
+        Format::Debezium { schema } => {
+            let place = place.context("envelopes are read with the place of their rows")?;
+            Box::new(DebeziumSource::new(lines(), Arc::clone(schema), place))
+        }
+    })
 }

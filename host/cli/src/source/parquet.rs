@@ -191,7 +191,7 @@ impl Selection {
 }
 
 /// The type that the sink takes for a type that Arrow has more than one of.
-fn plain_type(data_type: &DataType) -> DataType {
+pub(crate) fn plain_type(data_type: &DataType) -> DataType {
     match data_type {
         DataType::LargeUtf8 | DataType::Utf8View | DataType::Time32(_) | DataType::Time64(_) => {
             DataType::Utf8

@@ -11,3 +11,4 @@ mod run;
 mod serve;
 mod status;
 mod support;
+mod verify;

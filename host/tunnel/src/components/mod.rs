@@ -21,7 +21,7 @@ pub use parts::{
 };
 pub use program::SystemSurroundings;
 pub use system::{SystemClock, SystemDisk, SystemEntropy, SystemProcessors};
-pub use transport::{ConnectTimeout, SystemTransport};
+pub use transport::{AnswerBytesMax, ConnectTimeout, SystemTransport};
 
 /// The replaceable parts of a host.
 #[derive(Clone)]

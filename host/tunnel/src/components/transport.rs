@@ -21,6 +21,10 @@ use crate::components::parts::{BoxFuture, Transport, TransportError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectTimeout(pub Duration);
 
+/// An extension of a request: the most bytes of its answer. Eight MiB without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerBytesMax(pub usize);
+
 type HttpsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// HTTP over TCP and TLS, with the roots that browsers trust. Plain HTTP is for the local server
@@ -50,10 +54,12 @@ impl Transport for SystemTransport {
     ) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
         let timeout = request.extensions_mut().remove::<ConnectTimeout>();
         let client = self.client(timeout.map_or(CONNECT_TIMEOUT, |timeout| timeout.0));
+        let most = request.extensions_mut().remove::<AnswerBytesMax>();
+        let most = most.map_or(RESPONSE_BYTES_MAX, |most| most.0);
         Box::pin(async move {
             let answer = client.request(request.map(Full::new)).await.map_err(not_answered)?;
             let (head, body) = answer.into_parts();
-            let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await.map_err(|error| {
+            let body = Limited::new(body, most).collect().await.map_err(|error| {
                 TransportError { sent: true, message: format!("the answer broke off: {error}") }
             })?;
             Ok(http::Response::from_parts(head, body.to_bytes()))

@@ -13,6 +13,7 @@ use upsert_sink_format::tunnel::{
 };
 
 use crate::catalog::Catalog;
+use crate::download::TableDownload;
 use crate::endpoint::{Endpoint, Request};
 use crate::error::{NotDone, Result, TunnelError, refusal};
 use crate::instance::InstanceId;
@@ -93,6 +94,17 @@ impl Table {
     pub async fn open_session(&self, session: SessionRef) -> Result<Session> {
         let info = self.status(&session).await?;
         Ok(Session::new(self.clone(), session, info))
+    }
+
+    /// Begins a download of a partition; empty for a table without partitions. Its rows are those
+    /// that are committed by now.
+    ///
+    /// # Errors
+    /// A refusal, such as `NoSuchPartition` or `SlowDown`; `Transient` if the service is not ready
+    /// yet. In doubt, the same call may follow: a download changes nothing.
+    pub async fn download(&self, partition: &str) -> Result<TableDownload> {
+        let (endpoint, name) = (Arc::clone(&self.endpoint), Arc::clone(&self.name));
+        noted("create-download", TableDownload::begin(endpoint, name, partition).await)
     }
 
     /// Writes rows of one bucket. Acknowledged rows become visible when the session is committed.
@@ -351,7 +363,8 @@ impl Table {
     }
 }
 
-fn in_partition(request: Request, spec: &str) -> Result<Request> {
+/// Names the partition that a request is about, if the table has any.
+pub(crate) fn in_partition(request: Request, spec: &str) -> Result<Request> {
     if spec.is_empty() {
         return Ok(request);
     }

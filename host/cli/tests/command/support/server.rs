@@ -16,7 +16,13 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(place: &Place) -> Self {
-        let mut command = place.command(&["serve", "--data", "upsert-sink-data"]);
+        Self::start_with(place, &[])
+    }
+
+    /// The same, with more arguments.
+    pub(crate) fn start_with(place: &Place, more: &[&str]) -> Self {
+        let serve = ["serve", "--data", "upsert-sink-data"];
+        let mut command = place.command(&[&serve, more].concat());
         let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         let line = stdout.lines().map_while(Result::ok).find(|line| line.contains(" at http"));
