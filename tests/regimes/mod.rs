@@ -133,3 +133,35 @@ async fn what_a_partition_costs_does_not_grow_with_their_number() -> Result<()> 
     ensure!(costs[1] <= costs[0] * 1.05, "requests a partition: {costs:?}");
     Ok(())
 }
+
+/// Each start sees fewer commits than a compaction needs; the journal counts over all of them.
+#[tokio::test(start_paused = true)]
+async fn a_partition_is_compacted_after_so_many_commits_over_all_starts() -> Result<()> {
+    const PARTITIONS: i64 = 2;
+    let world = World::new(COMMIT).await?;
+    let options =
+        [("upsert.major-compact.enable", "true"), ("upsert.major-compact.min-commits", "3")];
+    let mut restored = None;
+    for id in 1..=6 {
+        let sink = world.sink(&options, restored).await?;
+        sink.write(&rows(0, PARTITIONS, id), &[]).await?;
+        let id = id.cast_unsigned();
+        let began_ms = world.clock.now_ms();
+        let checkpoint = sink.checkpoint(id).await?;
+        sink.checkpoint_completed(id).await?;
+        sink.committed(id).await?;
+        let whole = world.seconds_since(began_ms);
+        ensure!(whole < 2.0 * COMMIT.as_secs_f64(), "checkpoint {id} took {whole:.1} s");
+        world.clock.sleep(COMMIT).await;
+        sink.close().await?;
+        restored = Some(checkpoint);
+        let compactions = world.compactions();
+        let least = if id < 3 { 0 } else { PARTITIONS.cast_unsigned() };
+        let most = id / 3 * PARTITIONS.cast_unsigned();
+        ensure!((least..=most).contains(&compactions), "{compactions} after checkpoint {id}");
+    }
+    println!("{} compactions after 6 commits of {PARTITIONS} partitions", world.compactions());
+    ensure!(world.compactions() == 2 * PARTITIONS.cast_unsigned(), "one after three commits each");
+    ensure!(world.visible().await? == PARTITIONS, "each row is visible once");
+    world.ensure_quiet()
+}

@@ -89,6 +89,11 @@ impl World {
         Ok(first.column(0).as_primitive::<Int64Type>().value(0))
     }
 
+    /// Partitions that the server has compacted.
+    pub(crate) fn compactions(&self) -> u64 {
+        self.service.stats().compactions
+    }
+
     /// Refuses sessions that are left open.
     pub(crate) fn ensure_quiet(&self) -> Result<()> {
         let open = self.service.open_sessions().len();

@@ -69,10 +69,10 @@ pub(crate) struct InstancePart {
     /// When its first row was handed over.
     pub(crate) first_row_us: Option<u64>,
     /// When it began.
-    since_us: u64,
-    under_way: u32,
+    pub(super) since_us: u64,
+    pub(super) under_way: u32,
     /// Since when something is under way.
-    sending_since_us: u64,
+    pub(super) sending_since_us: u64,
 }
 
 impl Measured<'_> {
