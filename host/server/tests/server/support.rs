@@ -239,7 +239,8 @@ impl Site {
     /// Writes and commits rows.
     pub(crate) async fn write(&self, day: &str, rows: &[Row]) {
         let id = self.session(day).await;
-        assert_eq!(self.put(&id, rows).await.status, 200);
+        let put = self.put(&id, rows).await;
+        assert_eq!(put.status, 200, "{put:?}");
         assert_eq!(self.commit(&id).await.session_status(), "committed");
     }
 
