@@ -50,7 +50,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // A record that is being written is written whole; whoever waits sees that the sign is gone.
+        // A record that is being written is written whole; who waits sees that the sign is gone.
         self.work().detach_all();
     }
 }

@@ -1,8 +1,8 @@
 //! The major compactions of a server, one at a time.
 //!
-//! `jobs.rs` begins one for a script or a Merge task; `table/compact.rs` merges, on a thread for what
-//! computes for long, and `tables.rs` puts each partition's result into the log. Invariant: commits
-//! and readers wait for no compaction, and one that stops or dies at any moment leaves each
+//! `jobs.rs` begins one for a script or a Merge task; `table/compact.rs` merges, on a thread for
+//! what computes for long, and `tables.rs` puts each partition's result into the log. Invariant:
+//! commits and readers wait for no compaction, and one that stops or dies at any moment leaves each
 //! partition with its old files or with its new one.
 
 use std::pin::pin;

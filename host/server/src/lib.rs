@@ -8,14 +8,14 @@
 //! (`fault/layer`, then `admission`) to its `route`, `route/upsert` verifies it
 //! (`route/upsert/pack`), and `sessions` appends it to the `spool`, where it is durable. **The way
 //! of a commit**: `slow_commits` lets it take its time, `sessions` closes the session,
-//! `table/commit` writes its rows to a Parquet file (`table/delta`) and puts it, together with other
-//! commits that wait, into one record of the commit log (`table/log`). **The way of a query**:
-//! `query/select` plans it over `query/provider`, which streams the merged rows of each partition
-//! (`table/stream`, `table/merge`); a client posts its query as a job (`route/instance`, `jobs`),
-//! its rows are kept on disk (`result/kept`) and read back through `route/download`. **The way of a
-//! compaction**: it is posted as a job, too; `compactions` gives it its turn, and `table/compact`
-//! merges. DataFusion, which plans queries, is in builds with the feature
-//! `query`; others refuse a SELECT, do all the rest, and read a table whole through [`table_rows`].
+//! `table/commit` writes its rows to a Parquet file (`table/delta`) and puts it, together with
+//! other commits that wait, into one record of the commit log (`table/log`). **The way of a
+//! query**: `query/select` plans it over `query/provider`, which streams the merged rows of each
+//! partition (`table/stream`, `table/merge`); a client posts its query as a job (`route/instance`,
+//! `jobs`), its rows are kept on disk (`result/kept`) and read back through `route/download`. **The
+//! way of a compaction**: it is posted as a job, too; `compactions` gives it its turn, and
+//! `table/compact` merges. DataFusion, which plans queries, is in builds with the feature `query`;
+//! others refuse a SELECT, do all the rest, and read a table whole through [`table_rows`].
 //!
 //! Invariant: what was acknowledged survives any crash; rows are visible when their commit's log
 //! record is durable, and not before. Time, chance and disk come in through [`components`], so the

@@ -1,10 +1,10 @@
 //! Commits that take seconds, as the service's do.
 //!
-//! Between `route/upsert/mod.rs` and `sessions.rs`. The request that commits a session closes it and
-//! is answered `committing`; one task for each partition that has such commits then carries them
-//! out, one after another, without being asked again. Invariant: partitions do not wait for each
-//! other; of one partition, a commit begins to count its latency when the one before it is due, and
-//! follows it in the log.
+//! Between `route/upsert/mod.rs` and `sessions.rs`. The request that commits a session closes it
+//! and is answered `committing`; one task for each partition that has such commits then carries
+//! them out, one after another, without being asked again. Invariant: partitions do not wait for
+//! each other; of one partition, a commit begins to count its latency when the one before it is
+//! due, and follows it in the log.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,7 +1,7 @@
 //! Counts of a server since its start, and its open sessions: for operators and tests.
 //!
-//! `admission.rs`, `sessions.rs` and `compactions.rs` count, `/stats` and `Server::stats` show. Invariant: a counter
-//! only rises.
+//! `admission.rs`, `sessions.rs` and `compactions.rs` count, `/stats` and `Server::stats` show.
+//! Invariant: a counter only rises.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -2,8 +2,8 @@
 //!
 //! The lowest of the three things that a server keeps: [`Sessions`](crate::sessions::Sessions)
 //! commit to tables, [`Jobs`](crate::jobs::Jobs) change and read them, and tables know neither.
-//! Invariant: a reader sees a version of all tables that no later change touches, and the files of a
-//! version stay while somebody in this process may read them.
+//! Invariant: a reader sees a version of all tables that no later change touches, and the files of
+//! a version stay while somebody in this process may read them.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,7 +1,7 @@
 //! The task that asks for a major compaction, as the vendor's connector posts it.
 //!
-//! Between `catalog.rs` and `instance.rs`. Invariant: what does not follow the grammar of partitions
-//! goes into no task.
+//! Between `catalog.rs` and `instance.rs`. Invariant: what does not follow the grammar of
+//! partitions goes into no task.
 
 use serde_json::json;
 

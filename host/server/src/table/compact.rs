@@ -1,9 +1,9 @@
 //! Major compaction of one partition: its files become one base, with the last row of each key.
 //!
-//! Between `compactions.rs`, which decides when, and `tables.rs`, which puts the result into the log.
-//! It reads the files of one version, as a query does, and writes nothing else. Invariant: a reader
-//! finds in the base what it found in the files, in the same order, and memory is bounded as in
-//! `merge.rs`.
+//! Between `compactions.rs`, which decides when, and `tables.rs`, which puts the result into the
+//! log. It reads the files of one version, as a query does, and writes nothing else. Invariant: a
+//! reader finds in the base what it found in the files, in the same order, and memory is bounded as
+//! in `merge.rs`.
 
 use std::sync::Arc;
 

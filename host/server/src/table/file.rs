@@ -1,8 +1,8 @@
 //! One Parquet file of a table on its way to the disk, bucket by bucket.
 //!
 //! Under `delta.rs`, which writes the rows of a commit, and `compact.rs`, which writes those of a
-//! partition. Invariant: a bucket is a run of whole row groups, and the file is durable before it is
-//! answered.
+//! partition. Invariant: a bucket is a run of whole row groups, and the file is durable before it
+//! is answered.
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;

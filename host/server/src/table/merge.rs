@@ -1,10 +1,10 @@
 //! The merged view of one partition: the last writer of each key wins, and a delete drops the key.
 //!
-//! Between the files and `table/stream.rs`, or `table/compact.rs`. Works bucket by bucket, in two passes: the
-//! first reads keys only and finds the winning rows, the second reads the wanted columns of those.
-//! A table whose rows may set some columns only goes through `overlay`. Invariant: memory is
-//! bounded by one bucket's keys, and those by [`KEY_BYTES_MAX`]: a bucket with more is merged in
-//! several passes over its keys.
+//! Between the files and `table/stream.rs`, or `table/compact.rs`. Works bucket by bucket, in two
+//! passes: the first reads keys only and finds the winning rows, the second reads the wanted
+//! columns of those. A table whose rows may set some columns only goes through `overlay`.
+//! Invariant: memory is bounded by one bucket's keys, and those by [`KEY_BYTES_MAX`]: a bucket with
+//! more is merged in several passes over its keys.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

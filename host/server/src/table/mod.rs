@@ -2,8 +2,8 @@
 //! view.
 //!
 //! Rows come from the spool through `delta`, become part of the table in `commit`, are read through
-//! `merge` and `stream`, and are brought together in few files by `compact`. Invariant: what a query sees is exactly the fold of a prefix of
-//! the log.
+//! `merge` and `stream`, and are brought together in few files by `compact`. Invariant: what a
+//! query sees is exactly the fold of a prefix of the log.
 
 pub(crate) mod catalog;
 mod class;
