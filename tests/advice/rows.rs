@@ -42,7 +42,9 @@ async fn small_buffers_are_told_where_packs_are_small() -> Result<()> {
     job.checkpoint().await?;
     // 128 KiB for each of 8 buckets is enough: packs are small for want of rows.
     job.expect(&[]).await?;
-    let mut job = AdvisedJob::new(&[("upsert.writer.buffer-size", "1000kb")]).await?;
+    let options =
+        [("upsert.writer.buffer-size", "1000kb"), ("upsert.writer.bucket.buffer-size", "512kb")];
+    let mut job = AdvisedJob::new(&options).await?;
     job.open().await?;
     job.write(2_000, 100, 1).await?;
     job.checkpoint().await?;

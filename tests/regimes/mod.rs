@@ -13,7 +13,7 @@ use upsert_sink::Checkpoint;
 use upsert_sink::components::Clock;
 use world::{World, rows};
 
-/// What the vendor measured for a commit of the real service.
+/// The time of a commit on the real service, as its vendor measured it.
 const COMMIT: Duration = Duration::from_millis(2_500);
 const THREADS: usize = 32;
 
@@ -99,8 +99,9 @@ async fn when_checkpoints_outrun_commits_rows_are_pressed_back_and_nothing_grows
     sink.committed(CHECKPOINTS).await?;
     let behind = world.seconds_since(began_ms) - fed;
     println!(
-        "{CHECKPOINTS} checkpoints against {COMMIT:?} a commit: fed in {fed:.1} s, the last commits \
-         {behind:.1} s later; at most {longest_state} bytes of state; pressed back {pressed:?} times"
+        "{CHECKPOINTS} checkpoints against {COMMIT:?} a commit: fed in {fed:.1} s, the last \
+         commits {behind:.1} s later; at most {longest_state} bytes of state; pressed back \
+         {pressed:?} times"
     );
     ensure!(pressed.is_some_and(|times| times > 0), "rows were never pressed back");
     let ahead = behind / COMMIT.as_secs_f64();

@@ -45,7 +45,11 @@ impl World {
         let body = format!("<Instance><Job><Tasks>{task}</Tasks></Job></Instance>");
         let request = Request::post("/api/projects/local/instances").body(Bytes::from(body))?;
         service.respond(request).await;
-        let wire = Arc::new(Wire { service: Arc::clone(&service), requests: Mutex::default() });
+        let wire = Arc::new(Wire {
+            service: Arc::clone(&service),
+            clock: Arc::clone(&clock),
+            requests: Mutex::default(),
+        });
         Ok(Self { service, clock, wire, journals: tempfile::tempdir()? })
     }
 
@@ -131,18 +135,18 @@ fn plugin() -> Result<Plugin> {
 /// The way to the server.
 struct Wire {
     service: Arc<Service>,
+    clock: Arc<SystemClock>,
     requests: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Transport for Wire {
-    #[allow(clippy::disallowed_methods, reason = "a request takes its time")]
     fn send(
         &self,
         request: Request<Bytes>,
     ) -> BoxFuture<'_, Result<Response<Bytes>, TransportError>> {
         *self.requests.lock().expect("no holder panics").entry(kind(&request)).or_default() += 1;
         async move {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            self.clock.sleep(Duration::from_millis(1)).await;
             Ok(self.service.respond(request).await)
         }
         .boxed()

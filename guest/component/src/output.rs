@@ -2,7 +2,6 @@
 
 use upsert_sink_core::io::{JournalAppend, Level, Telemetry, TunnelCommand};
 use upsert_sink_format::error::{Error, ErrorKind};
-use upsert_sink_format::id::Millis;
 use upsert_sink_format::tunnel::{Operation, SessionRef};
 
 use crate::bindings::upsert_sink::plugin::{journal, telemetry, timers, tunnel, types};
@@ -51,7 +50,7 @@ pub(crate) fn tell(telemetry: Telemetry) {
     }
 }
 
-pub(crate) fn set_timer(deadline: Option<Millis>) {
+pub(crate) fn set_timer(deadline: Option<upsert_sink_format::id::Millis>) {
     timers::set(deadline.map(|deadline| deadline.0));
 }
 

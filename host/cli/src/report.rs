@@ -63,7 +63,7 @@ pub(crate) struct JobReport {
     pub(crate) finished: bool,
     /// The newest checkpoints of this run.
     pub(crate) ledger: Vec<CheckpointRecord>,
-    /// What to set, as far as they tell.
+    /// Options to set, as far as they tell.
     pub(crate) advice: Vec<Hint>,
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct Instance {
     ended: bool,
     /// Times its calls; they take no time without it.
     clock: Option<Arc<dyn Clock>>,
-    /// What was measured of it since it was last taken.
+    /// Its measurements since they were last taken.
     pub(crate) part: InstancePart,
 }
 
@@ -140,7 +140,7 @@ impl Instance {
     }
 }
 
-/// What is measured of it.
+/// Its measurements.
 impl Instance {
     /// The time, as far as it is measured.
     pub(crate) fn now_us(&self) -> u64 {
@@ -154,7 +154,7 @@ impl Instance {
         counters
     }
 
-    /// What was measured since the last time. The guest's counts are taken first.
+    /// The measurements since the last time. The guest's counts are taken first.
     pub(crate) fn take_part(&mut self) -> InstancePart {
         let memory_bytes = self.capabilities().memory_bytes() as u64;
         self.part.memory_bytes_max = self.part.memory_bytes_max.max(memory_bytes);

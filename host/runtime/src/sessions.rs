@@ -1,5 +1,5 @@
-//! The sessions in a journal and in a checkpoint, for people: what the guest that this library ships
-//! with appends, and what its writers stand for.
+//! The sessions in a journal and in a checkpoint, for people: what the guest that this library
+//! ships with appends, and what its writers stand for.
 //!
 //! Beside the row's way: read by `upsert-sink sessions` and `verify`, and by suites. Invariant:
 //! nothing here is asked by a running sink, to which journal and states are opaque.

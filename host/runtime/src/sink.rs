@@ -264,7 +264,7 @@ impl Sink {
         router.keys(encoded).inspect_err(|error| self.shared.ending.fail(error.clone()))
     }
 
-    /// What routing has cost belongs to this barrier, as the rows do.
+    /// A barrier begins. The cost of routing belongs to it, as the rows do.
     fn begin_barrier(&self, id: u64, kind: BarrierKind) {
         let kind = match kind {
             BarrierKind::Checkpoint => CheckpointKind::Checkpoint,

@@ -165,8 +165,8 @@ impl DownloadReader {
     /// how many rows to ask for.
     ///
     /// # Errors
-    /// As [`TableDownload::read`]. The next call reads the same range from its beginning, and half as
-    /// many rows of it, for it may have been too large.
+    /// As [`TableDownload::read`]. The next call reads the same range from its beginning, and half
+    /// as many rows of it, for it may have been too large.
     pub async fn next(&mut self) -> Result<Option<Vec<DownloadedRow>>> {
         let left = self.download.rows - self.next;
         if left == 0 {

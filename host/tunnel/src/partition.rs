@@ -25,8 +25,8 @@ pub(crate) fn canonical(spec: &str) -> Option<&str> {
     levels(spec).map(|_| spec)
 }
 
-/// The canonical one from the name that a catalog lists: with quotes or without, and with `,` or `/`
-/// between levels.
+/// The canonical one from the name that a catalog lists: with quotes or without, and with `,` or
+/// `/` between levels.
 pub(crate) fn listed(name: &str) -> Option<String> {
     let level = |level: &str| {
         let (name, value) = level.split_once('=')?;

@@ -46,7 +46,7 @@ pub struct ShiftedColumn {
 }
 
 impl SinkFacts {
-    /// What is known before a guest is asked for its defaults.
+    /// The facts before a guest is asked for its defaults.
     pub(crate) fn of(task: &Task, settings: &Settings) -> Self {
         Self {
             table: settings.table_name(),

@@ -155,7 +155,14 @@ async fn a_damaged_or_cut_stream_is_refused_as_what_it_is() {
         damaged[at] ^= 1;
         for (body, how) in [(damaged, "damaged"), (whole[..at].to_vec(), "cut")] {
             service.then(200, body);
-            let error = download.read(0, 9).await.expect_err(how);
+            let error = match download.read(0, 9).await {
+                Err(error) => error,
+                // A checksum has 32 bits, and the number that holds it has 35.
+                Ok(rows) => {
+                    assert_eq!(rows, (0..9).map(row).collect::<Vec<_>>(), "{how} at {at}");
+                    continue;
+                }
+            };
             assert_eq!(error.kind, ErrorKind::Corrupt, "{how} at {at}: {error}");
             assert!(error.message.contains("the rows are damaged: stream, record"), "{error}");
             assert!(error.at.contains("download of t, day='mon', rows 0 to 9"), "{error}");

@@ -172,8 +172,8 @@ fn bytes_of(key: &[u8], state: &KeyState) -> usize {
 
 /// Rows that are folded may take this part of the memory.
 pub(super) const SHARE: usize = 4;
-/// The bytes of an entry beside its key and its row: two pointers with lengths, the room that a hash
-/// map keeps free, what it holds twice while it grows, and what the allocator adds.
+/// The bytes of an entry beside its key and its row: two pointers with lengths, the room that a
+/// hash map keeps free, what it holds twice while it grows, and what the allocator adds.
 const ENTRY_BYTES: usize = 160;
 /// The buffers of sixteen slices may take a quarter of the rows' memory.
 const BUFFERS: usize = 64;

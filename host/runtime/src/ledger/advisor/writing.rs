@@ -73,8 +73,8 @@ pub(super) fn few_writers(window: &Window<'_>) -> Option<Hint> {
     );
     let words = format!(
         "the network is the limit: {measured}; {writers} writers fill {buckets} buckets, and one \
-         writer for each bucket is fastest: set `sink.parallelism` to {buckets}, or to a divisor of \
-         it above {writers}"
+         writer for each bucket is fastest: set `sink.parallelism` to {buckets}, or to a divisor \
+         of it above {writers}"
     );
     let value = buckets.to_string();
     Some(set(AdviceRule::FewWriters, ("sink.parallelism", &value), measured, words))
@@ -203,8 +203,8 @@ pub(super) fn eight_hours(window: &Window<'_>) -> Option<Hint> {
     let columns = columns.collect::<Vec<_>>().join(", ");
     let measured = format!("{rows} rows were written with times without a zone in {columns}");
     let words = format!(
-        "times appear shifted to readers, by eight hours in a project at UTC+8: {measured}, as UTC; \
-         declare the column of the rows as TIMESTAMP_LTZ, or the table's as TIMESTAMP_NTZ"
+        "times appear shifted to readers, by eight hours in a project at UTC+8: {measured}, as \
+         UTC; declare the column of the rows as TIMESTAMP_LTZ, or the table's as TIMESTAMP_NTZ"
     );
     let option = format!("type of `{}`", first.name);
     Some(set(AdviceRule::EightHours, (&option, "TIMESTAMP_LTZ"), measured, words))

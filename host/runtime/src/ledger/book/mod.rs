@@ -65,7 +65,7 @@ struct Commits {
     slowest: Vec<SlowPartition>,
 }
 
-/// What happens to the checkpoints of a sink.
+/// The events in the life of a checkpoint.
 impl Book {
     pub(crate) fn new(start: u64, writers: u32) -> Self {
         Self {
@@ -116,7 +116,7 @@ impl Book {
         self.carried.join(part);
     }
 
-    /// The committer has worked: for the newest checkpoint that is to be committed, if there is one.
+    /// The committer has worked, for the newest checkpoint that is to be committed if there is one.
     pub(crate) fn committing(&mut self, part: InstancePart) {
         let at = self.completed;
         match self.open.get_mut(&at) {
