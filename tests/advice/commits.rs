@@ -54,7 +54,7 @@ async fn checkpoints_that_outrun_their_commits_are_told() -> Result<()> {
     job.rule(SLOW)?;
     job.interval = Duration::from_secs(1);
     job.open().await?;
-    for _ in 0..4 {
+    for _ in 0..8 {
         job.write(10, 10, 1).await?;
         job.pass(1_000).await;
         let since_ms = job.clock.now_ms();

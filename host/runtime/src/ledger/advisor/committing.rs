@@ -72,7 +72,7 @@ pub(super) fn commit_threads(window: &Window<'_>) -> Option<Hint> {
 /// The engine has held barriers back until earlier commits were known.
 pub(super) fn commits_outrun(window: &Window<'_>) -> Option<Hint> {
     let delayed_us = window.total.times_us.delayed;
-    if delayed_us < DELAYED_US_MIN {
+    if !window.is_sustained() || hundredths(delayed_us, window.clock_us) < DELAYED_MIN {
         return None;
     }
     let longest_us = window.records.iter().map(|record| record.times_us.commit).max()?;
@@ -136,8 +136,8 @@ const SLOTS: &str = "upsert.write.slot-num";
 
 /// Commits at once above this slow each other (specification).
 const THREADS_MAX: u64 = 32;
-/// A tenth of a second: less is not worth a word.
-const DELAYED_US_MIN: u64 = 100_000;
+/// Hundredths of the time in which barriers may be held back: less is not worth a word.
+const DELAYED_MIN: u64 = 5;
 /// One refusal may be chance.
 const SLOWED_MIN: u64 = 2;
 /// One request of a hundred.

@@ -5,41 +5,43 @@ use crate::ledger::{
     BucketBytes, CheckpointTimes, CommitTimes, PackLoad, RequestCount, SentPacks, ShiftedColumn,
 };
 
-/// The figures of one of the demo's checkpoints: `upsert-sink demo --report json`.
+/// One of the demo's checkpoints: `upsert-sink demo --report json`.
 fn demo(id: u64) -> CheckpointRecord {
     let mut loads = [PackLoad::default(); crate::ledger::LOAD_CLASSES];
-    loads[0] = PackLoad { packs: 6, us: 9_000 };
-    loads[1] = PackLoad { packs: 30, us: 60_000 };
+    loads[1] = PackLoad { packs: 12, us: 233_316 };
+    loads[2] = PackLoad { packs: 28, us: 513_567 };
+    let bytes = [43_622, 41_264, 39_114, 38_757, 37_761, 35_030, 34_907, 31_966];
     CheckpointRecord {
         id,
         start: 1,
         writers: 4,
         rows: 10_000,
-        merged: 2_500,
-        sent: SentPacks { packs: 36, records: 7_500, bytes: 700_000, ..SentPacks::default() },
+        merged: 5_763,
+        sent: SentPacks { packs: 40, records: 4_237, bytes: 302_421, ..SentPacks::default() },
         buckets: BucketBytes {
             count: 8,
-            total: 700_000,
-            largest: (0..8).map(|bucket| (bucket, 87_500)).collect(),
+            total: 302_421,
+            largest: [5, 7, 4, 3, 2, 0, 1, 6].into_iter().zip(bytes).collect(),
         },
         partitions: 5,
-        requests: RequestCount { made: 50, ..RequestCount::default() },
-        held_bytes_max: 300_000,
-        memory_bytes_max: 4 << 20,
+        requests: RequestCount { made: 56, refused: 3, ..RequestCount::default() },
+        held_bytes_max: 260_416,
+        memory_bytes_max: 1_769_472,
         times_us: CheckpointTimes {
-            rows: 60_000,
-            flush: 20_000,
-            commit: 15_000,
-            open: 320_000,
-            waiting: 250_000,
-            queued: 30_000,
-            network: 69_000,
-            sending: 40_000,
-            disk: 5_000,
-            guest: 20_000,
-            ..CheckpointTimes::default()
+            rows: 68_833,
+            flush: 68_626,
+            commit: 146_116,
+            delayed: 57_000,
+            open: 350_209,
+            waiting: 342_246,
+            queued: 36_135,
+            network: 746_883,
+            sending: 357_140,
+            slots: 0,
+            disk: 38_284,
+            guest: 26_915,
         },
-        commits: CommitTimes { count: 5, median_ms: 6, max_ms: 9, ..CommitTimes::default() },
+        commits: CommitTimes { count: 5, median_ms: 136, max_ms: 146, ..CommitTimes::default() },
         loads,
         ..CheckpointRecord::default()
     }
@@ -51,6 +53,7 @@ fn long() -> CheckpointRecord {
     let times = &mut record.times_us;
     (times.rows, times.flush, times.open) = (10_000_000, 5_000_000, 40_000_000);
     (times.waiting, times.queued, times.sending) = (2_000_000, 1_000_000, 10_000_000);
+    times.delayed = 0;
     record
 }
 
@@ -110,6 +113,16 @@ fn a_healthy_run_gets_no_advice() {
     silent(&long(), &facts());
 }
 
+/// A value can be copied from a hint into the options.
+#[test]
+fn values_are_written_as_options_take_them() {
+    for (bytes, value) in [(1, "1 KiB"), (131_073, "129 KiB"), (66_400_000, "64 MiB")] {
+        assert_eq!(words::bytes_above(bytes), value);
+        let size = upsert_sink_format::option::text::size(value).expect("a size");
+        assert!(size.0 >= bytes);
+    }
+}
+
 #[test]
 fn what_another_start_measured_is_forgotten() {
     let mut old = long();
@@ -136,7 +149,7 @@ fn rows_that_come_slowly_are_told_after_ten_seconds() {
 #[test]
 fn small_buffers_are_told_with_the_size_of_packs() {
     let buffer = with("upsert.writer.buffer-size", "200 KiB");
-    let told = one(&demo(1), &buffer, &["36 packs had 18.9 KiB", "100 KiB a bucket", "128 KiB"]);
+    let told = one(&demo(1), &buffer, &["40 packs had 7.3 KiB", "100 KiB a bucket", "128 KiB"]);
     assert_eq!(
         told,
         (AdviceRule::SmallBuffers, String::from("upsert.writer.buffer-size = 256 KiB"))
@@ -146,7 +159,7 @@ fn small_buffers_are_told_with_the_size_of_packs() {
     let option = String::from("upsert.writer.bucket.buffer-size = 128 KiB");
     assert_eq!(told, (AdviceRule::SmallBuffers, option));
     let mut large = demo(1);
-    large.sent.bytes = 36 * (128 << 10);
+    large.sent.bytes = 40 * (128 << 10);
     large.buckets.largest.clear();
     silent(&large, &buffer);
 }
@@ -155,7 +168,7 @@ fn small_buffers_are_told_with_the_size_of_packs() {
 fn fewer_writers_than_buckets_are_told_where_the_network_is_the_limit() {
     let mut record = long();
     (record.times_us.sending, record.times_us.queued) = (30_000_000, 6_000_000);
-    record.sent.bytes = 36 << 19;
+    record.sent.bytes = 40 << 19;
     let told = one(&record, &facts(), &["under way 50 %", "rows waited 6.0 s"]);
     assert_eq!(told, (AdviceRule::FewWriters, String::from("sink.parallelism = 8")));
     silent(&record, &SinkFacts { writers: 8, ..facts() });
@@ -203,10 +216,10 @@ fn memory_is_told_before_it_is_used_up() {
     record.held_bytes_max = 61 << 20;
     silent(&record, &facts());
     record.times_us.queued = 6_000_000;
-    let words = ["61 MiB of 64 MiB (95 %)", "packs left with 18.9 KiB of 1 MiB", "waited 6.0 s"];
+    let words = ["61 MiB of 64 MiB (95 %)", "packs left with 7.3 KiB of 1 MiB", "waited 6.0 s"];
     let told = one(&record, &facts(), &words);
     assert_eq!(told, (AdviceRule::MemoryNearLimit, String::from("sink.memory.budget = 128 MiB")));
-    record.sent.bytes = 36 << 19;
+    record.sent.bytes = 40 << 19;
     silent(&record, &facts());
 }
 
@@ -250,11 +263,11 @@ fn more_than_32_commits_at_once_are_told() {
 
 #[test]
 fn checkpoints_that_wait_for_commits_are_told() {
-    let mut record = demo(1);
+    let mut record = long();
     (record.times_us.delayed, record.times_us.commit) = (1_500_000, 2_501_000);
     let told = one(&record, &facts(), &["1 of 1 checkpoints", "1.5 s together", "up to 2.5 s"]);
     assert_eq!(told, (AdviceRule::CommitsOutrun, String::from("checkpoint interval = 3 s")));
-    record.times_us.delayed = 99_999;
+    record.times_us.delayed = 740_000;
     silent(&record, &facts());
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Window<'a> {
     pub(super) held_bytes_max: u64,
     pub(super) memory_bytes_max: u64,
     /// The time by the clock: while rows were taken, and while they were flushed.
-    clock_us: u64,
+    pub(super) clock_us: u64,
 }
 
 impl<'a> Window<'a> {

@@ -37,6 +37,14 @@ pub(super) fn bytes(bytes: u64) -> String {
     }
 }
 
+/// A size that is not below so many bytes, as options take it.
+pub(super) fn bytes_above(bytes: u64) -> String {
+    match bytes {
+        0..0x10_0000 => format!("{} KiB", bytes.div_ceil(1 << 10)),
+        _ => format!("{} MiB", bytes.div_ceil(1 << 20)),
+    }
+}
+
 /// A whole number of seconds that is not below so many milliseconds, as options take it.
 pub(super) fn seconds_above(ms: u64) -> String {
     format!("{} s", ms.div_ceil(1_000).max(1))

@@ -3,7 +3,7 @@
 //! Invariant: each is one advice of the specification, silent unless its figure is above its limit.
 
 use super::window::{Window, hundredths};
-use super::words::{bytes, set, span, tell};
+use super::words::{bytes, bytes_above, set, span, tell};
 use super::{AdviceRule, Hint};
 use crate::ledger::PackLoad;
 
@@ -38,14 +38,14 @@ pub(super) fn small_buffers(window: &Window<'_>) -> Option<Hint> {
     let buffer = window.facts.size(WRITER_BUFFER)?;
     let share = buffer / buckets;
     let (option, least, why) = if share < PACK_BYTES_MIN {
-        let least = bytes(PACK_BYTES_MIN * buckets);
+        let least = bytes_above(PACK_BYTES_MIN * buckets);
         let (buffer, share) = (bytes(buffer), bytes(share));
         let why = format!("{buffer} over {buckets} buckets of each writer leaves {share} a bucket");
         (WRITER_BUFFER, least, why)
     } else {
         let buffer = window.facts.size(BUCKET_BUFFER).filter(|size| *size < PACK_BYTES_MIN)?;
         let why = format!("{} is where a bucket is flushed", bytes(buffer));
-        (BUCKET_BUFFER, bytes(PACK_BYTES_MIN), why)
+        (BUCKET_BUFFER, bytes_above(PACK_BYTES_MIN), why)
     };
     let words = format!(
         "packs are small: {measured}, `{option}` = {why}, and below {} sending is inefficient; \
@@ -135,8 +135,9 @@ pub(super) fn flush_concurrency(window: &Window<'_>) -> Option<Hint> {
     );
     let value = (concurrent / 2).max(1).to_string();
     let words = format!(
-        "more packs at once only slow each other: {measured}; {} writers × `{FLUSH_CONCURRENT}` = \
-         {concurrent} for each partition are too many for this network: set it to {value}",
+        "more packs at once only slow each other: {measured}; `{FLUSH_CONCURRENT}` = {concurrent} \
+         for each partition, times the writers ({}), is too much for this network: set it to \
+         {value}",
         window.facts.writers
     );
     Some(set(AdviceRule::FlushConcurrency, (FLUSH_CONCURRENT, &value), measured, words))
@@ -152,7 +153,7 @@ pub(super) fn memory_near_limit(window: &Window<'_>) -> Option<Hint> {
             bytes(limit),
             hundredths(memory, limit)
         );
-        let value = bytes(limit.saturating_mul(2));
+        let value = bytes_above(limit.saturating_mul(2));
         let words = format!(
             "a sandbox is about to run out of memory, which ends the sink: {measured}; set \
              `{MEMORY_LIMIT}` to {value}, or lower `{BUDGET}`"
@@ -175,11 +176,11 @@ pub(super) fn memory_near_limit(window: &Window<'_>) -> Option<Hint> {
         bytes(full),
         span(queued)
     );
-    let value = bytes(budget.saturating_mul(2));
+    let value = bytes_above(budget.saturating_mul(2));
     let words = format!(
         "memory is the limit: {measured}; set `{BUDGET}` to {value}, and `{MEMORY_LIMIT}` to at \
          least {}; if the machine has no more, lower `{WRITER_BUFFER}`, so that rows leave earlier",
-        bytes(budget.saturating_mul(2).saturating_add(SANDBOX_BESIDE))
+        bytes_above(budget.saturating_mul(2).saturating_add(SANDBOX_BESIDE))
     );
     Some(set(AdviceRule::MemoryNearLimit, (BUDGET, &value), measured, words))
 }
