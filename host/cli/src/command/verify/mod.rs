@@ -111,14 +111,14 @@ struct Expected {
 pub(crate) async fn run(arguments: VerifyArguments) -> anyhow::Result<()> {
     let job = Job::read(&arguments.job)?;
     check(&job)?;
-    let plugin = Plugin::embedded()?;
-    check_names(job.options.keys(), &plugin)?;
     let states = StateDirectory::existing(&state_dir(arguments.state.as_deref(), &job))?;
     let is_embedded = !sink::is_set(&job.options, sink::ENDPOINT);
     if is_embedded && !arguments.data.is_dir() {
         let data = arguments.data.display();
         return Err(bad_input(format!("--data {data}: it is not there; name the job's")));
     }
+    let plugin = Plugin::embedded()?;
+    check_names(job.options.keys(), &plugin)?;
     let (options, server) = reach(&job, &arguments.data).await?;
     let settings = sink::settings(options, &states.journal_dir(), Duration::ZERO)?;
     let components = Components::system();
