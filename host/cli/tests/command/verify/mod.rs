@@ -1,6 +1,8 @@
 //! `verify`: a table that is as its source says, every way in which one may not be, and whatever
 //! cannot be verified.
 
+mod checkpoints;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 
@@ -16,7 +18,7 @@ use crate::support::{JSON, Place, SAMPLE, Server, TABLE, assert_refused, report}
 type Foreign = (&'static str, Op, Vec<Option<Cell>>);
 
 fn flights(place: &Place) {
-    let job = include_str!("../../../../tests/jobs/flights-full.toml");
+    let job = include_str!("../../../../../tests/jobs/flights-full.toml");
     place.write("job.toml", job.replace("${FLIGHTS_FEED}", SAMPLE));
 }
 
@@ -71,9 +73,13 @@ fn client(endpoint: &str) -> Client {
 
 /// Writes to a table past the job, as another program would.
 fn write_past_the_job(place: &Place, table: &str, rows: Vec<Foreign>) {
-    let server = Server::start(place);
+    write_at(&Server::start(place).endpoint, table, rows);
+}
+
+/// The same, at a server that runs.
+fn write_at(endpoint: &str, table: &str, rows: Vec<Foreign>) {
     let writes = async {
-        let table = client(&server.endpoint).table(&table.parse().expect("a name"));
+        let table = client(endpoint).table(&table.parse().expect("a name"));
         for (partition, op, row) in rows {
             if !partition.is_empty() {
                 table.create_partition(partition).await.expect("created");
@@ -409,6 +415,15 @@ fn a_job_of_at_least_once_is_verified_at_its_end() {
     assert_eq!(equal(&place, &[])["rows_expected"], 1);
 }
 
+/// The options that lead a job to the table of people at a server.
+fn options(server: &Server) -> String {
+    format!(
+        "endpoint = \"{}\"\nproject = \"local\"\ntableName = \"people\"\n\
+         accessId = \"local\"\naccessKey = \"local\"\n",
+        server.endpoint
+    )
+}
+
 /// A job of people without partitions at a server that runs.
 fn job_at(place: &Place, server: &Server, rows: impl Iterator<Item = u64>) {
     tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
@@ -420,12 +435,7 @@ fn job_at(place: &Place, server: &Server, rows: impl Iterator<Item = u64>) {
     place.write("rows.json", rows.map(line).collect::<String>());
     let source = "[source]\nformat = \"json\"\npath = \"${ROWS}\"\nop-column = \"op\"\n\
         columns = [\"id BIGINT\", \"name STRING\"]\n[sink]\n";
-    let options = format!(
-        "endpoint = \"{}\"\nproject = \"local\"\ntableName = \"people\"\n\
-         accessId = \"local\"\naccessKey = \"local\"\n",
-        server.endpoint
-    );
-    place.write("job.toml", format!("{source}{options}"));
+    place.write("job.toml", format!("{source}{}", options(server)));
 }
 
 /// Over HTTP, beside a server that runs, with the journal and without it.
