@@ -3,16 +3,17 @@
 //! Under the rules' tests. Invariant: time is virtual, so a limit of minutes costs nothing.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use upsert_sink::components::{Clock, SystemClock};
 use upsert_sink::ledger::{AdviceRule, CheckpointRecord, Hint, advise};
-use upsert_sink::{Catalog, Components, Plugin, Settings, Sink};
+use upsert_sink::{Catalog, Components, Settings, Sink};
 use upsert_sink_server::components::simulated::{self, SimulatedDirectories};
 use upsert_sink_server::{FaultRules, ServerSettings, Service};
+use upsert_sink_tests::plugin::plugin;
 use upsert_sink_tunnel::components::simulated::{SimulatedDisk, SimulatedFiles, Uninterrupted};
 
 use crate::advice::line::NarrowLine;
@@ -33,16 +34,6 @@ pub(crate) struct AdvisedJob {
     sink: Option<Sink>,
     checkpoint: u64,
     written: i64,
-}
-
-/// Compiled once for all jobs.
-fn plugin() -> Result<Plugin> {
-    static PLUGIN: OnceLock<Plugin> = OnceLock::new();
-    if let Some(plugin) = PLUGIN.get() {
-        return Ok(plugin.clone());
-    }
-    let plugin = Plugin::embedded()?;
-    Ok(PLUGIN.get_or_init(|| plugin).clone())
 }
 
 impl AdvisedJob {
@@ -111,7 +102,7 @@ impl AdvisedJob {
 
     /// Opens the sink for rows such as these.
     pub(crate) async fn open_for(&mut self, rows: &RecordBatch) -> Result<()> {
-        let builder = Sink::builder(plugin()?, self.settings()?).schema(rows.schema());
+        let builder = Sink::builder(plugin(), self.settings()?).schema(rows.schema());
         self.sink = Some(builder.components(self.components.clone()).open().await?);
         Ok(())
     }

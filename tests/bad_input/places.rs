@@ -11,6 +11,7 @@ use upsert_sink_format::batch::{BatchBuilder, ColumnBuilder};
 use upsert_sink_format::id::{Millis, WriterIndex};
 use upsert_sink_format::tunnel::ColumnDescription;
 use upsert_sink_tests::binary::{self, Running};
+use upsert_sink_tests::plugin::plugin;
 
 use crate::bad_input::scene::{Scene, assert_refused};
 
@@ -162,7 +163,7 @@ fn task() -> Task {
 /// Whatever byte of its header is wrong or missing, the whole batch is refused, without a trap.
 #[test]
 fn a_corrupt_batch_is_refused_and_the_sandbox_holds() -> Result<()> {
-    let plugin = Plugin::embedded()?;
+    let plugin = plugin();
     let good = BatchBuilder::new(2).column(ColumnBuilder::int64([Some(1), Some(2)])).build();
     assert!(BareWriter::open(&plugin, &task())?.write(1, &good)?);
     let mut damaged: Vec<Vec<u8>> = (0..good.len()).map(|end| good[..end].to_vec()).collect();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use upsert_sink::arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use upsert_sink::{Catalog, Components, Plugin, Settings, Sink};
+use upsert_sink::{Catalog, Components, Settings, Sink};
+use upsert_sink_tests::plugin::plugin;
 
 use crate::clients::process::{Client, Kind};
 use crate::clients::site::{Site, begin, commit, delete, put, sorted, upsert};
@@ -173,7 +174,7 @@ fn rows_of_the_sink_are_read_by_every_client() -> Result<()> {
         let days = (0..100).map(|id| if id % 2 == 0 { "a" } else { "b" });
         let days = Arc::new(StringArray::from_iter_values(days)) as ArrayRef;
         let rows = RecordBatch::try_from_iter([("id", ids), ("v", text), ("day", days)])?;
-        let builder = Sink::builder(Plugin::embedded()?, settings);
+        let builder = Sink::builder(plugin(), settings);
         let sink = builder.schema(rows.schema()).restore(None).open().await?;
         sink.write(&rows, &[]).await?;
         sink.checkpoint(1).await?;

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use upsert_sink::{Plugin, Settings};
+use upsert_sink::Settings;
+use upsert_sink_tests::plugin::plugin;
 use upsert_sink_tests::{binary, feed};
 
 fn demo(directory: &Path) -> Result<Value> {
@@ -93,7 +94,7 @@ fn the_file_of_options_is_what_the_program_prints() -> Result<()> {
 /// Each option has one owner.
 #[test]
 fn options_of_guest_and_host_are_disjoint() -> Result<()> {
-    let guest = Plugin::embedded()?.options()?;
+    let guest = plugin().options()?;
     let guest: BTreeSet<String> = guest.into_iter().map(|option| option.name).collect();
     let host: BTreeSet<String> = Settings::describe().into_iter().map(|doc| doc.name).collect();
     assert!(guest.is_disjoint(&host), "{:?}", guest.intersection(&host));

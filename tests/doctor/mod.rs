@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use service::{Fault, World};
+use upsert_sink::Settings;
 use upsert_sink::doctor::{self, Diagnosis, Finding, Order, Scope, Verdict};
-use upsert_sink::{Plugin, Settings};
 use upsert_sink_tests::live;
+use upsert_sink_tests::plugin::plugin;
 
 const SCOPE: Scope = Scope { table: true, scratch: true, hold: Duration::from_secs(1) };
 
@@ -33,8 +34,7 @@ async fn examine(fault: Fault, scope: Scope, options: &[(&str, &str)]) -> Result
         Settings::from_options(all.map(|(name, value)| ((*name).into(), (*value).into())))?;
     let mut told = Vec::new();
     let mut tell = |finding: &Finding| told.push(finding.clone());
-    let plugin = Plugin::embedded()?;
-    let diagnosis = doctor::examine(&plugin, &settings, &components, scope, &mut tell).await;
+    let diagnosis = doctor::examine(&plugin(), &settings, &components, scope, &mut tell).await;
     ensure!(told == diagnosis.findings, "each finding is told as it is made");
     let tables = world.tables().await;
     let is_there = tables.contains("upsert_sink_doctor");
@@ -171,7 +171,7 @@ async fn a_row_that_is_written_and_committed_is_read_back() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut settings = Settings::local("http://h:1/api", "any", dir.path())?;
     settings.client.tunnel_endpoint = Some("http://h:1".parse()?);
-    live::round_trip(&Plugin::embedded()?, &settings, &components).await?;
+    live::round_trip(&plugin(), &settings, &components).await?;
     ensure!(!world.tables().await.contains("upsert_sink_live"), "the table is left behind");
     Ok(())
 }

@@ -6,10 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use upsert_sink::{Catalog, Components, Settings, Sink};
 use upsert_sink_tests::binary::Running;
+use upsert_sink_tests::plugin::plugin;
 
 use crate::faults::components::Call;
 use crate::faults::report::Test;
-use crate::faults::scene::{ROUNDS, Scene, batch, plugin};
+use crate::faults::scene::{ROUNDS, Scene, batch};
 
 const DOES: &str = "asks again when the server is back";
 
@@ -69,7 +70,7 @@ fn a_server_process_that_dies_at_a_commit_is_started_again_and_has_it_once() {
         let catalog = Catalog::new(&settings, &Components::system());
         catalog.execute(crate::faults::world::CREATE).await?;
         let (rows, kinds) = batch(0);
-        let sink = Sink::builder(plugin()?, settings).schema(rows.schema()).open().await?;
+        let sink = Sink::builder(plugin(), settings).schema(rows.schema()).open().await?;
         sink.write(&rows, &kinds).await?;
         sink.checkpoint(1).await?;
         sink.checkpoint_completed(1).await?;

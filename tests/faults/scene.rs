@@ -5,11 +5,12 @@
 //! it is complete, and the fold is told from the changes alone.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use upsert_sink::{Checkpoint, Components, Error, ErrorKind, Plugin, RowKind, Settings, Sink};
+use upsert_sink::{Checkpoint, Components, Error, ErrorKind, RowKind, Settings, Sink};
+use upsert_sink_tests::plugin::plugin;
 
 use crate::faults::components::{Attempt, Call, End};
 use crate::faults::world::{Table, World};
@@ -37,16 +38,6 @@ pub(crate) struct Scene {
     checkpoint: u64,
     /// Attempts before this one are of an earlier sink.
     mark: usize,
-}
-
-/// Compiled once for all rows.
-pub(crate) fn plugin() -> Result<Plugin> {
-    static PLUGIN: OnceLock<Plugin> = OnceLock::new();
-    if let Some(plugin) = PLUGIN.get() {
-        return Ok(plugin.clone());
-    }
-    let plugin = Plugin::embedded()?;
-    Ok(PLUGIN.get_or_init(|| plugin).clone())
 }
 
 impl Scene {
@@ -90,8 +81,7 @@ impl Scene {
         let last = self.completed.last();
         self.position = last.map_or(0, |(position, _)| *position);
         let restore = last.map(|(_, bytes)| Checkpoint::from_bytes(bytes)).transpose()?;
-        let plugin = plugin().map_err(|error| Error::bug("plugin", format!("{error:#}")))?;
-        let builder = Sink::builder(plugin, settings).components(Components {
+        let builder = Sink::builder(plugin(), settings).components(Components {
             clock: Arc::clone(&self.world.clock) as _,
             transport: Arc::clone(&self.world.wire) as _,
             ..Components::system()

@@ -11,9 +11,10 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use upsert_sink::components::{Components, SystemTransport, Transport, TransportError};
 use upsert_sink::{Compression, Sink};
+use upsert_sink_tests::plugin::plugin;
 
 use crate::protocol::fixture::{described, exchanges};
-use crate::protocol::local::{Local, plugin};
+use crate::protocol::local::Local;
 
 /// The network, with a list of the packs that went through it.
 struct Watched {

@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::OnceLock;
 
 use arrow_array::RecordBatch;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use serde_json::Value as Json;
 use tempfile::TempDir;
-use upsert_sink::{Catalog, Plugin, Settings};
+use upsert_sink::{Catalog, Settings};
 use upsert_sink_server::{Server, ServerComponents, ServerSettings};
 
 use crate::protocol::fixture::{Described, Exchange};
@@ -21,12 +20,6 @@ use crate::protocol::fixture::{Described, Exchange};
 pub(crate) const PROJECT: &str = "proj";
 /// The one partition of the recordings.
 const PARTITION: &str = "pt='20260326'";
-
-/// Compiled once for all tests of this process.
-pub(crate) fn plugin() -> Plugin {
-    static PLUGIN: OnceLock<Plugin> = OnceLock::new();
-    PLUGIN.get_or_init(|| Plugin::embedded().expect("the embedded component loads")).clone()
-}
 
 pub(crate) struct Local {
     directory: TempDir,

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use http::Method;
 use upsert_sink::{Error, Settings, Sink};
 use upsert_sink_format::record::DecodedRecord;
+use upsert_sink_tests::plugin::plugin;
 
 use crate::protocol::fixture::{Described, Exchange, described, exchanges};
-use crate::protocol::local::plugin;
 use crate::protocol::rows;
 use crate::protocol::scripted::{Scripted, query};
 

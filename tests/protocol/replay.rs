@@ -10,9 +10,10 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use serde_json::Value as Json;
 use upsert_sink::Sink;
+use upsert_sink_tests::plugin::plugin;
 
 use crate::protocol::fixture::{Exchange, described, exchanges, labels, read};
-use crate::protocol::local::{Answer, Local, plugin};
+use crate::protocol::local::{Answer, Local};
 
 /// Hashes that this server's tables do not have; see `refused.rs`.
 const REFUSED: [&str; 2] = ["java_legacy_hasher", "py_legacy_hasher"];

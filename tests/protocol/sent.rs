@@ -11,9 +11,9 @@ use bytes::Bytes;
 use http::{Method, Request};
 use upsert_sink::{Settings, Sink};
 use upsert_sink_format::record::{DecodedRecord, Op};
+use upsert_sink_tests::plugin::plugin;
 
 use crate::protocol::fixture::{Described, Exchange, described, exchanges};
-use crate::protocol::local::plugin;
 use crate::protocol::rows;
 use crate::protocol::scripted::{Scripted, query};
 

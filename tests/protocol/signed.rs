@@ -13,9 +13,10 @@ use upsert_sink::{Catalog, Components, CredentialSource, Credentials, ErrorKind,
 use upsert_sink_format::id::Millis;
 use upsert_sink_server::components::simulated::{ManualClock, SimulatedDirectories, components};
 use upsert_sink_server::{Auth, Keys, ServerSettings, Service};
+use upsert_sink_tests::plugin::plugin;
 
 use crate::protocol::fixture::{described, exchanges, read};
-use crate::protocol::local::{Local, PROJECT, plugin};
+use crate::protocol::local::{Local, PROJECT};
 
 const KEYS: &str = r#"[
     {"AccessKeyId":"plain","AccessKeySecret":"secret-one"},

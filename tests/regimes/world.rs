@@ -5,7 +5,7 @@
 //! what either of them computes takes no time.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -17,9 +17,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response};
 use upsert_sink::components::{Clock, SystemClock, Transport, TransportError};
-use upsert_sink::{Checkpoint, Components, Plugin, Settings, Sink};
+use upsert_sink::{Catalog, Checkpoint, Components, Settings, Sink};
 use upsert_sink_server::components::simulated::{self, SimulatedDirectories};
 use upsert_sink_server::{ServerSettings, Service};
+use upsert_sink_tests::plugin::plugin;
+use upsert_sink_tunnel::components::simulated::{SimulatedDisk, SimulatedFiles, Uninterrupted};
 
 /// The table of every world.
 const CREATE: &str = "CREATE TABLE t (id BIGINT NOT NULL, v STRING, PRIMARY KEY (id)) \
@@ -30,7 +32,7 @@ pub(crate) struct World {
     service: Arc<Service>,
     pub(crate) clock: Arc<SystemClock>,
     wire: Arc<Wire>,
-    journals: tempfile::TempDir,
+    components: Components,
 }
 
 impl World {
@@ -38,19 +40,25 @@ impl World {
     pub(crate) async fn new(commit_latency: Duration) -> Result<Self> {
         let clock = Arc::new(SystemClock::start());
         let shared = Arc::clone(&clock) as Arc<dyn Clock>;
-        let components = simulated::components(shared, SimulatedDirectories::new(), 7);
+        let server = simulated::components(Arc::clone(&shared), SimulatedDirectories::new(), 7);
         let settings = ServerSettings { commit_latency, ..ServerSettings::new("/server") };
-        let service = Service::open(&settings, &components).await?;
-        let task = format!("<SQL><Name>n</Name><Query>{CREATE}</Query></SQL>");
-        let body = format!("<Instance><Job><Tasks>{task}</Tasks></Job></Instance>");
-        let request = Request::post("/api/projects/local/instances").body(Bytes::from(body))?;
-        service.respond(request).await;
+        let service = Service::open(&settings, &server).await?;
         let wire = Arc::new(Wire {
             service: Arc::clone(&service),
             clock: Arc::clone(&clock),
             requests: Mutex::default(),
         });
-        Ok(Self { service, clock, wire, journals: tempfile::tempdir()? })
+        let disk = SimulatedDisk::new(SimulatedFiles::new(), Arc::new(Uninterrupted));
+        let components = Components {
+            clock: shared,
+            transport: Arc::clone(&wire) as _,
+            disk: Arc::new(disk),
+            ..Components::system()
+        };
+        let world = Self { service, clock, wire, components };
+        Catalog::new(&settings_with(&[])?, &world.components).execute(CREATE).await?;
+        world.take_requests();
+        Ok(world)
     }
 
     /// A sink with these options, which goes on from a checkpoint if there is one.
@@ -59,24 +67,8 @@ impl World {
         options: &[(&str, &str)],
         restore: Option<Checkpoint>,
     ) -> Result<Sink> {
-        let journal = self.journals.path().display().to_string();
-        let base = [
-            ("endpoint", "http://h:1/api"),
-            ("tunnelEndpoint", "http://h:1"),
-            ("project", "local"),
-            ("tableName", "t"),
-            ("sink.journal-dir", journal.as_str()),
-            ("sink.dynamic-partition.limit", "100000"),
-        ];
-        let all = base.iter().chain(options);
-        let settings =
-            Settings::from_options(all.map(|(name, value)| ((*name).into(), (*value).into())))?;
-        let components = Components {
-            clock: Arc::clone(&self.clock) as _,
-            transport: Arc::clone(&self.wire) as _,
-            ..Components::system()
-        };
-        let builder = Sink::builder(plugin()?, settings).components(components);
+        let builder = Sink::builder(plugin(), settings_with(options)?);
+        let builder = builder.components(self.components.clone());
         Ok(builder.schema(rows(0, 1, 0).schema()).restore(restore).open().await?)
     }
 
@@ -111,6 +103,20 @@ impl World {
     }
 }
 
+/// Settings with these options besides those that every sink here needs.
+fn settings_with(options: &[(&str, &str)]) -> Result<Settings> {
+    let base = [
+        ("endpoint", "http://h:1/api"),
+        ("tunnelEndpoint", "http://h:1"),
+        ("project", "local"),
+        ("tableName", "t"),
+        ("sink.journal-dir", "/journal"),
+        ("sink.dynamic-partition.limit", "100000"),
+    ];
+    let all = base.iter().chain(options);
+    Ok(Settings::from_options(all.map(|(name, value)| ((*name).into(), (*value).into())))?)
+}
+
 /// A row of each of `partitions` partitions, from the `first` on.
 pub(crate) fn rows(first: i64, partitions: i64, version: i64) -> RecordBatch {
     let numbers = first..first + partitions;
@@ -121,15 +127,6 @@ pub(crate) fn rows(first: i64, partitions: i64, version: i64) -> RecordBatch {
     let parts: ArrayRef = Arc::new(StringArray::from_iter_values(parts));
     let columns = [("id", ids), ("v", values), ("part", parts)];
     RecordBatch::try_from_iter(columns).expect("columns of one length")
-}
-
-fn plugin() -> Result<Plugin> {
-    static PLUGIN: OnceLock<Plugin> = OnceLock::new();
-    if let Some(plugin) = PLUGIN.get() {
-        return Ok(plugin.clone());
-    }
-    let plugin = Plugin::embedded()?;
-    Ok(PLUGIN.get_or_init(|| plugin).clone())
 }
 
 /// The way to the server.

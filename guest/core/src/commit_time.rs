@@ -12,19 +12,19 @@ use upsert_sink_format::id::Millis;
 
 /// The times of the last commits.
 #[derive(Clone, Default)]
-pub(crate) struct CommitTimes {
+pub(crate) struct CommitPace {
     last: [Option<Millis>; REMEMBERED],
     next: usize,
 }
 
 /// They change when a commit is asked after, and nothing else.
-impl fmt::Debug for CommitTimes {
+impl fmt::Debug for CommitPace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CommitTimes").finish_non_exhaustive()
+        f.debug_struct("CommitPace").finish_non_exhaustive()
     }
 }
 
-impl CommitTimes {
+impl CommitPace {
     /// A commit was found to be done after so long.
     pub(crate) fn note(&mut self, time: Millis) {
         self.last[self.next] = Some(time);
@@ -58,24 +58,24 @@ mod tests {
     use super::*;
 
     /// Asks until a commit of this length is done: how often, and when that is known.
-    fn follow(times: &mut CommitTimes, length: u64) -> (u32, u64) {
+    fn follow(pace: &mut CommitPace, length: u64) -> (u32, u64) {
         let (mut asked, mut since) = (0, 0);
         while since < length {
-            since += times.pause(Millis(since)).0;
+            since += pace.pause(Millis(since)).0;
             asked += 1;
         }
-        times.note(Millis(since));
+        pace.note(Millis(since));
         (asked, since)
     }
 
     #[test]
     fn commits_that_take_equally_long_are_known_soon_and_asked_after_rarely() {
         for length in [60, 300, 2_500, 40_000] {
-            let mut times = CommitTimes::default();
-            let (_, first) = follow(&mut times, length);
+            let mut pace = CommitPace::default();
+            let (_, first) = follow(&mut pace, length);
             assert!(first <= length * 5 / 4 + PAUSE_LEAST, "{length}: first known at {first}");
             for _ in 0..20 {
-                let (asked, known) = follow(&mut times, length);
+                let (asked, known) = follow(&mut pace, length);
                 let late = known - length;
                 assert!(late <= length / 16 + PAUSE_LEAST, "{length}: {late} ms late");
                 assert!(
@@ -88,21 +88,21 @@ mod tests {
 
     #[test]
     fn a_single_slow_commit_delays_no_other() {
-        let mut times = CommitTimes::default();
-        follow(&mut times, 2_500);
-        follow(&mut times, 60_000);
-        let (_, known) = follow(&mut times, 2_500);
+        let mut pace = CommitPace::default();
+        follow(&mut pace, 2_500);
+        follow(&mut pace, 60_000);
+        let (_, known) = follow(&mut pace, 2_500);
         assert!(known <= 2_700, "known at {known}");
     }
 
     #[test]
     fn commits_that_have_become_faster_or_slower_are_followed() {
-        let mut times = CommitTimes::default();
+        let mut pace = CommitPace::default();
         for length in [2_500, 300, 5_000] {
             for _ in 0..60 {
-                follow(&mut times, length);
+                follow(&mut pace, length);
             }
-            let (_, known) = follow(&mut times, length);
+            let (_, known) = follow(&mut pace, length);
             assert!(known <= length + length / 8 + PAUSE_LEAST, "{length}: known at {known}");
         }
     }

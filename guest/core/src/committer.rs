@@ -29,7 +29,7 @@ use upsert_sink_format::tunnel::{Answer, Operation, Outcome, Refusal, RefusalKin
 
 use crate::commit_operation::{CommitOperation, place, place_of};
 use crate::commit_order::{State, Waiting, turns};
-use crate::commit_time::CommitTimes;
+use crate::commit_time::CommitPace;
 use crate::compaction::{Compaction, CompactionRecord};
 use crate::config::{DeliveryGuarantee, LostSession, SinkConfig};
 use crate::evidence::{Evidence, judge_not_found};
@@ -62,13 +62,11 @@ pub struct Committer {
     /// The newest checkpoint that all writers have passed.
     prepared: CheckpointId,
     completed: CheckpointId,
-    times: CommitTimes,
+    pace: CommitPace,
     /// Sessions whose turn has come, as far as they were looked for; none before a change of what
     /// is prepared or released.
     turns: VecDeque<SessionName>,
     compaction: Compaction,
-    /// Operations that are no commits: they take no place from one.
-    others: usize,
     operations: Operations<CommitOperation>,
     outputs: Outputs<CommitterOutput>,
 }
@@ -103,10 +101,9 @@ impl Committer {
             known: BTreeSet::new(),
             prepared: CheckpointId(0),
             completed: CheckpointId(0),
-            times: CommitTimes::default(),
+            pace: CommitPace::default(),
             turns: VecDeque::new(),
             compaction: Compaction::open(config.compact_after, journal)?,
-            others: 0,
             operations: Operations::new(task.nonce, config.commit_timeout),
             outputs: Outputs::new(),
         })
@@ -288,15 +285,15 @@ impl Committer {
     fn commit_next(&mut self, now: Millis) {
         // Among thousands, turns are looked for only if there is a place for one and no turn is
         // left: a commit that becomes known takes none from another.
-        if self.commits_under_way() >= self.commits_most {
+        let free = self.commits_most.saturating_sub(self.commits_under_way());
+        if free == 0 {
             return;
         }
         if self.turns.is_empty() {
             self.turns = self.next_turns();
         }
-        while self.commits_under_way() < self.commits_most
-            && let Some(name) = self.turns.pop_front()
-        {
+        for _ in 0..free {
+            let Some(name) = self.turns.pop_front() else { break };
             let pending = self.pending.get_mut(&name).expect("a turn is of a pending session");
             pending.state = State::Committing;
             let operation = Operation::CommitSession(pending.committable.session_ref());
@@ -305,15 +302,17 @@ impl Committer {
         }
     }
 
-    /// Commits whose record is not durable yet.
+    /// Commits whose record is not durable yet. A compaction takes no place from one.
     fn commits_under_way(&self) -> usize {
-        self.operations.len() - self.others
+        self.operations.count(|purpose| match purpose {
+            CommitOperation::Commit(_) | CommitOperation::Journal(..) => true,
+            CommitOperation::Compact(_) | CommitOperation::Count(_) => false,
+        })
     }
 
     /// Asks for a compaction if one is due, whatever commits are under way.
     fn compact_next(&mut self, now: Millis) {
         if let Some(partition) = self.compaction.ask(now) {
-            self.others += 1;
             let operation = Operation::CompactPartition(partition.clone());
             let compact = CommitOperation::Compact(partition);
             self.operations.submit(now, compact, operation, &mut self.outputs);
@@ -322,7 +321,6 @@ impl Committer {
 
     /// Makes a partition's count durable. Nothing waits for it.
     fn record_count(&mut self, now: Millis, record: &CompactionRecord) {
-        self.others += 1;
         let count = CommitOperation::Count(record.partition.clone());
         let ticket = self.operations.begin(now, count);
         self.outputs.push(CommitterOutput::Journal(record.append(ticket)));
@@ -364,12 +362,10 @@ impl Committer {
                 self.recorded(now, &name, evidence, &outcome)
             }
             CommitOperation::Compact(_) => {
-                self.others -= 1;
                 self.compacted(now, operation, &outcome);
                 Ok(())
             }
             CommitOperation::Count(ref partition) => {
-                self.others -= 1;
                 journal::check_durable(place_of(partition), &outcome)
             }
         }
@@ -385,7 +381,7 @@ impl Committer {
         match outcome {
             Outcome::Done(Answer::Session(info)) => match info.status {
                 SessionStatus::Committed => {
-                    self.times.note(commit.age(now));
+                    self.pace.note(commit.age(now));
                     self.finish(now, commit, Evidence::Said);
                     Ok(())
                 }
@@ -394,7 +390,7 @@ impl Committer {
                     let pending = pending.expect("a commit under way is pending");
                     pending.committable.contact_at = now;
                     let cause = "it is still being committed";
-                    let pause = Pause::Poll(self.times.pause(commit.age(now)));
+                    let pause = Pause::Poll(self.pace.pause(commit.age(now)));
                     self.operations.put_off(now, commit, pause, cause)
                 }
                 SessionStatus::Aborted | SessionStatus::Critical | SessionStatus::Expired => {

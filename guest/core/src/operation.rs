@@ -163,6 +163,11 @@ impl<P: Purpose> Operations<P> {
         self.held.len()
     }
 
+    /// The number that are held for such a purpose.
+    pub(crate) fn count(&self, is_such: impl Fn(&P) -> bool) -> usize {
+        self.held.values().filter(|(operation, _)| is_such(&operation.purpose)).count()
+    }
+
     /// Whether none is held.
     pub(crate) fn is_empty(&self) -> bool {
         self.held.is_empty()

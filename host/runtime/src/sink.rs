@@ -165,7 +165,7 @@ impl Sink {
 
     /// Its counters and histograms so far.
     pub fn metrics(&self) -> Metrics {
-        Metrics { ledger: self.shared.ledger.read().totals, ..self.shared.meter.read() }
+        Metrics { ledger: self.shared.ledger.totals(), ..self.shared.meter.read() }
     }
 
     /// The newest checkpoints whose commits are known, and the sum of all of them.

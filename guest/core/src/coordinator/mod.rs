@@ -63,8 +63,6 @@ pub struct Coordinator {
     journal: Vec<SessionRecord>,
     /// Keys of records that no start can ask about any more.
     past: Vec<String>,
-    /// The number of them that are being forgotten.
-    forgetting: usize,
     writers: Vec<WriterView>,
     sessions: BTreeMap<SessionName, Standing>,
     known: BTreeSet<SessionId>,
@@ -139,7 +137,6 @@ impl Coordinator {
             phase: Phase::Gathering,
             known: known.map(|record| record.id.clone()).collect(),
             past: past.map(|record| journal::key(&record.id)).collect(),
-            forgetting: 0,
             journal: records,
             writers,
             sessions: BTreeMap::new(),
@@ -300,7 +297,14 @@ impl Coordinator {
 
     /// Whether as many sessions are being created or retired as may be, their records included.
     fn is_busy(&self) -> bool {
-        self.operations.len() - self.forgetting >= OPERATIONS_MOST
+        self.operations.len() - self.forgetting() >= OPERATIONS_MOST
+    }
+
+    /// Records that are being forgotten.
+    fn forgetting(&self) -> usize {
+        let forgets =
+            |purpose: &_| matches!(purpose, SessionOperation::Journal(Recorded::Forgotten(_)));
+        self.operations.count(forgets)
     }
 
     fn answer_if_news(&mut self, now: Millis, index: usize) {

@@ -59,10 +59,7 @@ impl Coordinator {
                 self.waiting().for_each(|view| view.news.add_opened());
             }
             Recorded::Ended(_) => {}
-            Recorded::Forgotten(_) => {
-                self.forgetting -= 1;
-                self.forget_past(now);
-            }
+            Recorded::Forgotten(_) => self.forget_past(now),
         }
         Ok(())
     }

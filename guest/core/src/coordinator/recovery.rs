@@ -156,10 +156,9 @@ impl Coordinator {
 
     /// Forgets records that are past, some at a time: the journal would grow for ever.
     pub(super) fn forget_past(&mut self, now: Millis) {
-        while self.forgetting < FORGOTTEN_MOST
+        while self.forgetting() < FORGOTTEN_MOST
             && let Some(key) = self.past.pop()
         {
-            self.forgetting += 1;
             let ticket = self
                 .operations
                 .begin(now, SessionOperation::Journal(Recorded::Forgotten(key.clone())));

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
+use crate::support::envelope::{create, image, job, update};
 use crate::support::{JSON, Place, SAMPLE, TABLE, report};
 
 fn flights(place: &Place) {
@@ -81,37 +82,27 @@ fn debezium_changes_move_rows_between_partitions() {
 #[test]
 fn rows_that_move_leave_their_old_place() {
     let place = Place::new();
-    let image = |id: u64, name: &str, day: &str| {
-        format!("{{\"id\":{id},\"name\":\"{name}\",\"paid\":null,\"day\":\"{day}\"}}")
-    };
-    let create = |after: String| format!("{{\"op\":\"c\",\"before\":null,\"after\":{after}}}\n");
-    let update = |before: String, after: String| {
-        format!("{{\"op\":\"u\",\"before\":{before},\"after\":{after}}}\n")
-    };
     let lines = [
-        create(image(1, "ann", "mon")),
-        create(image(2, "bob", "mon")),
-        create(image(3, "cid", "mon")),
-        create(image(4, "dee", "mon")),
-        update(image(1, "ann", "mon"), image(1, "ann", "tue")),
-        update(image(2, "bob", "mon"), image(20, "bob", "mon")),
-        update(image(3, "cid", "mon"), image(30, "cid", "wed")),
-        update(image(4, "dee", "mon"), image(4, "eve", "mon")),
-        update(image(1, "ann", "tue"), image(1, "ann", "wed")),
+        create(&image(1, "ann", "mon")),
+        create(&image(2, "bob", "mon")),
+        create(&image(3, "cid", "mon")),
+        create(&image(4, "dee", "mon")),
+        update(&image(1, "ann", "mon"), &image(1, "ann", "tue")),
+        update(&image(2, "bob", "mon"), &image(20, "bob", "mon")),
+        update(&image(3, "cid", "mon"), &image(30, "cid", "wed")),
+        update(&image(4, "dee", "mon"), &image(4, "eve", "mon")),
+        update(&image(1, "ann", "tue"), &image(1, "ann", "wed")),
     ];
     place.write("rows.json", lines.concat());
-    let source = JSON.replace("\"json\"", "\"debezium\"");
-    let source = source.replace("op-column = \"op\"\n", "before-images = true\n");
-    place.write("job.toml", format!("{source}{TABLE}\"sink.key.scope\" = \"table\"\n"));
+    place.write("job.toml", job("rows.json"));
     place.job();
     let rows = place.query("SELECT id, name, day FROM people ORDER BY id");
     let expected =
         json!([[1, "ann", "wed"], [4, "eve", "mon"], [20, "bob", "mon"], [30, "cid", "wed"]]);
     assert_eq!(rows, expected);
     // In another run, what moves finds its old place in the table.
-    place.write("more.json", update(image(1, "ann", "wed"), image(1, "ann", "mon")));
-    let source = source.replace("\"${ROWS}\"", &format!("{:?}", place.path("more.json")));
-    place.write("more.toml", format!("{source}{TABLE}\"sink.key.scope\" = \"table\"\n"));
+    place.write("more.json", update(&image(1, "ann", "wed"), &image(1, "ann", "mon")));
+    place.write("more.toml", job("more.json"));
     report(&place.run(&["run", "more.toml", "--report", "json"]));
     let rows = place.query("SELECT id, day FROM people WHERE id = 1");
     assert_eq!(rows, json!([[1, "mon"]]));

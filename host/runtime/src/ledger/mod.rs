@@ -46,6 +46,11 @@ impl Ledger {
         LedgerReading { records: book.records(), totals: book.totals() }
     }
 
+    /// The totals alone, without a copy of the records.
+    pub(crate) fn totals(&self) -> LedgerTotals {
+        self.book().totals()
+    }
+
     /// To note what happens. Held for one call, never while something is awaited.
     pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)

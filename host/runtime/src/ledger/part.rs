@@ -80,7 +80,7 @@ impl Measured<'_> {
     pub(crate) fn session(&self) -> Option<(&str, &str)> {
         match (self.operation.and_then(Operation::session), self.journal_key) {
             (Some(session), _) => Some((&session.id.0, &session.partition)),
-            // The guest's records have the ids of their sessions as keys.
+            // A record of a session has its id as key; any other key is that of no session.
             (None, key) => key.map(|key| (key, "")),
         }
     }

@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "not every suite needs all of it")]
 
+pub(crate) mod envelope;
 mod server;
 
 use std::io::Write;

@@ -12,6 +12,7 @@ use upsert_sink_format::record::{Op, Value as Cell};
 use upsert_sink_tunnel::components::Components;
 use upsert_sink_tunnel::{Client, ClientSettings, CredentialSource, Credentials, Secret};
 
+use crate::support::envelope::{create, delete, image, job, update};
 use crate::support::{JSON, Place, SAMPLE, Server, TABLE, assert_refused, report};
 
 /// A foreign write: a partition, an operation, and a row.
@@ -288,26 +289,17 @@ fn files_that_came_after_the_checkpoint_are_not_folded() {
 #[test]
 fn rows_that_were_deleted_or_moved_are_not_expected_where_they_were() {
     let place = Place::new();
-    let image = |id: u64, name: &str, day: &str| {
-        format!("{{\"id\":{id},\"name\":\"{name}\",\"paid\":null,\"day\":\"{day}\"}}")
-    };
-    let create = |after: String| format!("{{\"op\":\"c\",\"before\":null,\"after\":{after}}}\n");
-    let update = |before: String, after: String| {
-        format!("{{\"op\":\"u\",\"before\":{before},\"after\":{after}}}\n")
-    };
     let lines = [
-        create(image(1, "ann", "mon")),
-        create(image(2, "bob", "mon")),
-        create(image(3, "cid", "mon")),
-        update(image(1, "ann", "mon"), image(1, "ann", "tue")),
-        update(image(2, "bob", "mon"), image(20, "bob", "mon")),
-        update(image(3, "cid", "mon"), image(3, "eve", "mon")),
-        format!("{{\"op\":\"d\",\"before\":{},\"after\":null}}\n", image(20, "bob", "mon")),
+        create(&image(1, "ann", "mon")),
+        create(&image(2, "bob", "mon")),
+        create(&image(3, "cid", "mon")),
+        update(&image(1, "ann", "mon"), &image(1, "ann", "tue")),
+        update(&image(2, "bob", "mon"), &image(20, "bob", "mon")),
+        update(&image(3, "cid", "mon"), &image(3, "eve", "mon")),
+        delete(&image(20, "bob", "mon")),
     ];
     place.write("rows.json", lines.concat());
-    let source = JSON.replace("\"json\"", "\"debezium\"");
-    let source = source.replace("op-column = \"op\"\n", "before-images = true\n");
-    place.write("job.toml", format!("{source}{TABLE}\"sink.key.scope\" = \"table\"\n"));
+    place.write("job.toml", job("rows.json"));
     place.job();
     assert_eq!(equal(&place, &[])["rows_expected"], 2);
     // A row that did not leave its old partition.

@@ -4,7 +4,7 @@
 
 use super::window::{Window, hundredths};
 use super::words::{INTERVAL, seconds_above, set, span, span_ms, tell};
-use super::{AdviceRule, Hint};
+use super::{AdviceRule, FLUSH_CONCURRENT, Hint};
 use crate::ledger::CheckpointRecord;
 
 /// The commits of one checkpoint take longer than the time until the next one.
@@ -130,7 +130,6 @@ pub(super) fn quota_reached(window: &Window<'_>) -> Option<Hint> {
 }
 
 const COMMIT_THREADS: &str = "upsert.commit.thread-num";
-const FLUSH_CONCURRENT: &str = "upsert.flush.concurrent";
 const PARALLELISM: &str = "sink.parallelism";
 const SLOTS: &str = "upsert.write.slot-num";
 

@@ -66,6 +66,9 @@ pub fn advise(records: &[CheckpointRecord], facts: &SinkFacts) -> Vec<Hint> {
     RULES.iter().filter_map(|rule| rule(&window)).collect()
 }
 
+/// Rules of both files weigh it.
+const FLUSH_CONCURRENT: &str = "upsert.flush.concurrent";
+
 /// Every rule; each looks at the same records and facts.
 const RULES: [fn(&Window<'_>) -> Option<Hint>; 11] = [
     writing::upstream_too_slow,

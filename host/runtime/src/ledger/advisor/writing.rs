@@ -4,7 +4,7 @@
 
 use super::window::{Window, hundredths};
 use super::words::{bytes, bytes_above, set, span, tell};
-use super::{AdviceRule, Hint};
+use super::{AdviceRule, FLUSH_CONCURRENT, Hint};
 use crate::ledger::PackLoad;
 
 /// Writers wait for rows most of the time: nothing in the sink is the limit.
@@ -213,7 +213,6 @@ pub(super) fn eight_hours(window: &Window<'_>) -> Option<Hint> {
 
 const WRITER_BUFFER: &str = "upsert.writer.buffer-size";
 const BUCKET_BUFFER: &str = "upsert.writer.bucket.buffer-size";
-const FLUSH_CONCURRENT: &str = "upsert.flush.concurrent";
 const BUDGET: &str = "sink.memory.budget";
 const MEMORY_LIMIT: &str = "sandbox.memory-limit";
 
