@@ -121,12 +121,14 @@ impl Running {
         Ok(rest)
     }
 
-    /// Waits for its end.
+    /// Waits for its end. Both outputs are read at once: it waits for whoever lets a pipe fill up.
     pub fn finish(mut self) -> Result<Finished> {
-        let mut stderr = String::new();
-        self.stderr.read_to_string(&mut stderr)?;
-        let mut stdout = String::new();
-        self.stdout.read_to_string(&mut stdout)?;
+        let (mut stderr, mut stdout) = (String::new(), String::new());
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| self.stdout.read_to_string(&mut stdout));
+            self.stderr.read_to_string(&mut stderr)?;
+            reader.join().expect("reading does not panic")
+        })?;
         Ok(Finished { status: self.child.wait()?, stdout, stderr })
     }
 }

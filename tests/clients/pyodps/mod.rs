@@ -106,7 +106,8 @@ fn pyodps_shows_rows_when_they_are_committed_and_never_when_aborted() -> Result<
     Ok(())
 }
 
-/// PyODPS makes a Merge task of the statement.
+/// PyODPS makes a Merge task of the statement. It knows the kind in small letters only: with others it
+/// leaves out what the merge is for.
 #[test]
 fn pyodps_compacts_a_table_and_reads_the_same_rows() -> Result<()> {
     let site = Site::new()?;
@@ -117,12 +118,14 @@ fn pyodps_compacts_a_table_and_reads_the_same_rows() -> Result<()> {
         client.call("upsert", upsert_in("day='a'", rows, "commit"))?;
     }
     let read = json!({"table": "t", "partition": "day='a'"});
-    for text in ["ALTER TABLE t PARTITION (day='a') COMPACT MAJOR", "ALTER TABLE t COMPACT MAJOR;"]
+    for text in ["ALTER TABLE t PARTITION (day='a') COMPACT major", "ALTER TABLE t COMPACT major;"]
     {
         client.call("sql", json!({"text": text}))?;
         let rows = client.call("read", read.clone())?;
         assert_eq!(rows["rows"], json!([["1", "changed"]]), "{text}");
     }
+    let refused = client.refused("sql", json!({"text": "ALTER TABLE t COMPACT MAJOR"}))?;
+    assert!(refused.message.contains("major_compact"), "{refused:?}");
     Ok(())
 }
 

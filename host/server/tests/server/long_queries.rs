@@ -44,6 +44,18 @@ async fn rows_are_written_and_committed_while_queries_compute() {
     assert!(site.rows().await.contains(&row("a", MANY, "later")));
 }
 
+/// The Java SDK reads it of every answer, and fails where it is missing.
+#[tokio::test]
+async fn the_end_of_a_running_query_is_empty_and_not_left_out() {
+    let site = site(MANY).await;
+    let path = site.job(CUBE).await;
+    let running = site.get(&path).await;
+    assert!(running.body.contains("<Status>Running</Status>"), "{running:?}");
+    assert_eq!(running.end_time.as_deref(), Some(""));
+    stop(&site, &path).await;
+    assert!(site.get(&path).await.end_time.is_some_and(|at| !at.is_empty()));
+}
+
 #[tokio::test]
 async fn stopped_queries_are_over_for_their_client_at_once_and_make_room_for_the_next() {
     let site = site(SOME).await;

@@ -37,6 +37,8 @@ pub(crate) struct Site {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) location: String,
+    /// `x-odps-end-time`.
+    pub(crate) end_time: Option<String>,
     pub(crate) body: String,
     pub(crate) bytes: Bytes,
 }
@@ -153,10 +155,12 @@ impl Site {
         let request = request.body(Bytes::from(body)).expect("a valid request");
         let response = self.service.respond(request).await;
         assert!(response.headers().contains_key("x-odps-request-id"), "{method} {path}");
-        let location = response.headers().get("location").map(|v| v.to_str().unwrap().to_owned());
+        let header = |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_owned);
+        let (location, end_time) = (header("location"), header("x-odps-end-time"));
         Reply {
             status: response.status().as_u16(),
             location: location.unwrap_or_default(),
+            end_time,
             body: String::from_utf8_lossy(response.body()).into_owned(),
             bytes: response.into_body(),
         }

@@ -62,13 +62,12 @@ pub(super) async fn show(jobs: &Jobs, request: &Request, id: &str) -> Result<Ans
     } else {
         Answer::xml(format!("<Instance><Status>{}</Status></Instance>", status(&job)))
     };
-    let answer = answer
+    // Empty while it runs: the Java SDK reads it without looking whether it is there.
+    let ended = job.finished().map(|finished| date(finished.at_ms)).unwrap_or_default();
+    Ok(answer
         .with_header("x-odps-owner", OWNER.to_owned())
-        .with_header("x-odps-start-time", date(job.begun_ms));
-    Ok(match job.finished() {
-        Some(finished) => answer.with_header("x-odps-end-time", date(finished.at_ms)),
-        None => answer,
-    })
+        .with_header("x-odps-start-time", date(job.begun_ms))
+        .with_header("x-odps-end-time", ended))
 }
 
 fn task_status(job: &SqlJob) -> Answer {
