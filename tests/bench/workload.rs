@@ -66,6 +66,7 @@ impl Mode {
             local: true,
             checkpoint_interval: Millis(60_000),
             before_images: false,
+            cache_bytes: 0,
         }
     }
 

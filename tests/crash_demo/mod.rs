@@ -4,7 +4,7 @@
 //! Proves exactly-once end to end: process, state files, journal, sessions, server. Invariant: a
 //! kill that replayed nothing proves nothing, so it does not count and is repeated.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -22,12 +22,13 @@ const SECONDS_OF_FEED: u64 = 30;
 struct Job {
     arguments: Vec<String>,
     data: String,
+    state: PathBuf,
 }
 
 impl Job {
-    fn new(directory: &Path, feed: &Feed) -> Self {
+    fn new(directory: &Path, feed: &Feed, job: &str) -> Self {
         let place = |name: &str| directory.join(name).display().to_string();
-        let job = feed::top().join("tests/jobs/flights-full.toml").display().to_string();
+        let job = feed::top().join("tests/jobs").join(job).display().to_string();
         let data = place("data");
         let mut arguments = vec!["run".to_owned(), job];
         let rate = format!("{}/s", feed.events / SECONDS_OF_FEED);
@@ -40,7 +41,7 @@ impl Job {
         ] {
             arguments.extend([option.to_owned(), value.to_owned()]);
         }
-        Self { arguments, data }
+        Self { arguments, data, state: directory.join("state") }
     }
 
     /// Starts the job; answers it with what it has told, up to where it goes on.
@@ -80,6 +81,22 @@ impl Job {
             }
         }
         bail!("the job ended before {checkpoints} checkpoints were complete and {phase:?} began")
+    }
+
+    /// The files in the directories that file caches had.
+    fn cache_files(&self) -> Result<Vec<PathBuf>> {
+        let (mut left, mut directories) = (Vec::new(), vec![self.state.clone()]);
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else if path.parent().is_some_and(|parent| parent.ends_with("cache")) {
+                    left.push(path);
+                }
+            }
+        }
+        Ok(left)
     }
 
     fn query(&self, sql: &str) -> Result<Value> {
@@ -126,11 +143,11 @@ fn numbers(rows: &Value) -> Result<Vec<i64>> {
     values.into_iter().map(|value| value.as_i64().context("a whole number")).collect()
 }
 
-fn crash_demo() -> Result<()> {
+fn crash_demo(job: &str) -> Result<()> {
     let feed = Feed::chosen();
-    println!("feed: {}, {} events", feed.name, feed.events);
+    println!("{job}, feed: {}, {} events", feed.name, feed.events);
     let directory = tempfile::tempdir()?;
-    let job = Job::new(directory.path(), &feed);
+    let job = Job::new(directory.path(), &feed, job);
     let mut attempt = job.start()?;
     for kill in KILLS {
         attempt = kill_once(&job, attempt, kill)?;
@@ -141,13 +158,23 @@ fn crash_demo() -> Result<()> {
     println!("{sql}\n{figures:?}");
     assert_eq!(figures, [feed.rows, feed.sum_dep_delay, feed.sum_air_time]);
     assert_eq!(job.open_sessions()?, json!([]), "no session is left open");
+    let left = job.cache_files()?;
+    assert!(left.is_empty(), "cache files are left: {left:?}");
     Ok(())
 }
 
 /// Whatever the moment of a kill: the table is that of an undisturbed run, and no session is left.
 #[test]
 fn killed_in_every_phase_the_table_is_the_same() {
-    if let Err(error) = crash_demo() {
+    if let Err(error) = crash_demo("flights-full.toml") {
+        panic!("{error:?}");
+    }
+}
+
+/// The same with rows in file caches, which are lost with their process, and with compactions.
+#[test]
+fn killed_with_cached_rows_and_compactions_the_table_is_the_same() {
+    if let Err(error) = crash_demo("flights-cached.toml") {
         panic!("{error:?}");
     }
 }

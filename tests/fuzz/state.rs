@@ -139,5 +139,6 @@ fn task() -> Task {
         local: true,
         checkpoint_interval: Millis(0),
         before_images: false,
+        cache_bytes: 0,
     }
 }

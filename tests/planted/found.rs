@@ -24,7 +24,7 @@ const SCHEDULES_MOST: u64 = 2_000;
 const SCHEDULES_SOUND: u64 = 100;
 
 /// Schedules take turns.
-const MODES: [Mode; 7] = [
+const MODES: [Mode; 9] = [
     EXACTLY_ONCE,
     Mode { rescales: true, ..EXACTLY_ONCE },
     Mode { moves: true, ..EXACTLY_ONCE },
@@ -32,6 +32,8 @@ const MODES: [Mode; 7] = [
     Mode { overlap: false, ..EXACTLY_ONCE },
     Mode { expires: true, ..EXACTLY_ONCE },
     Mode { by_creation: true, ..EXACTLY_ONCE },
+    Mode { cached: true, ..EXACTLY_ONCE },
+    Mode { cached: true, moves: true, ..EXACTLY_ONCE },
 ];
 
 /// Not found by any schedule: the committer sends the commits of a partition in the order of their

@@ -85,7 +85,7 @@ const DIRECTIONS: [Direction; 9] = [
 ];
 
 /// All that the client of the Tunnel may depend on: no machine, no sandbox, no server.
-const TUNNEL: [&str; 25] = [
+const TUNNEL: [&str; 26] = [
     "base64",
     "bytes",
     "csv",
@@ -106,6 +106,7 @@ const TUNNEL: [&str; 25] = [
     "sha1",
     "sha2",
     "snap",
+    "tempfile",
     "thiserror",
     "tokio",
     "tracing",

@@ -13,8 +13,8 @@ const SHORT_FILE_LINES: usize = 80;
 const FILE_LINES_MAX: usize = 600;
 /// The longest function.
 const FUNCTION_LINES_MAX: usize = 70;
-/// All of `guest/component/src` together.
-const SHELL_LINES_MAX: usize = 400;
+/// All of `guest/component/src` together: exports, and four powers.
+const SHELL_LINES_MAX: usize = 440;
 
 /// A file opens with `//!`: what it is; and, where rows pass, where it stands and its invariant.
 pub(crate) fn header(file: &RustFile) -> Vec<Finding> {
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_shell_that_grows_is_found() {
         let shell = |lines| RustFile::new("guest/component/src/lib.rs", &"x\n".repeat(lines));
-        assert_eq!(shell_findings(&[shell(400)]), 0);
+        assert_eq!(shell_findings(&[shell(440)]), 0);
         assert_eq!(shell_findings(&[shell(250), shell(151)]), 1);
         assert_eq!(shell_findings(&[]), 1);
     }

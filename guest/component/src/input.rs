@@ -25,6 +25,7 @@ pub(crate) fn task(task: types::Task) -> io::Task {
         local: task.local,
         checkpoint_interval: Millis(task.checkpoint_interval),
         before_images: task.before_images,
+        cache_bytes: 0,
     }
 }
 

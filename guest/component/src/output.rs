@@ -1,10 +1,13 @@
-//! The core's outputs as calls of the imports: one output, one call.
+//! The core's outputs as calls of the imports.
+//!
+//! Between `sink.rs`, `writer.rs` and the host. Invariant: one output, one call.
 
-use upsert_sink_core::io::{JournalAppend, Level, Telemetry, TunnelCommand};
+use upsert_sink_core::io::{CacheCommand, JournalAppend, Level, Telemetry, TunnelCommand};
 use upsert_sink_format::error::{Error, ErrorKind};
-use upsert_sink_format::tunnel::{Operation, SessionRef};
+use upsert_sink_format::id::Ticket;
+use upsert_sink_format::tunnel::{CachedRange, Operation, SessionRef};
 
-use crate::bindings::upsert_sink::plugin::{journal, telemetry, timers, tunnel, types};
+use crate::bindings::upsert_sink::plugin::{file_cache, journal, telemetry, timers, tunnel, types};
 
 pub(crate) fn command(command: TunnelCommand) {
     match command {
@@ -28,11 +31,36 @@ fn operation(operation: Operation) -> tunnel::Operation {
             let create = tunnel::CreateSession { partition, lifecycle_hours, slots };
             tunnel::Operation::CreateSession(create)
         }
-        Operation::PutPack { session, bucket, records, body } => {
-            let (session, body) = (reference(session), tunnel::PackBody::Bytes(body));
+        Operation::PutPack { session, bucket, records, cached, body } => {
+            let (session, body) = (reference(session), pack_body(cached, body));
             tunnel::Operation::PutPack(tunnel::Pack { session, bucket: bucket.0, records, body })
         }
         Operation::SessionStatus(session) => tunnel::Operation::SessionStatus(reference(session)),
+    }
+}
+
+fn pack_body(cached: Vec<CachedRange>, body: Vec<u8>) -> tunnel::PackBody {
+    if cached.is_empty() {
+        return tunnel::PackBody::Bytes(body);
+    }
+    let range = |CachedRange { segment, offset, length }| tunnel::CachedRange {
+        segment: u64::from(segment.0),
+        offset: u64::from(offset),
+        length: u64::from(length),
+    };
+    let ranges = cached.into_iter().map(range).collect();
+    tunnel::PackBody::Cached(tunnel::CachedPack { ranges, trailer: body })
+}
+
+pub(crate) fn cache(command: CacheCommand) {
+    match command {
+        CacheCommand::Append(Ticket(ticket), segment, bytes) => {
+            file_cache::append(ticket, u64::from(segment.0), &bytes);
+        }
+        CacheCommand::Drop(segment) => file_cache::drop_segment(u64::from(segment.0)),
+        CacheCommand::Seal(Ticket(ticket), segment) => {
+            file_cache::seal(ticket, u64::from(segment.0));
+        }
     }
 }
 

@@ -4,14 +4,18 @@ use upsert_sink_core::io::{self, WriterInput, WriterOutput};
 use upsert_sink_core::writer::Writer;
 use upsert_sink_format::id::{CheckpointId, Millis};
 
+use crate::bindings::Shell;
 use crate::bindings::exports::upsert_sink::plugin::writer::{Guest, Output, Progress, Snapshot};
 use crate::bindings::upsert_sink::plugin::events::Event;
+use crate::bindings::upsert_sink::plugin::file_cache;
 use crate::bindings::upsert_sink::plugin::types::{BarrierKind, CheckpointOutcome, Error, Task};
-use crate::{bindings::Shell, input, output, role};
+use crate::{input, output, role};
 
 impl Guest for Shell {
     fn open(now: u64, task: Task, state: Vec<Vec<u8>>) -> Result<Progress, Error> {
-        Writer::open(Millis(now), &input::task(task), &state)
+        let cache_bytes = file_cache::quota().granted_bytes;
+        let task = io::Task { cache_bytes, ..input::task(task) };
+        Writer::open(Millis(now), &task, &state)
             .and_then(|writer| role::begin(role::Role::Writer(Box::new(writer))))
             .and_then(|()| role::writer(|writer| Ok(progress(writer))))
             .map_err(output::error)
@@ -38,6 +42,7 @@ fn progress(writer: &mut Writer) -> Progress {
     let mut outputs = Vec::new();
     while let Some(next) = writer.poll_output() {
         match next {
+            WriterOutput::Cache(command) => output::cache(command),
             WriterOutput::DeadLetter(lines) => outputs.push(Output::DeadLetter(lines)),
             WriterOutput::Request(request) => outputs.push(Output::Request(request)),
             WriterOutput::Restored(committables) => outputs.push(Output::Restored(committables)),

@@ -5,9 +5,10 @@
 //! must be durable or sent together are one value.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use upsert_sink_format::id::{CheckpointId, Millis, Ticket, WriterIndex};
+use upsert_sink_format::id::{CheckpointId, Millis, SegmentId, Ticket, WriterIndex};
 use upsert_sink_format::tunnel::{Operation, Outcome, TableDescription};
 
 /// The task that a role is opened with: the same for all roles of one sink but for the index.
@@ -36,6 +37,8 @@ pub struct Task {
     pub checkpoint_interval: Millis,
     /// Whether the engine sends an update-before with every update that may move a row.
     pub before_images: bool,
+    /// The bytes of the file cache that the host grants this instance; zero if there is none.
+    pub cache_bytes: u64,
 }
 
 /// A command to the Tunnel.
@@ -47,6 +50,17 @@ pub enum TunnelCommand {
     Repeat(Ticket),
     /// Forget the operation and free its bytes.
     Release(Ticket),
+}
+
+/// A command to the file cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheCommand {
+    /// Append bytes to a segment; the first append begins it.
+    Append(Ticket, SegmentId, Arc<Vec<u8>>),
+    /// Forget a segment.
+    Drop(SegmentId),
+    /// Take no more appends to a segment.
+    Seal(Ticket, SegmentId),
 }
 
 /// A record for the host's journal: durable before its completion.
@@ -134,6 +148,8 @@ pub enum WriterInput<'a> {
 /// An output of a writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriterOutput {
+    /// Use the file cache.
+    Cache(CacheCommand),
     /// Keep refused rows: lines of JSON.
     DeadLetter(Vec<u8>),
     /// Ask the coordinator.

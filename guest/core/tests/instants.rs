@@ -166,6 +166,7 @@ fn task(table: TableDescription) -> Task {
         local: true,
         checkpoint_interval: Millis(0),
         before_images: false,
+        cache_bytes: 0,
     }
 }
 

@@ -293,6 +293,7 @@ fn writer(partial: bool) -> Writer {
         local: true,
         checkpoint_interval: Millis(0),
         before_images: false,
+        cache_bytes: 0,
     };
     let mut writer = Writer::open(Millis(0), &task, &[]).expect("a writer");
     while writer.poll_output().is_some() {}

@@ -27,6 +27,8 @@ fn run_all(mode: Mode, seeds: u64) -> Option<Tally> {
         all.stops += tally.stops;
         all.appends_failed += tally.appends_failed;
         all.completed += tally.completed;
+        all.cached_packs += tally.cached_packs;
+        all.cache_refusals += tally.cache_refusals;
         for (reason, count) in tally.ignored {
             *all.ignored.entry(reason).or_insert(0) += count;
         }
@@ -81,4 +83,16 @@ fn a_session_too_old_stops_the_sink_and_nothing_wrong_is_ever_visible() {
 fn exactly_once_holds_where_the_service_orders_sessions_by_creation() {
     run_all(Mode { by_creation: true, ..EXACTLY_ONCE }, SEEDS_MORE);
     run_all(Mode { by_creation: true, moves: true, ..EXACTLY_ONCE }, SEEDS_MORE);
+}
+
+#[test]
+fn rows_in_file_caches_are_sent_once_whatever_the_disk_does() {
+    for moves in [false, true] {
+        let mode = Mode { cached: true, moves, ..EXACTLY_ONCE };
+        let Some(all) = run_all(mode, SEEDS_MORE) else { return };
+        assert!(all.cached_packs > 1_000, "only {} packs were cached", all.cached_packs);
+        assert!(all.cache_refusals > 100, "only {} appends were refused", all.cache_refusals);
+    }
+    run_all(Mode { cached: true, exactly_once: false, ..EXACTLY_ONCE }, SEEDS_MORE);
+    run_all(Mode { cached: true, overlap: false, ..EXACTLY_ONCE }, SEEDS_MORE);
 }

@@ -46,6 +46,10 @@ number! {
     BucketId(u32)
 }
 number! {
+    /// A writer's name for a segment of its file cache.
+    SegmentId(u32)
+}
+number! {
     /// A writer (sink task) of this sink, from zero.
     WriterIndex(u32)
 }

@@ -7,7 +7,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::id::{BucketId, Millis, SessionId};
+use crate::id::{BucketId, Millis, SegmentId, SessionId};
 
 /// The target table as its catalog describes it.
 #[derive(Clone, Debug)]
@@ -74,11 +74,36 @@ pub enum Operation {
         bucket: BucketId,
         /// How many records.
         records: u32,
-        /// The pack, trailer included.
+        /// The first records, if they lie in the file cache.
+        cached: Vec<CachedRange>,
+        /// The records behind them, and the trailer of all.
         body: Vec<u8>,
     },
     /// Ask for a session's status.
     SessionStatus(SessionRef),
+}
+
+/// A piece of a segment of the file cache: it never passes through the machines again.
+///
+/// As small as it can be: there may be many of them for each of thousands of buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CachedRange {
+    /// The segment.
+    pub segment: SegmentId,
+    /// Its first byte, counted over all that was appended to the segment.
+    pub offset: u32,
+    /// How many bytes.
+    pub length: u32,
+}
+
+impl CachedRange {
+    /// The memory that one takes.
+    pub const HELD_BYTES: usize = size_of::<Self>();
+
+    /// The first byte behind it.
+    pub const fn end(&self) -> u32 {
+        self.offset + self.length
+    }
 }
 
 /// The state of a session, as the service says it.

@@ -3,6 +3,8 @@
 //! Between `instance.rs` (calls of exports) and `capability/` (imports). Invariant: the only
 //! `bindgen!`; a translation is one to one and decides nothing.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use upsert_sink_core::io;
 use upsert_sink_format::error::{Error, ErrorKind};
@@ -10,7 +12,8 @@ use upsert_sink_format::id::SessionId;
 use upsert_sink_format::tunnel as format;
 use upsert_sink_tunnel::PackBody;
 
-use crate::operation::{CachedPack, Operation, SubmittedPack};
+use crate::file_cache::FileCache;
+use crate::operation::{CachedBody, Operation, SubmittedBody, SubmittedPack};
 
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; documented in wit/")]
 mod generated {
@@ -120,37 +123,36 @@ impl From<tunnel::SessionRef> for format::SessionRef {
     }
 }
 
-impl From<tunnel::Operation> for Operation {
-    fn from(operation: tunnel::Operation) -> Self {
-        match operation {
-            tunnel::Operation::CreatePartition(partition) => Self::CreatePartition(partition),
-            tunnel::Operation::CreateSession(create) => Self::CreateSession {
-                partition: create.partition,
-                lifecycle_hours: create.lifecycle_hours,
-                slots: create.slots,
-            },
-            tunnel::Operation::PutPack(pack) => pack.into(),
-            tunnel::Operation::CommitSession(session) => Self::CommitSession(session.into()),
-            tunnel::Operation::AbortSession(session) => Self::AbortSession(session.into()),
-            tunnel::Operation::SessionStatus(session) => Self::SessionStatus(session.into()),
-            tunnel::Operation::CompactPartition(partition) => Self::CompactPartition(partition),
+/// An operation as the guest submits it; what it says of its file cache is looked up there.
+pub(crate) fn operation(operation: tunnel::Operation, cache: Option<&Arc<FileCache>>) -> Operation {
+    match operation {
+        tunnel::Operation::CreatePartition(partition) => Operation::CreatePartition(partition),
+        tunnel::Operation::CreateSession(create) => Operation::CreateSession {
+            partition: create.partition,
+            lifecycle_hours: create.lifecycle_hours,
+            slots: create.slots,
+        },
+        tunnel::Operation::PutPack(pack) => {
+            let tunnel::Pack { session, bucket, records, body } = pack;
+            let (session, body) = (session.into(), submitted(body, cache));
+            Operation::PutPack(SubmittedPack { session, bucket, records, body })
         }
+        tunnel::Operation::CommitSession(session) => Operation::CommitSession(session.into()),
+        tunnel::Operation::AbortSession(session) => Operation::AbortSession(session.into()),
+        tunnel::Operation::SessionStatus(session) => Operation::SessionStatus(session.into()),
+        tunnel::Operation::CompactPartition(partition) => Operation::CompactPartition(partition),
     }
 }
 
-impl From<tunnel::Pack> for Operation {
-    fn from(pack: tunnel::Pack) -> Self {
-        let tunnel::Pack { session, bucket, records, body } = pack;
-        let session = session.into();
-        match body {
-            tunnel::PackBody::Bytes(bytes) => {
-                let body = PackBody::new(Bytes::from(bytes));
-                Self::PutPack(SubmittedPack { session, bucket, records, body })
-            }
-            tunnel::PackBody::Cached(cached) => {
-                let ranges = cached.ranges.len();
-                Self::PutCachedPack(CachedPack { session, bucket, records, ranges })
-            }
+fn submitted(body: tunnel::PackBody, cache: Option<&Arc<FileCache>>) -> SubmittedBody {
+    match body {
+        tunnel::PackBody::Bytes(bytes) => SubmittedBody::Held(PackBody::new(Bytes::from(bytes))),
+        tunnel::PackBody::Cached(tunnel::CachedPack { ranges, trailer }) => {
+            let held = ranges.iter().map(|range| {
+                let tunnel::CachedRange { segment, offset, length } = range;
+                cache?.hold(*segment, *offset, *length)
+            });
+            SubmittedBody::Cached(CachedBody::new(held.collect(), trailer))
         }
     }
 }

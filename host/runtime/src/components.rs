@@ -10,8 +10,8 @@ use std::time::Duration;
 pub use upsert_sink_tunnel::components::simulated::{InlineProcessors, NoSurroundings};
 pub use upsert_sink_tunnel::components::{
     AppendFile, BoxFuture, Clock, Components, ConnectTimeout, Disk, Entropy, Processors,
-    Surroundings, SystemClock, SystemDisk, SystemEntropy, SystemProcessors, SystemSurroundings,
-    SystemTransport, Transport, TransportError, Work,
+    ScratchFile, Surroundings, SystemClock, SystemDisk, SystemEntropy, SystemProcessors,
+    SystemSurroundings, SystemTransport, Transport, TransportError, Work,
 };
 
 /// Calls `tick` every `period` on a thread of its own until it returns false. Epochs of the sandbox

@@ -14,16 +14,17 @@ use upsert_sink_format::id::Ticket;
 use upsert_sink_format::tunnel::{Answer, Outcome, RefusalKind, SessionStatus};
 use upsert_sink_tunnel::Table;
 
-use crate::capability::tickets::{Answered, Asked, Attempt, SettledTicket};
+use crate::capability::tickets::{Answered, Asked, Attempt, CacheRequest, SettledTicket};
 use crate::components::{BoxFuture, Clock};
 use crate::ending::Ending;
 use crate::error::{Error, Result};
+use crate::file_cache::FileCache;
 use crate::instance::Instance;
 use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::ledger::part::{Measured, Trial};
 use crate::metrics::Meter;
-use crate::operation::Operation;
+use crate::operation::{Operation, not_granted};
 use crate::recording::Recorder;
 
 /// The things that all parts of one sink share.
@@ -139,15 +140,21 @@ impl<R: DrivenRole> Driver<R> {
             let ended = EndedAttempt { ticket, number, journal_key, outcome, trial, took_us: 0 };
             self.attempts.spawn(async move { Ok(ended) });
         }
-        for attempt in capabilities.tickets.take_due(now_ms) {
-            self.begin(attempt);
+        let cache = capabilities.file_cache().cloned();
+        let due = capabilities.tickets.take_due(now_ms);
+        let dropped = capabilities.tickets.take_dropped();
+        for attempt in due {
+            self.begin(attempt, cache.as_ref());
+        }
+        if let Some(cache) = cache {
+            dropped.into_iter().for_each(|segment| cache.drop_segment(segment));
         }
         self.shared.meter.guest_counted(self.instance.take_counters());
         self.alarm.set(deadline_ms, self.shared.clock.as_ref());
     }
 
     /// Begins an attempt.
-    fn begin(&mut self, attempt: Attempt) {
+    fn begin(&mut self, attempt: Attempt, cache: Option<&Arc<FileCache>>) {
         let Attempt { ticket, number, asked, repeated, slowed_ms } = attempt;
         let counted = matches!(&asked, Asked::Tunnel(operation) if operation.is_counted());
         let mut trial = Trial::new(repeated, slowed_ms.saturating_mul(1000), counted);
@@ -165,6 +172,22 @@ impl<R: DrivenRole> Driver<R> {
                 // It has its place in the file before the next one is looked at.
                 let durable = shared.journal.append(key, bytes);
                 Box::pin(async move { durable.await.map(|()| Outcome::Done(Answer::None)) })
+            }
+            Asked::Cache(request) => {
+                // An append has its place in its segment before the next one is looked at.
+                let asked = cache.map(|cache| match request {
+                    CacheRequest::Append { segment, bytes } => cache.append(segment, bytes),
+                    CacheRequest::Read { segment, offset, length } => {
+                        cache.read(segment, offset, length)
+                    }
+                    CacheRequest::Seal { segment } => cache.seal(segment),
+                });
+                Box::pin(async move {
+                    match asked {
+                        Some(outcome) => Ok(outcome.await),
+                        None => Ok(not_granted("file cache")),
+                    }
+                })
             }
         };
         self.attempts.spawn(async move {

@@ -22,6 +22,7 @@ use crate::capability::outputs::CallOutputs;
 use crate::capability::watch::{Called, Watch};
 use crate::components::Clock;
 use crate::error::{Error, Result, trapped};
+use crate::file_cache::FileCache;
 use crate::ledger::part::InstancePart;
 use crate::plugin::{Code, Plugin};
 use crate::recording::input::Input;
@@ -82,6 +83,14 @@ impl Instance {
     pub(crate) fn timed(self, clock: &Arc<dyn Clock>) -> Self {
         let part = InstancePart::begin(clock.now_us());
         Self { clock: Some(Arc::clone(clock)), part, ..self }
+    }
+
+    /// The same, with a file cache if there is one.
+    pub(crate) fn cached(mut self, cache: Option<FileCache>) -> Self {
+        if let Some(cache) = cache {
+            self.capabilities().lend_cache(Arc::new(cache));
+        }
+        self
     }
 
     /// The same, with its calls recorded if there is a recorder.
@@ -201,6 +210,7 @@ impl Instance {
         state: &[Vec<u8>],
     ) -> Result<writer::Progress> {
         self.begin(now_ms, || Input::WriterOpened(task.clone(), state.to_vec()));
+        self.capabilities().grant_cache(task.cache_bytes);
         let component = |sink: &Sink, store: &mut Store<Capabilities>, ()| {
             let task = types::Task::from(task);
             sink.upsert_sink_plugin_writer().call_open(store, now_ms, &task, state)

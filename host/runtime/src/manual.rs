@@ -8,6 +8,9 @@ pub mod credentials {}
 #[doc = include_str!("../manual/doctor.md")]
 pub mod doctor {}
 
+#[doc = include_str!("../manual/file-cache.md")]
+pub mod file_cache {}
+
 #[doc = include_str!("../manual/guarantees.md")]
 pub mod guarantees {}
 

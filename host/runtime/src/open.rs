@@ -26,6 +26,7 @@ use crate::dead_letter::DeadLetters;
 use crate::driver::{Driver, Shared};
 use crate::ending::Ending;
 use crate::error::{Error, Result};
+use crate::file_cache::FileCache;
 use crate::instance::Instance;
 use crate::journal::Journal;
 use crate::ledger::{Ledger, SinkFacts};
@@ -127,6 +128,7 @@ impl SinkBuilder {
                     u64::try_from(settings.checkpoint_interval.as_millis()).unwrap_or(u64::MAX),
                 ),
                 before_images,
+                cache_bytes: settings.cache.as_ref().map_or(0, |cache| cache.bytes),
             };
             let head = Head::of(
                 plugin.inspect().sha256,
@@ -183,7 +185,7 @@ impl Opening {
             let states =
                 restore.as_ref().map(|checkpoint| checkpoint.states_for(index, parallelism));
             let task = Task { index: WriterIndex(index), ..self.task.clone() };
-            let mut instance = self.instance(RoleName::Writer(index))?;
+            let mut instance = self.instance(RoleName::Writer(index))?.cached(self.cache().await?);
             let parts = (coordinator.clone(), Arc::clone(&dead_letters), Arc::clone(&self.shared));
             let states = states.unwrap_or_default();
             let mut writer =
@@ -268,6 +270,14 @@ impl Opening {
         let limits = self.settings.limits.clone();
         let instance = Instance::new(&self.plugin, role.to_string(), limits, role.grant())?;
         Ok(instance.timed(&self.shared.clock).recorded(self.shared.recorder.of(role)))
+    }
+
+    /// A file cache for one writer, if one is lent.
+    async fn cache(&self) -> Result<Option<FileCache>> {
+        match &self.settings.cache {
+            Some(cache) => FileCache::open(cache, &self.components).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     fn dead_letters(&self) -> DeadLetters {

@@ -4,9 +4,15 @@
 //! Invariant: an attempt is one call of the client; nothing here retries what may have been carried
 //! out, and what no role is granted is never sent.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
 use upsert_sink_format::id::{BucketId, Hours, Millis};
 use upsert_sink_format::tunnel::{Answer, Outcome, Refusal, RefusalKind, SessionRef};
 use upsert_sink_tunnel::{PackBody, Table};
+
+use crate::file_cache;
+use crate::file_cache::HeldRange;
 
 /// One request to the Tunnel, as the guest submitted it.
 #[derive(Debug)]
@@ -18,8 +24,6 @@ pub(crate) enum Operation {
         slots: u32,
     },
     PutPack(SubmittedPack),
-    /// A pack in the file cache, which no role is granted.
-    PutCachedPack(CachedPack),
     CommitSession(SessionRef),
     AbortSession(SessionRef),
     SessionStatus(SessionRef),
@@ -33,17 +37,85 @@ pub(crate) struct SubmittedPack {
     pub(crate) session: SessionRef,
     pub(crate) bucket: u32,
     pub(crate) records: u32,
-    pub(crate) body: PackBody,
+    pub(crate) body: SubmittedBody,
 }
 
-/// Rows of one bucket that lie in the file cache. Nothing is kept of where: it is refused.
+/// Where the bytes of a pack are.
 #[derive(Debug)]
-pub(crate) struct CachedPack {
-    pub(crate) session: SessionRef,
-    pub(crate) bucket: u32,
-    pub(crate) records: u32,
-    /// How many ranges.
-    pub(crate) ranges: usize,
+pub(crate) enum SubmittedBody {
+    /// In memory.
+    Held(PackBody),
+    /// In the file cache, but for the last.
+    Cached(CachedBody),
+}
+
+/// A pack that is read from the file cache for each attempt.
+pub(crate) struct CachedBody {
+    /// Its first bytes; none if the guest has named what is not there.
+    ranges: Option<Vec<HeldRange>>,
+    trailer: Vec<u8>,
+    wire_bytes: AtomicUsize,
+}
+
+impl CachedBody {
+    pub(crate) fn new(ranges: Option<Vec<HeldRange>>, trailer: Vec<u8>) -> Self {
+        Self { ranges, trailer, wire_bytes: AtomicUsize::new(0) }
+    }
+
+    /// The pack as a whole.
+    ///
+    /// # Errors
+    /// A refusal: nothing is sent.
+    async fn read(&self) -> Result<PackBody, Outcome> {
+        let invalid = |why: String| refused(RefusalKind::Invalid, why);
+        let Some(ranges) = &self.ranges else {
+            return Err(invalid(String::from(
+                "the pack has ranges of segments that are not there",
+            )));
+        };
+        let mut bytes = file_cache::read(ranges, self.trailer.len()).await.map_err(invalid)?;
+        bytes.extend_from_slice(&self.trailer);
+        Ok(PackBody::new(Bytes::from(bytes)))
+    }
+}
+
+impl std::fmt::Debug for CachedBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ranges = self.ranges.as_ref().map_or(0, Vec::len);
+        write!(f, "({ranges} cached ranges, {} bytes behind them)", self.trailer.len())
+    }
+}
+
+impl SubmittedBody {
+    /// The bytes as the guest has made them.
+    pub(crate) fn plain_bytes(&self) -> usize {
+        match self {
+            Self::Held(body) => body.plain_bytes(),
+            Self::Cached(CachedBody { ranges, trailer, .. }) => {
+                let cached: u64 = ranges.iter().flatten().map(HeldRange::length).sum();
+                usize::try_from(cached).unwrap_or(usize::MAX).saturating_add(trailer.len())
+            }
+        }
+    }
+
+    /// The bytes that an attempt sends; none before the first one.
+    pub(crate) fn wire_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Held(body) => body.wire_bytes(),
+            Self::Cached(body) => Some(body.wire_bytes.load(Ordering::Relaxed)).filter(|n| *n > 0),
+        }
+    }
+
+    /// The memory that it takes while no attempt is under way.
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Held(body) => body.plain_bytes(),
+            Self::Cached(CachedBody { ranges, trailer, .. }) => {
+                let ranges = ranges.as_ref().map_or(0, Vec::len);
+                ranges * size_of::<HeldRange>() + trailer.len()
+            }
+        }
+    }
 }
 
 impl Operation {
@@ -52,7 +124,7 @@ impl Operation {
         match self {
             Self::CreatePartition(_) => "create-partition",
             Self::CreateSession { .. } => "create-session",
-            Self::PutPack(_) | Self::PutCachedPack(_) => "put-pack",
+            Self::PutPack(_) => "put-pack",
             Self::CommitSession(_) => "commit-session",
             Self::AbortSession(_) => "abort-session",
             Self::SessionStatus(_) => "session-status",
@@ -69,7 +141,6 @@ impl Operation {
     pub(crate) fn session(&self) -> Option<&SessionRef> {
         match self {
             Self::PutPack(pack) => Some(&pack.session),
-            Self::PutCachedPack(pack) => Some(&pack.session),
             Self::CommitSession(session)
             | Self::AbortSession(session)
             | Self::SessionStatus(session) => Some(session),
@@ -82,7 +153,7 @@ impl Operation {
     /// The bytes that the host keeps for it.
     pub(crate) fn held_bytes(&self) -> usize {
         match self {
-            Self::PutPack(pack) => pack.body.plain_bytes(),
+            Self::PutPack(pack) => pack.body.held_bytes(),
             _ => 0,
         }
     }
@@ -99,8 +170,23 @@ impl Operation {
             }
             Self::PutPack(pack) => {
                 let SubmittedPack { session, bucket, records, body } = pack;
-                let put = table.put_pack(session, BucketId(*bucket), *records, body);
-                put.await.map(|()| Answer::None)
+                let bucket = BucketId(*bucket);
+                match body {
+                    SubmittedBody::Held(body) => {
+                        let put = table.put_pack(session, bucket, *records, body);
+                        put.await.map(|()| Answer::None)
+                    }
+                    SubmittedBody::Cached(cached) => {
+                        let body = match cached.read().await {
+                            Ok(body) => body,
+                            Err(refused) => return refused,
+                        };
+                        let put = table.put_pack(session, bucket, *records, &body).await;
+                        let wire_bytes = body.wire_bytes().unwrap_or_default();
+                        cached.wire_bytes.store(wire_bytes, Ordering::Relaxed);
+                        put.map(|()| Answer::None)
+                    }
+                }
             }
             Self::CommitSession(session) => table.commit(session).await.map(Answer::Session),
             Self::AbortSession(session) => table.abort(session).await.map(|()| Answer::None),
@@ -108,7 +194,6 @@ impl Operation {
             Self::CompactPartition(partition) => {
                 table.compact(partition).await.map(|_| Answer::None)
             }
-            Self::PutCachedPack(_) => return not_granted(self.name()),
         };
         answered.map_or_else(Outcome::from, Outcome::Done)
     }
@@ -128,29 +213,4 @@ pub(crate) fn refused(kind: RefusalKind, message: String) -> Outcome {
         request_id: String::new(),
         retry_after: Millis(0),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use upsert_sink_format::id::SessionId;
-    use upsert_sink_tunnel::components::Components;
-    use upsert_sink_tunnel::{Client, ClientSettings};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn what_no_role_is_granted_is_refused_and_never_sent() {
-        // Nobody listens there: what is sent is refused in other words.
-        let settings = ClientSettings::new(
-            "http://127.0.0.1:1/api".parse().expect("a URL"),
-            "p".parse().expect("a name"),
-        );
-        let client = Client::new(settings, &Components::system());
-        let table = client.table(&"t".parse().expect("a name"));
-        let session = SessionRef { id: SessionId(String::from("s1")), partition: String::new() };
-        let cached = CachedPack { session, bucket: 0, records: 1, ranges: 2 };
-        let operation = Operation::PutCachedPack(cached);
-        assert_eq!(operation.attempt(&table).await, not_granted(operation.name()));
-        assert_eq!(client.metrics().http_requests, 0);
-    }
 }

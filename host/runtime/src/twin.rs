@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use upsert_sink_core::io::{
-    CommitterInput, CommitterOutput, CoordinatorInput, CoordinatorOutput, JournalAppend, Level,
-    Task, Telemetry, TunnelCommand, WriterInput, WriterOutput,
+    CacheCommand, CommitterInput, CommitterOutput, CoordinatorInput, CoordinatorOutput,
+    JournalAppend, Level, Task, Telemetry, TunnelCommand, WriterInput, WriterOutput,
 };
 use upsert_sink_format::error::Error;
 use upsert_sink_format::id::Millis;
@@ -17,7 +17,9 @@ use upsert_sink_format::tunnel::{
     Answer, Operation, Outcome, RefusalKind, SessionRef, SessionStatus,
 };
 
-use crate::bindings::{committer, coordinator, journal, telemetry, timers, tunnel, writer};
+use crate::bindings::{
+    committer, coordinator, file_cache, journal, telemetry, timers, tunnel, writer,
+};
 use crate::capability::Capabilities;
 pub use crate::capability::watch::{Called, Probe};
 
@@ -108,6 +110,7 @@ pub(crate) fn writer(
     let mut kept = Vec::new();
     for output in outputs {
         match output {
+            WriterOutput::Cache(wanted) => cache(host, wanted)?,
             WriterOutput::DeadLetter(lines) => kept.push(writer::Output::DeadLetter(lines)),
             WriterOutput::Request(request) => kept.push(writer::Output::Request(request)),
             WriterOutput::Restored(committables) => {
@@ -214,6 +217,19 @@ fn command(host: &mut Capabilities, command: TunnelCommand) -> wasmtime::Result<
     }
 }
 
+/// Uses the file cache as a twin wants.
+fn cache(host: &mut Capabilities, wanted: CacheCommand) -> wasmtime::Result<()> {
+    match wanted {
+        CacheCommand::Append(ticket, segment, bytes) => {
+            file_cache::Host::append(host, ticket.0, segment.0.into(), bytes.to_vec())
+        }
+        CacheCommand::Drop(segment) => file_cache::Host::drop_segment(host, segment.0.into()),
+        CacheCommand::Seal(ticket, segment) => {
+            file_cache::Host::seal(host, ticket.0, segment.0.into())
+        }
+    }
+}
+
 /// Appends what a twin wants in the journal.
 fn append(host: &mut Capabilities, append: JournalAppend) -> wasmtime::Result<()> {
     let JournalAppend { ticket, key, record } = append;
@@ -252,8 +268,20 @@ fn operation(operation: Operation) -> tunnel::Operation {
             let create = tunnel::CreateSession { partition, lifecycle_hours, slots };
             tunnel::Operation::CreateSession(create)
         }
-        Operation::PutPack { session: into, bucket, records, body } => {
-            let (session, body) = (session(into), tunnel::PackBody::Bytes(body));
+        Operation::PutPack { session: into, bucket, records, cached, body } => {
+            let body = match cached.is_empty() {
+                true => tunnel::PackBody::Bytes(body),
+                false => {
+                    let ranges = cached.into_iter().map(|range| tunnel::CachedRange {
+                        segment: range.segment.0.into(),
+                        offset: range.offset.into(),
+                        length: range.length.into(),
+                    });
+                    let ranges = ranges.collect();
+                    tunnel::PackBody::Cached(tunnel::CachedPack { ranges, trailer: body })
+                }
+            };
+            let session = session(into);
             let pack = tunnel::Pack { session, bucket: bucket.0, records, body };
             tunnel::Operation::PutPack(pack)
         }

@@ -106,8 +106,8 @@ fn pyodps_shows_rows_when_they_are_committed_and_never_when_aborted() -> Result<
     Ok(())
 }
 
-/// PyODPS makes a Merge task of the statement. It knows the kind in small letters only: with others it
-/// leaves out what the merge is for.
+/// PyODPS makes a Merge task of the statement. It knows the kind in small letters only: with others
+/// it leaves out what the merge is for.
 #[test]
 fn pyodps_compacts_a_table_and_reads_the_same_rows() -> Result<()> {
     let site = Site::new()?;

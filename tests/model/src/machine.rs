@@ -302,6 +302,7 @@ impl Met {
                 let held = committables.into_iter().map(|bytes| self.blob(bytes)).collect();
                 Effect::Snapshot(small(checkpoint.0), self.blob(state), held)
             }
+            WriterOutput::Cache(_) => unreachable!("no file cache is granted here"),
             WriterOutput::Tell(_) => return None,
             WriterOutput::Tunnel(command) => tunnel_effect(command),
         })

@@ -57,6 +57,7 @@ pub(crate) fn task(plan: &Plan, start: u8, launch: u8, parallelism: u8, index: u
         local: true,
         checkpoint_interval: Millis(0),
         before_images: false,
+        cache_bytes: 0,
     }
 }
 

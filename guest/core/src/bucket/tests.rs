@@ -36,6 +36,7 @@ fn router(parallelism: u32, options: &[(&str, &str)]) -> Router {
         local: true,
         checkpoint_interval: Millis(0),
         before_images: false,
+        cache_bytes: 0,
     };
     Router::open(&task).expect("the task is right")
 }

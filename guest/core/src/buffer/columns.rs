@@ -76,7 +76,7 @@ impl BucketBuffer {
         self.notes.release(pool);
         self.bytes.release(pool);
         *self = Self::default();
-        SealedPack { body, records, bytes_freed }
+        SealedPack { cached: Vec::new(), body, records, bytes_freed }
     }
 
     /// Keeps the merged records in the place of those that were buffered.

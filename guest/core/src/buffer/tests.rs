@@ -6,7 +6,7 @@ use alloc::{format, vec};
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use upsert_sink_format::id::{ByteCount, Ticket};
+use upsert_sink_format::id::{ByteCount, SegmentId, Ticket};
 use upsert_sink_format::record::{DecodedRecord, Op, Value, decode_pack, encode_values};
 use upsert_sink_format::schema::ColumnType;
 
@@ -391,5 +391,96 @@ proptest! {
         (0..BUFFERS).for_each(|buffer| world.seal(buffer));
         prop_assert_eq!(world.pool.lent_bytes(), 0);
         prop_assert_eq!(world.account.waiting(), 0);
+    }
+}
+
+/// A step of a buffer beside a file cache.
+#[derive(Clone, Debug)]
+enum CacheStep {
+    Push(u8, Option<i64>),
+    /// Spills; the cache takes it.
+    Spill {
+        settle: bool,
+    },
+    /// Spills; rows come, and the cache refuses.
+    Refused {
+        settle: bool,
+        pushed: u8,
+    },
+    Relieve,
+}
+
+fn cache_step() -> impl Strategy<Value = CacheStep> {
+    prop_oneof![
+        6 => (0..12_u8, proptest::option::of(0..1_000_i64))
+            .prop_map(|(key, value)| CacheStep::Push(key, value)),
+        2 => any::<bool>().prop_map(|settle| CacheStep::Spill { settle }),
+        1 => (any::<bool>(), 0..12_u8)
+            .prop_map(|(settle, pushed)| CacheStep::Refused { settle, pushed }),
+        1 => Just(CacheStep::Relieve),
+    ]
+}
+
+proptest! {
+    /// The records of a pack, from the cache and from memory, have the effect of all that were
+    /// pushed, and what is held is counted to the byte.
+    #[test]
+    fn cached_records_are_sent_once_in_their_order_and_merged_with_later_ones(
+        steps in proptest::collection::vec(cache_step(), 0..60),
+        merge in any::<bool>(),
+    ) {
+        let (mut pool, mut buffer) = (BufferPool::new(), BucketBuffer::new());
+        let (mut held, mut file, mut rows) = (0_i64, Vec::new(), Vec::new());
+        let mut settles = false;
+        for step in steps {
+            match step {
+                CacheStep::Push(key, value) => {
+                    let key = format!("key {key}");
+                    held += push(&mut buffer, &mut pool, &key, value, merge) as i64;
+                    rows.push((key, value));
+                }
+                CacheStep::Spill { settle } => {
+                    settles |= settle;
+                    let before = file.len();
+                    held += buffer.start_spill(&mut pool, settle, &mut file);
+                    if file.len() > before {
+                        let (offset, length) = (before as u32, (file.len() - before) as u32);
+                        let segment = SegmentId(1);
+                        held += buffer.finish_spill(CachedRange { segment, offset, length });
+                    }
+                }
+                CacheStep::Refused { settle, pushed } => {
+                    settles |= settle;
+                    let mut refused = Vec::new();
+                    held += buffer.start_spill(&mut pool, settle, &mut refused);
+                    let key = format!("key {pushed}");
+                    held += push(&mut buffer, &mut pool, &key, Some(-1), merge) as i64;
+                    rows.push((key, Some(-1)));
+                    buffer.take_back(&mut pool, &refused);
+                }
+                CacheStep::Relieve => held += buffer.relieve(&mut pool, 1 << 20).unwrap_or(0),
+            }
+            prop_assert_eq!(buffer.held() as i64, held);
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut pack = buffer.seal(&mut pool);
+        prop_assert_eq!(pack.bytes_freed as i64, held);
+        prop_assert_eq!((pool.lent_bytes(), buffer.held()), (0, 0));
+        let mut whole = Vec::new();
+        for CachedRange { offset, length, .. } in &pack.cached {
+            whole.extend_from_slice(&file[*offset as usize..][..*length as usize]);
+        }
+        whole.append(&mut pack.body);
+        pack.body = whole;
+        let sent = decoded(&pack);
+        let fold = |rows: &[(String, Option<i64>)]| rows.iter().cloned().collect::<BTreeMap<_, _>>();
+        prop_assert_eq!(fold(&sent), fold(&rows));
+        if !merge {
+            prop_assert_eq!(sent, rows);
+        } else if !settles {
+            prop_assert_eq!(sent.len(), fold(&rows).len(), "each key once");
+        }
     }
 }

@@ -154,6 +154,29 @@ pub struct SinkConfig {
     pub flush_concurrent: NonZeroU32,
     /// `upsert.major-compact.min-commits`, if `upsert.major-compact.enable`.
     pub compact_after: Option<u32>,
+    /// `sink.file-cached.*`.
+    pub file_cache: FileCacheConfig,
+}
+
+/// The use of the file cache, as far as the host grants one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileCacheConfig {
+    /// `sink.file-cached.enable`: rows are cached always, not only when memory is short.
+    pub enabled: bool,
+    /// `sink.file-cached.memory`.
+    pub memory: ByteCount,
+    /// `sink.file-cached.memory.segment-size`.
+    pub piece: ByteCount,
+    /// `sink.file-cached.flush.always`: rows gather in memory until there is a piece of them.
+    pub gathers: bool,
+    /// `sink.file-cached.rolling.max-size`.
+    pub rolling: ByteCount,
+    /// `sink.bucket.check-interval`.
+    pub check_interval: Millis,
+    /// `sink.file-cached.write.max-retries`: attempts after the first.
+    pub write_retries: u32,
+    /// `sink.file-cached.writer.num`.
+    pub writers: NonZeroU32,
 }
 
 impl SinkConfig {
@@ -187,8 +210,6 @@ struct Draft {
     config: SinkConfig,
     /// `upsert.write.bucket.num`.
     bucket_number: Option<u32>,
-    /// `sink.file-cached.writer.num`.
-    file_cache_writers: u32,
     /// `upsert.partial-column.enable`.
     partial: bool,
     /// `sink.partial-column.mode`.
@@ -255,11 +276,20 @@ impl Draft {
             commit_timeout: Millis(0),
             flush_concurrent: NonZeroU32::MIN,
             compact_after: None,
+            file_cache: FileCacheConfig {
+                enabled: false,
+                memory: ByteCount(0),
+                piece: ByteCount(0),
+                gathers: false,
+                rolling: ByteCount(0),
+                check_interval: Millis(0),
+                write_retries: 0,
+                writers: NonZeroU32::MIN,
+            },
         };
         Self {
             config,
             bucket_number: None,
-            file_cache_writers: 0,
             partial: false,
             partial_mode: WrittenColumns::NonNull,
             compact: false,

@@ -44,10 +44,12 @@ pub(super) static OPTIONS: &[OptionEntry<Draft>] = &[
     OptionEntry {
         name: "sink.bucket.check-interval",
         default: "60 s",
-        kind: OptionKind::Span(Millis(SECOND), Millis(HOUR), Bare::Milliseconds, |_, _| Ok(())),
-        doc: "File cache mode: how often the size of cache files is checked. Read and checked, \
-              but without effect until `sink.file-cached.enable` is supported. 60 s is the \
-              vendor's default.",
+        kind: OptionKind::Span(Millis(SECOND), Millis(HOUR), Bare::Milliseconds, |d, n| {
+            d.config.file_cache.check_interval = n;
+            Ok(())
+        }),
+        doc: "File cache mode: how often partitions are looked at for \
+              `sink.file-cached.rolling.max-size`. 60 s is the vendor's default.",
     },
     OptionEntry {
         name: "sink.delivery-guarantee",
@@ -103,69 +105,78 @@ pub(super) static OPTIONS: &[OptionEntry<Draft>] = &[
     OptionEntry {
         name: "sink.file-cached.enable",
         default: "false",
-        kind: OptionKind::Flag(|_, on| {
-            not_yet(
-                on,
-                "file cache mode",
-                "set it to `false`; for many partitions, raise `sink.memory.budget`",
-            )
+        kind: OptionKind::Flag(|d, on| {
+            d.config.file_cache.enabled = on;
+            Ok(())
         }),
-        doc: "Caches rows on local disk until a checkpoint, for many partitions. Not supported \
-              yet.",
+        doc: "File cache mode, for many partitions: all rows wait on local disk for their \
+              checkpoint, so that memory does not grow with the partitions. The host must grant a \
+              directory (`sink.file-cached.tmp.dirs`). Default false: rows go to disk only if a \
+              directory is granted and memory is short.",
     },
     OptionEntry {
         name: "sink.file-cached.flush.always",
         default: "true",
-        kind: OptionKind::Flag(|_, _| Ok(())),
-        doc: "File cache mode: whether writing files is buffered by the cache. Read and checked, \
-              but without effect until `sink.file-cached.enable` is supported.",
+        kind: OptionKind::Flag(|d, on| {
+            d.config.file_cache.gathers = on;
+            Ok(())
+        }),
+        doc: "File cache mode: whether rows gather in memory until a partition has \
+              `sink.file-cached.memory.segment-size` of them; false writes those of each batch at \
+              its end, in smaller pieces. True is the vendor's default.",
     },
     OptionEntry {
         name: "sink.file-cached.memory",
         default: "64 MiB",
-        kind: OptionKind::Size(kib(128), ByteCount(2 * GIB), file_cache_only),
-        doc: "File cache mode: memory for writing files. Read and checked, but without effect \
-              until `sink.file-cached.enable` is supported. 64 MiB is the vendor's default.",
+        kind: OptionKind::Size(kib(128), ByteCount(2 * GIB), |d, size| {
+            d.config.file_cache.memory = size;
+            Ok(())
+        }),
+        doc: "File cache mode: the memory over which the partitions that had no rows for longest \
+              are cached, down to half of it; never more than three quarters of \
+              `sink.memory.budget`. Up to half of it notes the keys of cached rows, so that they \
+              are still merged. 64 MiB is the vendor's default.",
     },
     OptionEntry {
         name: "sink.file-cached.memory.segment-size",
         default: "128 KiB",
-        kind: OptionKind::Size(kib(4), ByteCount(64 * MIB), file_cache_only),
-        doc: "File cache mode: the buffer of one file. Read and checked, but without effect until \
-              `sink.file-cached.enable` is supported. 128 KiB is the vendor's default.",
+        kind: OptionKind::Size(kib(4), ByteCount(64 * MIB), |d, size| {
+            d.config.file_cache.piece = size;
+            Ok(())
+        }),
+        doc: "File cache mode: the rows of a partition that gather in memory before they are \
+              cached together. 128 KiB is the vendor's default.",
     },
     OptionEntry {
         name: "sink.file-cached.rolling.max-size",
         default: "16 MiB",
-        kind: OptionKind::Size(kib(4), ByteCount(2 * GIB), file_cache_only),
-        doc: "File cache mode: a larger file is sent. Read and checked, but without effect until \
-              `sink.file-cached.enable` is supported. 16 MiB is the vendor's default.",
-    },
-    OptionEntry {
-        name: "sink.file-cached.tmp.dirs",
-        default: "./local",
-        kind: OptionKind::Text("", |_, _| Ok(())),
-        doc: "File cache mode: directories of the cache. Without effect until \
-              `sink.file-cached.enable` is supported; the directory will be the host's to choose.",
+        kind: OptionKind::Size(kib(4), ByteCount(2 * GIB), |d, size| {
+            d.config.file_cache.rolling = size;
+            Ok(())
+        }),
+        doc: "File cache mode: a partition that holds more is sent before the checkpoint, and a \
+              cache file that has more is followed by another. 16 MiB is the vendor's default.",
     },
     OptionEntry {
         name: "sink.file-cached.write.max-retries",
         default: "3",
-        kind: OptionKind::Count(0, RETRIES_MAX, |_, _| Ok(())),
-        doc: "File cache mode: further attempts at a file. Read and checked, but without effect \
-              until `sink.file-cached.enable` is supported. 3 is the vendor's default.",
+        kind: OptionKind::Count(0, RETRIES_MAX, |d, n| {
+            d.config.file_cache.write_retries = n;
+            Ok(())
+        }),
+        doc: "File cache: further attempts to write rows that the disk refused. After them rows \
+              are sent from memory until the next checkpoint. 3 is the vendor's default.",
     },
     OptionEntry {
         name: "sink.file-cached.writer.num",
         default: "16",
         kind: OptionKind::Count(1, THREADS_MAX, |d, n| {
-            d.file_cache_writers = n;
+            d.config.file_cache.writers = at_least_one(n)?;
             Ok(())
         }),
         doc: "File cache mode: partitions that one writer sends at once; times \
               `upsert.flush.concurrent` it is the number of buckets. Above 32 the network \
-              congests. Without effect until `sink.file-cached.enable` is supported. 16 is the \
-              vendor's default.",
+              congests. 16 is the vendor's default.",
     },
     OptionEntry {
         name: "sink.group-partition.enable",
@@ -508,10 +519,6 @@ fn whole_hours(span: Millis) -> Result<Hours, String> {
 /// Refuses what is documented, but not built yet.
 fn not_yet(refused: bool, what: &str, remedy: &str) -> Set {
     if refused { Err(format!("{what} is not supported yet: {remedy}")) } else { Ok(()) }
-}
-
-fn file_cache_only(_: &mut Draft, _: ByteCount) -> Set {
-    Ok(())
 }
 
 const KIB: u64 = 1 << 10;

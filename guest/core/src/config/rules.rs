@@ -115,6 +115,14 @@ fn check_partial(draft: &Draft, schema: &TableSchema) -> Result<(), Error> {
              is false: set that to true, or leave this out",
         ));
     }
+    if draft.partial && draft.config.file_cache.enabled {
+        return Err(Error::config(
+            "option `sink.file-cached.enable`",
+            "`true` with `upsert.partial-column.enable`: partial rows name columns by ids that \
+             only their session tells, and cached rows are not read again; set one of the two to \
+             false",
+        ));
+    }
     if draft.partial && draft.config.key_scope == KeyScope::Table {
         return Err(Error::config(
             "option `upsert.partial-column.enable`",
@@ -198,7 +206,7 @@ pub(super) fn warnings(
     lines.extend(idle_buffers(config));
     let threads = config.commit_threads.get();
     lines.extend(too_many("upsert.commit.thread-num", threads, "commits slow each other"));
-    let writers = draft.file_cache_writers;
+    let writers = config.file_cache.writers.get();
     lines.extend(too_many("sink.file-cached.writer.num", writers, "the network congests"));
     lines.extend(short_interval(facts));
     lines.extend(wide_groups(config, schema));

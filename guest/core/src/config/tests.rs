@@ -187,11 +187,16 @@ fn a_wrong_value_names_the_option_the_value_and_the_accepted_forms() {
 }
 
 #[test]
-fn what_is_not_supported_yet_is_refused_by_name() {
+fn partial_rows_are_not_cached() {
     refused(
-        &[("sink.file-cached.enable", "true")],
-        &["`sink.file-cached.enable`", "not supported yet"],
+        &[("sink.file-cached.enable", "true"), ("upsert.partial-column.enable", "true")],
+        &["`sink.file-cached.enable`", "`upsert.partial-column.enable`", "set one of the two"],
     );
+    refused(&[("sink.file-cached.writer.num", "0")], &["writer.num`", "1 to"]);
+}
+
+#[test]
+fn what_is_not_supported_yet_is_refused_by_name() {
     refused(&[("upsert.major-compact.min-commits", "0")], &["min-commits`", "1 to"]);
     refused(&[("sink.operation", "insert")], &["`sink.operation`", "insert", "`upsert`"]);
 }

@@ -20,7 +20,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use asking::{Asking, Received, RowLayout};
-use buffers::Buffers;
+use buffers::{Buffers, CacheNews, Spool};
 use commitments::Commitments;
 use outbox::{DoubtedPack, DueBucket, Outbox, Settled};
 use path::RowPath;
@@ -30,6 +30,7 @@ use upsert_sink_format::record::PartialRows;
 
 use crate::checkpoint::{CheckpointEffect, CheckpointEvent, CheckpointState};
 use crate::config::{DeliveryGuarantee, SinkConfig};
+use crate::ignored::Ignored;
 use crate::io::{
     BarrierKind, CheckpointOutcome, Completion, Level, Task, WriterInput, WriterOutput,
 };
@@ -57,12 +58,13 @@ impl Writer {
     /// damaged state.
     pub fn open(now: Millis, task: &Task, states: &[Vec<u8>]) -> Result<Self, Error> {
         let Opened { schema, config, plan, warnings } = Opened::of(task)?;
+        check_cache(&config, task)?;
         let partial = PartialRows::of(&schema, &plan, config.written);
         let layout = RowLayout::new(&schema, &config, partial.is_some());
         let seed = task.nonce ^ u64::from(task.index.0);
         let mut writer = Self {
             path: RowPath::new(&schema, plan, &config, partial.clone())?,
-            buffers: Buffers::new(&config, schema.buckets, partial),
+            buffers: Buffers::new(&config, schema.buckets, partial, task.cache_bytes),
             outbox: Outbox::new(seed, &config),
             commitments: Commitments::new(task, config.session_lifecycle),
             asking: Asking::new(task, layout),
@@ -112,15 +114,21 @@ impl Writer {
                     self.outputs.count("upsert_sink.writers.pressed_back", 1);
                 }
             }
+            WriterInput::Completed(completion) if Spool::has_asked(completion.ticket) => {
+                self.complete_spill(completion);
+            }
             WriterInput::Completed(completion) => self.complete_pack(now, completion)?,
             WriterInput::Replied(reply) => self.take_reply(reply)?,
             WriterInput::RowsArrived(batch) => self.take_rows(batch)?,
             WriterInput::TimerFired => {
-                let asking_due = self.asking.deadline().is_some_and(|deadline| deadline <= now);
-                self.outbox.wake(now, asking_due, &mut self.outputs);
+                let others = [self.asking.deadline(), self.buffers.deadline()];
+                let other_due = others.into_iter().flatten().any(|deadline| deadline <= now);
+                self.outbox.wake(now, other_due, &mut self.outputs);
             }
         }
+        self.buffers.rolled(now).into_iter().for_each(|place| self.outbox.make_due(place));
         self.flush(now);
+        self.spill();
         self.count_merged();
         self.snapshot_if_drained()?;
         self.ask_if_due(now);
@@ -134,7 +142,8 @@ impl Writer {
 
     /// The time at which to call with `TimerFired`.
     pub fn deadline(&self) -> Option<Millis> {
-        [self.outbox.deadline(), self.asking.deadline()].into_iter().flatten().min()
+        let deadlines = [self.outbox.deadline(), self.asking.deadline(), self.buffers.deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Takes a batch: every row is buffered or refused.
@@ -185,9 +194,9 @@ impl Writer {
         let DueBucket { place, pack } = due;
         let Some(mut pack) = pack.or_else(|| self.buffers.seal(place)) else { return };
         let session = self.asking.open_session_of(place.partition);
-        let sealed = pack.body.len();
+        let sealed = pack.held();
         pack.body = self.buffers.pack_for(pack.body, &session.column_ids);
-        let sent = pack.body.len();
+        let sent = pack.held();
         self.commitments.hold(now, session);
         let ticket = self.outbox.submit(now, pack, session, &mut self.outputs);
         if self.is_draining() && self.buffers.has_rows(place) {
@@ -196,11 +205,35 @@ impl Writer {
         self.buffers.submit(place.partition, sealed, ticket, sent);
     }
 
+    /// Rows go to the file cache, and what is needed there no more goes.
+    fn spill(&mut self) {
+        if !self.is_draining() {
+            self.buffers.spill();
+        }
+        for command in self.buffers.take_cache_commands() {
+            self.outputs.push(WriterOutput::Cache(command));
+        }
+    }
+
+    /// Something that was asked of the file cache has an outcome.
+    fn complete_spill(&mut self, completion: Completion) {
+        match self.buffers.complete_spill(completion) {
+            CacheNews::Cached(bytes) => self.outputs.count("upsert_sink.cache.written", bytes),
+            CacheNews::Late => self.outputs.ignore(Ignored::LateOutcome),
+            CacheNews::Nothing => {}
+            CacheNews::Refused(cause) => {
+                self.outputs.count("upsert_sink.cache.refused", 1);
+                let line = format!("the file cache takes no rows for now, they are sent: {cause}");
+                self.outputs.log(Level::Warn, line);
+            }
+        }
+    }
+
     /// An attempt at a pack has an outcome.
     fn complete_pack(&mut self, now: Millis, completion: Completion) -> Result<(), Error> {
         match self.outbox.complete(now, completion, &mut self.outputs)? {
             Settled::Acknowledged(pack) => {
-                self.buffers.release(pack.ticket);
+                self.buffers.release(pack.ticket, &pack.purpose.cached);
                 let pack = pack.release(&mut self.outputs);
                 let moved_to = self.path.moved_to(pack.place.partition);
                 self.commitments.acknowledge(now, &pack, moved_to)?;
@@ -301,6 +334,19 @@ impl Writer {
     fn is_draining(&self) -> bool {
         matches!(self.checkpoint, CheckpointState::Draining { .. })
     }
+}
+
+/// File cache mode needs a file cache.
+fn check_cache(config: &SinkConfig, task: &Task) -> Result<(), Error> {
+    if !config.file_cache.enabled || task.cache_bytes > 0 {
+        return Ok(());
+    }
+    Err(Error::config(
+        "option `sink.file-cached.enable`",
+        "`true`, but the host grants no file cache: name a directory in \
+         `sink.file-cached.tmp.dirs`, and let `sandbox.cache-limit` be more than 0; or set it to \
+         `false`",
+    ))
 }
 
 /// Under exactly-once, sessions must be allowed to overlap.

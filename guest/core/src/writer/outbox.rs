@@ -5,14 +5,16 @@
 //! pack that waits is due; a pack is kept, by its ticket, until the service has acknowledged
 //! exactly it, and every doubt about it is reported.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use upsert_sink_format::error::{Error, ErrorKind};
 use upsert_sink_format::id::{BucketId, Millis, SessionId, Ticket};
-use upsert_sink_format::tunnel::{Operation, Outcome, Refusal, RefusalKind, SessionRef};
+use upsert_sink_format::tunnel::{
+    CachedRange, Operation, Outcome, Refusal, RefusalKind, SessionRef,
+};
 
 use crate::config::{DoubtPolicy, SinkConfig};
 use crate::flush::{ConcurrencyLimit, FlushQueue};
@@ -34,6 +36,12 @@ pub(crate) struct Outbox {
     doubt: DoubtPolicy,
     /// `upsert.flush.concurrent`: packs of one partition under way.
     concurrent: usize,
+    /// In file cache mode, `sink.file-cached.writer.num`: partitions with packs under way.
+    writers: Option<usize>,
+    /// The partitions with packs under way.
+    sending: usize,
+    /// Partitions that wait for one of those to have none.
+    waiting: BTreeSet<PartitionIndex>,
 }
 
 /// The packs of one partition.
@@ -60,6 +68,8 @@ pub(crate) struct SentPack {
     pub(crate) session: SessionName,
     pub(crate) records: u32,
     pub(crate) moved_out: u64,
+    /// Its records in the file cache, which are needed until it is acknowledged.
+    pub(crate) cached: Vec<CachedRange>,
     session_id: SessionId,
 }
 
@@ -96,6 +106,9 @@ impl Outbox {
             packs: Operations::new(seed, config.writer_retries),
             doubt: config.doubt,
             concurrent: config.flush_concurrent.get() as usize,
+            writers: config.file_cache.enabled.then(|| config.file_cache.writers.get() as usize),
+            sending: 0,
+            waiting: BTreeSet::new(),
         }
     }
 
@@ -132,11 +145,15 @@ impl Outbox {
         if self.packs.len() >= self.limit.allowed() as usize {
             return None;
         }
-        let partitions = &self.partitions;
-        let concurrent = self.concurrent;
+        let Self { partitions, concurrent, waiting, .. } = self;
+        let no_writer = self.writers.is_some_and(|writers| self.sending >= writers);
         let (partition, bucket) = self.queue.take(|index, due| {
             let busy = &partitions[index.0 as usize].under_way;
-            let free = busy.len() < concurrent && may_send(index);
+            if busy.is_empty() && no_writer {
+                waiting.insert(index);
+                return None;
+            }
+            let free = busy.len() < *concurrent && may_send(index);
             due.iter().position(|bucket| free && !busy.contains(bucket))
         })?;
         let place = Place { partition, bucket };
@@ -152,9 +169,12 @@ impl Outbox {
         session: &OpenSession,
         outputs: &mut Outputs<WriterOutput>,
     ) -> Ticket {
-        let BucketPack { place, body, records, moved_out } = pack;
+        let BucketPack { place, cached, body, records, moved_out } = pack;
         let partition = self.partition(place.partition);
+        let begins = partition.under_way.is_empty();
         partition.under_way.push(place.bucket);
+        self.sending += usize::from(begins);
+        let partition = self.partition(place.partition);
         if partition.sealed.contains_key(&place.bucket) {
             self.make_due(place);
         }
@@ -163,11 +183,12 @@ impl Outbox {
             session: session.name.clone(),
             records,
             moved_out,
+            cached: cached.clone(),
             session_id: session.id.clone(),
         };
         let partition = session.name.partition.clone();
         let session = SessionRef { id: session.id.clone(), partition };
-        let operation = Operation::PutPack { session, bucket: place.bucket, records, body };
+        let operation = Operation::PutPack { session, bucket: place.bucket, records, cached, body };
         self.packs.submit(now, submitted, operation, outputs)
     }
 
@@ -219,6 +240,7 @@ impl Outbox {
     pub(crate) fn forget_partitions(&mut self) {
         self.partitions.clear();
         self.queue.clear();
+        self.waiting.clear();
     }
 
     fn partition(&mut self, partition: PartitionIndex) -> &mut PartitionPacks {
@@ -232,7 +254,12 @@ impl Outbox {
     fn acknowledge(&mut self, pack: Submitted<SentPack>) -> Settled {
         let place = pack.purpose.place;
         self.limit.acknowledge();
-        self.partition(place.partition).under_way.retain(|bucket| *bucket != place.bucket);
+        let under_way = &mut self.partition(place.partition).under_way;
+        under_way.retain(|bucket| *bucket != place.bucket);
+        if under_way.is_empty() {
+            self.sending -= 1;
+            core::mem::take(&mut self.waiting).into_iter().for_each(|next| self.queue.wake(next));
+        }
         self.queue.wake(place.partition);
         Settled::Acknowledged(pack)
     }

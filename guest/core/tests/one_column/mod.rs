@@ -31,5 +31,6 @@ pub(crate) fn task(start: u64, parallelism: u32) -> Task {
         local: true,
         checkpoint_interval: Millis(0),
         before_images: false,
+        cache_bytes: 0,
     }
 }

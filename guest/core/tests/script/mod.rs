@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "several suites share it, and each uses a part")]
 
+pub(crate) mod cache;
 pub(crate) mod history;
 pub(crate) mod journal;
 pub(crate) mod schedule;

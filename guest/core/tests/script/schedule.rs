@@ -39,6 +39,8 @@ pub(crate) struct Mode {
     pub(crate) expires: bool,
     /// The service orders sessions by their creation, not by their commits.
     pub(crate) by_creation: bool,
+    /// Rows wait in file caches, which have little room and fail.
+    pub(crate) cached: bool,
 }
 
 /// The default.
@@ -49,6 +51,7 @@ pub(crate) const EXACTLY_ONCE: Mode = Mode {
     rescales: false,
     expires: false,
     by_creation: false,
+    cached: false,
 };
 
 enum Event {
@@ -69,6 +72,9 @@ pub(crate) struct Tally {
     pub(crate) stops: usize,
     /// Appends to the journal of which nobody learned that they are durable.
     pub(crate) appends_failed: usize,
+    /// Packs with records from a file cache, and appends that a cache refused.
+    pub(crate) cached_packs: usize,
+    pub(crate) cache_refusals: usize,
     pub(crate) ignored: BTreeMap<String, u64>,
 }
 
@@ -133,6 +139,15 @@ impl Engine {
         world.slow_journal = true;
         if mode.moves {
             world.options.push(option("sink.key.scope", "table"));
+        }
+        if mode.cached {
+            world.caches.granted = [1 << 20, 3_000][seed as usize / 2 % 2];
+            world.options[0].1 = ["1 kb", "4 kb"][seed as usize % 2].to_owned();
+            world.options.push(option("sink.file-cached.enable", "true"));
+            world.options.push(option("sink.file-cached.flush.always", "false"));
+            world.options.push(option("sink.file-cached.rolling.max-size", "4 kb"));
+            world.options.push(option("sink.file-cached.write.max-retries", "1"));
+            world.options.push(option("sink.bucket.check-interval", "5 s"));
         }
         Self {
             mode,
@@ -324,6 +339,10 @@ impl Engine {
             let at = self.dice.below(appends);
             return self.end_append(at);
         }
+        let cached = self.world.cache_appends();
+        if self.dice.below(under_way.len() + cached + 1) < cached {
+            return self.end_cache_append(cached);
+        }
         if under_way.is_empty() {
             return Ok(());
         }
@@ -368,6 +387,18 @@ impl Engine {
         self.tally.appends_failed += 1;
         let durable = self.dice.one_in(2) || !self.may_be_lost(at);
         self.world.fail_append(at, durable, Outcome::InDoubt("the disk does not answer".into()))
+    }
+
+    /// Rows are cached, or their disk is full or fails.
+    fn end_cache_append(&mut self, appends: usize) -> Result<(), Error> {
+        let at = self.dice.below(appends);
+        let refusal = match self.dice.below(8) {
+            _ if !self.faults => None,
+            0 => Some(RefusalKind::Full),
+            1 => Some(RefusalKind::Transient),
+            _ => None,
+        };
+        self.world.end_cache_append(at, refusal)
     }
 
     /// A day passes without a word: the service drops what is open.
@@ -489,7 +520,12 @@ pub(crate) fn run(seed: u64, mode: Mode) -> Tally {
             engine.tally.stops += 1;
         }
     }
-    Tally { ignored: engine.world.ignored, ..engine.tally }
+    Tally {
+        ignored: engine.world.ignored,
+        cached_packs: engine.world.caches.packs,
+        cache_refusals: engine.world.caches.refused,
+        ..engine.tally
+    }
 }
 
 /// Longer than any session may live.

@@ -21,6 +21,7 @@ use upsert_sink_format::error::Error;
 use upsert_sink_format::id::{CheckpointId, Millis, SessionId, Ticket, WriterIndex};
 use upsert_sink_format::tunnel::{ColumnDescription, Operation, Outcome, TableDescription};
 
+use super::cache::Caches;
 use super::tunnel::Tunnel;
 
 /// The owner of an operation: a writer by its index, the coordinator or the committer.
@@ -68,6 +69,7 @@ pub(crate) struct World {
     asked_by: BTreeMap<u64, usize>,
     asked: u64,
     snapshots: BTreeMap<u64, BTreeMap<usize, Snapshot>>,
+    pub(crate) caches: Caches,
 }
 
 fn column(name: &str, column_type: &str, nullable: bool) -> ColumnDescription {
@@ -98,6 +100,7 @@ fn task(world: &World, index: u32, parallelism: u32) -> Task {
         local: true,
         checkpoint_interval: Millis(0),
         before_images: world.before_images,
+        cache_bytes: world.caches.granted,
     }
 }
 
@@ -142,6 +145,7 @@ impl World {
         self.sink = None;
         self.known.clear();
         self.appends.clear();
+        self.caches.crash();
     }
 
     /// Rows for a writer, in one batch, all of partition `day` but those that begin with another
@@ -400,6 +404,7 @@ impl World {
         let mut restored = Vec::new();
         while let Some(output) = self.sink.as_mut().unwrap().writers[index].poll_output() {
             match output {
+                WriterOutput::Cache(command) => self.caches.command(index, command),
                 WriterOutput::DeadLetter(line) => {
                     self.told
                         .push(format!("w{index} dead letter {}", String::from_utf8_lossy(&line)));
@@ -462,6 +467,10 @@ impl World {
             }
             TunnelCommand::Submit(ticket, operation) => {
                 self.told.push(format!("submits {}", label(owner, &operation)));
+                let operation = match owner {
+                    Owner::Writer(index) => self.caches.resolve(index, operation),
+                    Owner::Committer | Owner::Coordinator => operation,
+                };
                 let submitted = Submitted { operation, under_way: true };
                 let earlier = self.submitted.insert((owner, ticket), submitted);
                 assert!(earlier.is_none_or(|held| !held.under_way), "a ticket is used once");

@@ -1,10 +1,10 @@
-//! Which powers a role has: which operations of the Tunnel, and the journal. What is not granted is
-//! refused before anything is done.
+//! Which powers a role has: which operations of the Tunnel, the journal, and the file cache. What
+//! is not granted is refused before anything is done.
 //!
 //! Asked by `capability/tickets.rs`. Invariant: deny by default; a grant is made once, when its
-//! instance is. No role is granted a file cache yet.
+//! instance is.
 
-use crate::operation::Operation;
+use crate::operation::{Operation, SubmittedBody, SubmittedPack};
 
 /// The powers of one instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,14 +17,16 @@ pub(crate) struct Grant {
     commit: bool,
     /// May append to the journal.
     journal: bool,
+    /// May use a file cache, and write packs from it.
+    cache: bool,
 }
 
 impl Grant {
     /// Nothing: routers and descriptions are pure.
     pub(crate) const NONE: Self =
-        Self { write: false, prepare: false, commit: false, journal: false };
+        Self { write: false, prepare: false, commit: false, journal: false, cache: false };
     /// The needs of a writer.
-    pub(crate) const WRITER: Self = Self { write: true, ..Self::NONE };
+    pub(crate) const WRITER: Self = Self { write: true, cache: true, ..Self::NONE };
     /// The needs of the coordinator.
     pub(crate) const COORDINATOR: Self = Self { prepare: true, journal: true, ..Self::NONE };
     /// The needs of the committer.
@@ -33,14 +35,19 @@ impl Grant {
     /// Whether `operation` may be submitted. Asking for a status is granted with any power.
     pub(crate) fn allows(&self, operation: &Operation) -> bool {
         match operation {
-            Operation::PutPack(_) => self.write,
+            Operation::PutPack(SubmittedPack { body: SubmittedBody::Held(_), .. }) => self.write,
+            Operation::PutPack(SubmittedPack { body: SubmittedBody::Cached(_), .. }) => self.cache,
             Operation::CreatePartition(_)
             | Operation::CreateSession { .. }
             | Operation::AbortSession(_) => self.prepare,
             Operation::CommitSession(_) | Operation::CompactPartition(_) => self.commit,
             Operation::SessionStatus(_) => self.write || self.prepare || self.commit,
-            Operation::PutCachedPack(_) => false,
         }
+    }
+
+    /// Whether the file cache may be used.
+    pub(crate) fn allows_cache(&self) -> bool {
+        self.cache
     }
 
     /// Whether the journal may be appended to.
@@ -55,7 +62,7 @@ mod tests {
     use upsert_sink_format::tunnel::SessionRef;
 
     use super::*;
-    use crate::operation::CachedPack;
+    use crate::operation::CachedBody;
 
     fn session() -> SessionRef {
         SessionRef { id: SessionId(String::from("s1")), partition: String::new() }
@@ -74,12 +81,13 @@ mod tests {
     }
 
     #[test]
-    fn nobody_may_send_what_is_cached() {
-        let (session, bucket, records, ranges) = (session(), 0, 1, 1);
-        let cached = CachedPack { session, bucket, records, ranges };
-        let cached = Operation::PutCachedPack(cached);
-        for grant in [Grant::WRITER, Grant::COORDINATOR, Grant::COMMITTER] {
-            assert!(!grant.allows(&cached), "{grant:?}");
+    fn only_a_writer_may_cache_rows_and_send_them() {
+        let (session, bucket, records) = (session(), 0, 1);
+        let body = SubmittedBody::Cached(CachedBody::new(Some(Vec::new()), Vec::new()));
+        let cached = Operation::PutPack(SubmittedPack { session, bucket, records, body });
+        assert!(Grant::WRITER.allows(&cached) && Grant::WRITER.allows_cache());
+        for grant in [Grant::NONE, Grant::COORDINATOR, Grant::COMMITTER] {
+            assert!(!grant.allows(&cached) && !grant.allows_cache(), "{grant:?}");
         }
     }
 

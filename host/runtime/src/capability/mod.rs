@@ -14,12 +14,15 @@ pub(crate) mod timers;
 pub(crate) mod tunnel;
 pub(crate) mod watch;
 
+use std::sync::Arc;
+
 use crate::capability::grant::Grant;
 use crate::capability::outputs::CallOutputs;
 use crate::capability::telemetry::TelemetryMeter;
 use crate::capability::tickets::Tickets;
 use crate::capability::timers::Timer;
 use crate::capability::watch::Watch;
+use crate::file_cache::FileCache;
 use crate::sandbox::{Growth, Limited, Limits};
 
 /// Everything that the host keeps for one instance.
@@ -31,6 +34,10 @@ pub(crate) struct Capabilities {
     pub(crate) tickets: Tickets,
     pub(crate) timer: Timer,
     pub(crate) telemetry: TelemetryMeter,
+    /// Where what the guest caches is; none if nothing is granted, or nothing is carried out.
+    cache: Option<Arc<FileCache>>,
+    /// The bytes that it is told to be granted.
+    cache_bytes: u64,
     /// The outputs of the call under way, if somebody records or replays it.
     pub(crate) outputs: Option<CallOutputs>,
 }
@@ -46,8 +53,30 @@ impl Capabilities {
             telemetry: TelemetryMeter::new(name, &limits),
             limits,
             watch,
+            cache: None,
+            cache_bytes: 0,
             outputs: None,
         }
+    }
+
+    /// Lends it a file cache.
+    pub(crate) fn lend_cache(&mut self, cache: Arc<FileCache>) {
+        self.cache = Some(cache);
+    }
+
+    /// The cache that it is lent, if it is.
+    pub(crate) fn file_cache(&self) -> Option<&Arc<FileCache>> {
+        self.cache.as_ref()
+    }
+
+    /// Tells it at its opening how many bytes it may cache.
+    pub(crate) fn grant_cache(&mut self, bytes: u64) {
+        self.cache_bytes = bytes;
+    }
+
+    /// The bytes granted and used in the file cache.
+    pub(crate) fn cache_quota(&self) -> (u64, u64) {
+        (self.cache_bytes, self.cache.as_ref().map_or(0, |cache| cache.used()))
     }
 
     /// The guest calls an import. A simulation may break it.

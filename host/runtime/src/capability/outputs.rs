@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bindings::{committer, coordinator, telemetry, writer};
 use crate::error::{Error, escape};
-use crate::operation::Operation;
+use crate::operation::{Operation, SubmittedBody};
 
 /// The outputs of one call so far.
 #[derive(Debug, Default)]
@@ -49,16 +49,13 @@ impl CallOutputs {
                     "submit {ticket} {name} session {session} partition {partition} bucket \
                      {bucket} records {records}"
                 );
-                // Shared with the operation, which goes on its way meanwhile.
-                self.effects.push(Line { text, bytes: pack.body.plain_form() });
-            }
-            Operation::PutCachedPack(pack) => {
-                let (session, partition) = (&pack.session.id, &pack.session.partition);
-                let (bucket, records, ranges) = (pack.bucket, pack.records, pack.ranges);
-                self.act(format!(
-                    "submit {ticket} {name} session {session} partition {partition} bucket \
-                     {bucket} records {records} of {ranges} cached ranges"
-                ));
+                match &pack.body {
+                    // Shared with the operation, which goes on its way meanwhile.
+                    SubmittedBody::Held(body) => {
+                        self.effects.push(Line { text, bytes: body.plain_form() });
+                    }
+                    SubmittedBody::Cached(cached) => self.act(format!("{text}, {cached:?}")),
+                }
             }
             Operation::CompactPartition(partition) => {
                 self.act(format!("submit {ticket} {name} {partition}"));

@@ -42,6 +42,39 @@ pub(crate) enum Asked {
     Tunnel(Arc<Operation>),
     /// A record for the journal: its key, and its bytes.
     Journal(String, Vec<u8>),
+    /// Something of the file cache.
+    Cache(CacheRequest),
+}
+
+/// A guest's request to its file cache.
+#[derive(Debug)]
+pub(crate) enum CacheRequest {
+    /// Bytes for the end of a segment.
+    Append { segment: u64, bytes: Vec<u8> },
+    /// A piece of a segment.
+    Read { segment: u64, offset: u64, length: u64 },
+    /// Nothing more for a segment.
+    Seal { segment: u64 },
+}
+
+impl CacheRequest {
+    /// Its name, as messages have it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Append { .. } => "cache-append",
+            Self::Read { .. } => "cache-read",
+            Self::Seal { .. } => "cache-seal",
+        }
+    }
+
+    /// The segment, and the bytes that it is about.
+    pub(crate) fn about(&self) -> (u64, u64) {
+        match self {
+            Self::Append { segment, bytes } => (*segment, bytes.len() as u64),
+            Self::Read { segment, length, .. } => (*segment, *length),
+            Self::Seal { segment } => (*segment, 0),
+        }
+    }
 }
 
 /// An attempt whose outcome is known without one.
@@ -72,6 +105,7 @@ pub(crate) struct Tickets {
     attempts: u64,
     due: Vec<Attempt>,
     answered: Vec<Answered>,
+    dropped: Vec<u64>,
     /// The operation that was settled last, which completes once: its ticket, and its name.
     last: (u64, &'static str),
 }
@@ -113,6 +147,7 @@ impl Tickets {
             attempts: 0,
             due: Vec::new(),
             answered: Vec::new(),
+            dropped: Vec::new(),
             last: (0, ""),
         }
     }
@@ -249,6 +284,32 @@ impl Tickets {
         Ok(())
     }
 
+    /// Something of the file cache, if that is granted.
+    pub(super) fn cache(&mut self, ticket: u64, request: CacheRequest) -> Result<(), String> {
+        let name = request.name();
+        if !self.grant.allows_cache() {
+            return self.answer(ticket, name, not_granted(name));
+        }
+        let bytes = match &request {
+            CacheRequest::Append { bytes, .. } => bytes.len(),
+            CacheRequest::Read { length, .. } => usize::try_from(*length).unwrap_or(usize::MAX),
+            CacheRequest::Seal { .. } => 0,
+        };
+        let number = self.hold_once(ticket, name, bytes)?;
+        self.due.push(Attempt::of(ticket, number, Asked::Cache(request)));
+        Ok(())
+    }
+
+    /// A segment is to be dropped, after all that was asked before.
+    pub(super) fn drop_segment(&mut self, segment: u64) {
+        self.dropped.push(segment);
+    }
+
+    /// The segments to drop, once what is due has begun.
+    pub(crate) fn take_dropped(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.dropped)
+    }
+
     /// Something that completes once, and whose outcome is known. It counts until that is told.
     pub(super) fn answer(
         &mut self,
@@ -307,11 +368,11 @@ mod tests {
     use upsert_sink_tunnel::PackBody;
 
     use super::*;
-    use crate::operation::SubmittedPack;
+    use crate::operation::{SubmittedBody, SubmittedPack};
 
     fn pack(bytes: usize) -> Operation {
         let session = SessionRef { id: SessionId(String::from("s")), partition: String::new() };
-        let body = PackBody::new(Bytes::from(vec![0; bytes]));
+        let body = SubmittedBody::Held(PackBody::new(Bytes::from(vec![0; bytes])));
         Operation::PutPack(SubmittedPack { session, bucket: 0, records: 1, body })
     }
 

@@ -2,14 +2,14 @@
 //!
 //! From the running guest to its tickets. Invariant: nothing is sent while the guest runs.
 
+use crate::bindings;
 use crate::bindings::tunnel;
 use crate::capability::Capabilities;
-use crate::operation::Operation;
 
 impl tunnel::Host for Capabilities {
     fn submit(&mut self, ticket: u64, operation: tunnel::Operation) -> wasmtime::Result<()> {
         self.imported("submit")?;
-        let operation = Operation::from(operation);
+        let operation = bindings::operation(operation, self.file_cache());
         self.note(|outputs| outputs.submitted(ticket, &operation));
         self.tickets.submit(ticket, operation).map_err(wasmtime::Error::msg)
     }

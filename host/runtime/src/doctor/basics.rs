@@ -225,6 +225,7 @@ fn open(
         checkpoint_interval: Millis(0),
         // As an engine that brings them: without them a global key would be refused for our sake.
         before_images: true,
+        cache_bytes: settings.cache.as_ref().map_or(0, |cache| cache.bytes),
     };
     let name = String::from("the doctor's writer");
     let mut instance = Instance::new(plugin, name, settings.limits.clone(), Grant::NONE)?;

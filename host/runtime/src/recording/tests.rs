@@ -50,6 +50,7 @@ fn task() -> Task {
         local: true,
         checkpoint_interval: Millis(1000),
         before_images: false,
+        cache_bytes: 0,
     }
 }
 

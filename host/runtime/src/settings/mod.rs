@@ -8,7 +8,7 @@ mod credentials;
 mod options;
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use upsert_sink_format::id::Millis;
@@ -43,10 +43,35 @@ pub struct Settings {
     pub checkpoint_interval: Duration,
     /// After how long without contact a session is asked for its status.
     pub keep_alive: Duration,
+    /// The file cache that each writer is lent; none is without it.
+    pub cache: Option<CacheSettings>,
     /// The limits of each instance.
     pub limits: Limits,
     /// The guest's options as the user wrote them, sorted by name.
     pub guest_options: Vec<(String, String)>,
+}
+
+/// The file cache of each writer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheSettings {
+    /// Where its files are, at least one; they take turns. Those that are missing are made.
+    pub directories: Vec<PathBuf>,
+    /// The bytes that one writer may keep there, at least one.
+    pub bytes: u64,
+}
+
+impl CacheSettings {
+    /// None if no directory is named and none is needed, or nothing may be kept.
+    fn read(options: &mut Options, journal_dir: &Path) -> Result<Option<Self>> {
+        let bytes = options.bytes("sandbox.cache-limit", 0, 1 << 40)? as u64;
+        let named = options.text("sink.file-cached.tmp.dirs");
+        let named = named.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let mut directories: Vec<PathBuf> = named.map(PathBuf::from).collect();
+        if directories.is_empty() && options.caches_all() {
+            directories.push(journal_dir.join("cache"));
+        }
+        Ok((bytes > 0 && !directories.is_empty()).then_some(Self { directories, bytes }))
+    }
 }
 
 impl Settings {
@@ -62,11 +87,13 @@ impl Settings {
             call_timeout: options.duration("sandbox.call-timeout")?,
             ..Limits::default()
         };
+        let journal_dir: PathBuf = options.required("sink.journal-dir")?;
         let settings = Self {
+            cache: CacheSettings::read(&mut options, &journal_dir)?,
             client: client(&mut options)?,
             table: options.required("tableName")?,
             parallelism: options.parallelism()?,
-            journal_dir: options.required("sink.journal-dir")?,
+            journal_dir,
             dead_letter_file: options.optional("sink.dead-letter-file")?,
             record_dir: options.optional("record.dir")?,
             record_bytes_max: options.bytes("record.bytes-max", 1 << 20, 1 << 40)? as u64,
@@ -252,6 +279,23 @@ mod tests {
         assert!(error(&[("sink.parallelism", "5000")]).contains("sink.parallelism = 5000"));
         assert!(error(&[("sandbox.memory-limit", "1kb")]).contains("sandbox.memory-limit"));
         assert!(error(&[("record.bytes-max", "1kb")]).contains("1 mb to 1024 gb"));
+    }
+
+    #[test]
+    fn a_file_cache_is_lent_where_a_directory_is_named_or_needed() {
+        let cache =
+            |pairs: &[(&str, &str)]| Settings::from_options(options(pairs)).expect("valid").cache;
+        let of = |directories: &[&str], bytes: u64| {
+            let directories = directories.iter().map(PathBuf::from).collect();
+            Some(CacheSettings { directories, bytes })
+        };
+        assert_eq!(cache(&[]), None);
+        let enabled = ("sink.file-cached.enable", "true");
+        assert_eq!(cache(&[enabled]), of(&["/tmp/j/cache"], 16 << 30));
+        let named = ("sink.file-cached.tmp.dirs", "/a, b");
+        assert_eq!(cache(&[named, ("sandbox.cache-limit", "1 mb")]), of(&["/a", "b"], 1 << 20));
+        assert_eq!(cache(&[named, enabled, ("sandbox.cache-limit", "0")]), None);
+        assert!(error(&[("sandbox.cache-limit", "much")]).contains("0 to 1024 gb"));
     }
 
     /// One grammar for the options of guest and host.

@@ -186,6 +186,16 @@ pub(crate) const OPTIONS: &[HostOption] = &[
         "Where refused rows go, as lines of JSON, if `sink.invalid-row` is `dead-letter`."
     ),
     option!(
+        "sink.file-cached.tmp.dirs",
+        "text" = "",
+        "directories, with commas between them",
+        "Where rows wait on disk when memory is short, or always with `sink.file-cached.enable`. \
+         Files there have no name, so that nothing is left of them however the process ends, and \
+         what is in them is encrypted with a key that only its memory holds. A directory that is \
+         missing is made; a link is refused. Default: the directory `cache` in \
+         `sink.journal-dir` if `sink.file-cached.enable` is true, else none."
+    ),
+    option!(
         "record.dir",
         "text" = "",
         "a directory",
@@ -226,6 +236,13 @@ pub(crate) const OPTIONS: &[HostOption] = &[
         "bytes" = "256 mb",
         "16 mb to 4 gb",
         "The memory that each instance of the guest may use. More than `sink.memory.budget` needs."
+    ),
+    option!(
+        "sandbox.cache-limit",
+        "bytes" = "16 gb",
+        "0 to 1024 gb",
+        "The bytes of rows that each writer may keep in `sink.file-cached.tmp.dirs`. Beyond them \
+         rows are sent before their checkpoint. 0: no file cache."
     ),
     option!(
         "sandbox.call-timeout",
@@ -293,6 +310,12 @@ impl Options {
             // The guest refuses it, in its own words.
             Err(_) => Ok(NonZeroU32::MIN),
         }
+    }
+
+    /// The guest's option, which it also checks: whether all rows are to be cached.
+    pub(crate) fn caches_all(&self) -> bool {
+        let value = self.written.get("sink.file-cached.enable");
+        value.is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
     }
 
     pub(crate) fn duration(&mut self, name: &str) -> Result<Duration> {

@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use parts::{
-    AppendFile, BoxFuture, Clock, Disk, Entropy, Processors, Surroundings, Transport,
+    AppendFile, BoxFuture, Clock, Disk, Entropy, Processors, ScratchFile, Surroundings, Transport,
     TransportError, Work,
 };
 pub use program::SystemSurroundings;

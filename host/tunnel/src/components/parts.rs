@@ -5,8 +5,10 @@
 
 use std::future::Future;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -81,6 +83,13 @@ pub trait Disk: Send + Sync {
     /// another process, or another sink of this one, holds the lock.
     fn lock(&self, path: &Path) -> BoxFuture<'_, io::Result<Option<Box<dyn Send + Sync>>>>;
 
+    /// Makes a file without a name in the directory, creating that: it is gone when it is dropped,
+    /// and when the process ends, however it ends. Only file caches need it.
+    fn scratch(&self, directory: &Path) -> BoxFuture<'_, io::Result<Arc<dyn ScratchFile>>> {
+        let _ = directory;
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
     /// The names and sizes of the files in a directory; none if there is no such directory. Only
     /// recordings need it: a disk without it keeps none.
     fn list(&self, directory: &Path) -> BoxFuture<'_, io::Result<Vec<(String, u64)>>> {
@@ -104,6 +113,15 @@ pub trait AppendFile: Send {
     fn append_unsynced(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
         self.append(bytes)
     }
+}
+
+/// A file without a name. Nothing of it needs to survive.
+pub trait ScratchFile: Send + Sync {
+    /// Writes bytes to a place.
+    fn write_at(&self, place: u64, bytes: Vec<u8>) -> BoxFuture<'static, io::Result<()>>;
+
+    /// Reads places, one after another, into one piece.
+    fn read_at(&self, places: Vec<Range<u64>>) -> BoxFuture<'static, io::Result<Vec<u8>>>;
 }
 
 /// Draws random numbers: identities and the nonces of starts.

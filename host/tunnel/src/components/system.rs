@@ -5,14 +5,17 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
 
-use crate::components::parts::{AppendFile, BoxFuture, Clock, Disk, Entropy, Processors, Work};
+use crate::components::parts::{
+    AppendFile, BoxFuture, Clock, Disk, Entropy, Processors, ScratchFile, Work,
+};
 
 /// The wall clock at its start, then a steady one: it never goes back when the wall clock is set.
 #[derive(Debug)]
@@ -95,6 +98,15 @@ impl Disk for SystemDisk {
         })
     }
 
+    fn scratch(&self, directory: &Path) -> BoxFuture<'_, io::Result<Arc<dyn ScratchFile>>> {
+        let directory = directory.to_path_buf();
+        blocking(move || {
+            create_plain_directory(&directory)?;
+            let file = Mutex::new(tempfile::tempfile_in(directory)?);
+            Ok(Arc::new(SystemScratch { file: Arc::new(file) }) as Arc<dyn ScratchFile>)
+        })
+    }
+
     fn list(&self, directory: &Path) -> BoxFuture<'_, io::Result<Vec<(String, u64)>>> {
         let directory = directory.to_path_buf();
         blocking(move || list(&directory))
@@ -122,6 +134,50 @@ impl AppendFile for SystemFile {
     fn append_unsynced(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
         let file = Arc::clone(&self.file);
         blocking(move || (&*file).write_all(&bytes))
+    }
+}
+
+/// The kernel gives it a name on no system, or takes that away at once.
+struct SystemScratch {
+    file: Arc<Mutex<File>>,
+}
+
+impl ScratchFile for SystemScratch {
+    fn write_at(&self, place: u64, bytes: Vec<u8>) -> BoxFuture<'static, io::Result<()>> {
+        let file = Arc::clone(&self.file);
+        blocking(move || {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.seek(SeekFrom::Start(place))?;
+            file.write_all(&bytes)
+        })
+    }
+
+    fn read_at(&self, places: Vec<Range<u64>>) -> BoxFuture<'static, io::Result<Vec<u8>>> {
+        let file = Arc::clone(&self.file);
+        blocking(move || {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut read = Vec::new();
+            for place in places {
+                let length = place.end - place.start;
+                file.seek(SeekFrom::Start(place.start))?;
+                let before = read.len();
+                (&mut *file).take(length).read_to_end(&mut read)?;
+                if ((read.len() - before) as u64) < length {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            Ok(read)
+        })
+    }
+}
+
+/// A link could lead anywhere, so it is refused.
+fn create_plain_directory(directory: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(directory) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::NotADirectory, "it is no directory itself")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::create_dir_all(directory),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,20 +1,26 @@
 //! The rows of a writer that are in no pack yet, and the count of all that it holds.
 //!
-//! After `path` in a row's way, before `outbox`. Invariant: whenever a method returns, the account
-//! is exact: the bytes that it has for a partition are those of its buffers and of its packs that
-//! wait, and no buffer holds as much as `upsert.writer.bucket.buffer-size`.
+//! After `path` in a row's way, before `outbox`. Rows wait in memory, and in the file cache if the
+//! host grants one (`spill`). Invariant: whenever a method returns, the account is exact: the bytes
+//! that it has for a partition are those of its buffers and of its packs that wait, and no buffer
+//! holds as much as `upsert.writer.bucket.buffer-size`, cached rows included.
 
+mod spill;
+mod spool;
 #[cfg(test)]
 mod tests;
 
 use alloc::vec;
 use alloc::vec::Vec;
 
-use upsert_sink_format::id::{BucketId, Ticket};
+pub(crate) use spill::CacheNews;
+pub(crate) use spool::Spool;
+use upsert_sink_format::id::{BucketId, Millis, Ticket};
 use upsert_sink_format::record::PartialRows;
+use upsert_sink_format::tunnel::CachedRange;
 
-use crate::buffer::{BucketBuffer, BufferAccount, BufferPool, PartitionBytes};
-use crate::config::SinkConfig;
+use crate::buffer::{BucketBuffer, BufferAccount, BufferPool, PartitionBytes, SealedPack};
+use crate::config::{FileCacheConfig, SinkConfig};
 use crate::partition::PartitionIndex;
 
 /// The bucket that a row belongs to.
@@ -28,12 +34,21 @@ pub(crate) struct Place {
 #[derive(Clone, Debug)]
 pub(crate) struct BucketPack {
     pub(crate) place: Place,
-    /// The records and their trailer.
+    /// The first records, if they lie in the file cache.
+    pub(crate) cached: Vec<CachedRange>,
+    /// The records behind them, and the trailer of all.
     pub(crate) body: Vec<u8>,
     /// The number of records.
     pub(crate) records: u32,
     /// Before-images among them whose rows went elsewhere.
     pub(crate) moved_out: u64,
+}
+
+impl BucketPack {
+    /// The memory that it takes.
+    pub(crate) fn held(&self) -> usize {
+        self.body.len() + self.cached.len() * CachedRange::HELD_BYTES
+    }
 }
 
 /// The buffers of all buckets of all partitions.
@@ -56,6 +71,17 @@ pub(crate) struct Buffers {
     partition_bytes_max: u64,
     /// `sink.memory.budget`.
     budget: u64,
+    /// None if the host grants no file cache.
+    spool: Option<Spool>,
+    cache: FileCacheConfig,
+    /// The memory over which the coldest partitions are spilled.
+    spill_from: u64,
+    /// `sink.file-cached.memory.segment-size`, or one byte.
+    piece_bytes: u64,
+    /// The bytes in memory of all partitions that spilling does not free.
+    kept: u64,
+    /// The next look at the sizes of partitions.
+    check_at: Millis,
 }
 
 /// The buffers of one partition.
@@ -64,6 +90,8 @@ struct PartitionBuffers {
     /// The batch that last had a row of it.
     last_batch: u64,
     bytes: PartitionBytes,
+    /// Those of its bytes in memory that spilling does not free, as of its last spill.
+    kept: u64,
     /// Slot of each bucket, `NO_SLOT` before its first row.
     slot_of: Vec<u32>,
     slots: Vec<BucketSlot>,
@@ -82,9 +110,24 @@ const NO_SLOT: u32 = u32::MAX;
 const PARTITIONS_CHECKED: usize = 64;
 
 impl Buffers {
-    /// Buffers of no partition yet. If rows are partial, `partial` says how they are merged.
-    pub(crate) fn new(config: &SinkConfig, buckets: u32, partial: Option<PartialRows>) -> Self {
+    /// Buffers of no partition yet. If rows are partial, `partial` says how they are merged; then
+    /// no row is cached.
+    pub(crate) fn new(
+        config: &SinkConfig,
+        buckets: u32,
+        partial: Option<PartialRows>,
+        cache_bytes: u64,
+    ) -> Self {
+        let cache = config.file_cache.clone();
+        let most = config.memory_budget.0 / 4 * 3;
+        let spool = Spool::new(&cache, if partial.is_some() { 0 } else { cache_bytes });
         Self {
+            spool,
+            spill_from: if cache.enabled { cache.memory.0.min(most) } else { most },
+            piece_bytes: if cache.gathers { cache.piece.0 } else { 1 },
+            cache,
+            kept: 0,
+            check_at: Millis(0),
             partitions: Vec::new(),
             pool: BufferPool::new().partial(partial),
             account: BufferAccount::new(config.memory_budget),
@@ -141,13 +184,15 @@ impl Buffers {
     /// rows have replaced.
     #[cold]
     fn relieve(&mut self, place: Place) {
+        self.take_back(place);
         let partition = &mut self.partitions[place.partition.0 as usize];
         let slot = partition.slot(place.bucket);
-        let records = slot.buffer.records();
+        let (records, cached) = (slot.buffer.records(), slot.buffer.cached_ranges().to_vec());
         match slot.buffer.relieve(&mut self.pool, self.bucket_bytes_max) {
             Some(change) => {
                 self.merged += merged_away(records, slot.buffer.records());
                 self.account.change(&mut partition.bytes, change);
+                self.keep_cached(place, &cached);
             }
             None => {
                 let pack = self.seal(place);
@@ -158,18 +203,25 @@ impl Buffers {
 
     /// Makes a pack of what is buffered of a bucket; none if that is nothing.
     pub(crate) fn seal(&mut self, place: Place) -> Option<BucketPack> {
+        self.take_back(place);
         let partition = &mut self.partitions[place.partition.0 as usize];
         let slot = partition.slot(place.bucket);
         if slot.buffer.is_empty() {
             return None;
         }
-        let records = slot.buffer.records();
-        let pack = slot.buffer.seal(&mut self.pool);
-        self.merged += merged_away(records, pack.records);
+        let (before, cached) = (slot.buffer.records(), slot.buffer.cached_ranges().to_vec());
+        let SealedPack { cached: left, body, records, bytes_freed } =
+            slot.buffer.seal(&mut self.pool);
+        self.merged += merged_away(before, records);
         let moved_out = core::mem::take(&mut slot.moved_out);
-        self.account.seal(&mut partition.bytes, pack.bytes_freed, pack.body.len());
+        let pack = BucketPack { place, cached: left, body, records, moved_out };
+        self.account.seal(&mut partition.bytes, bytes_freed, pack.held());
         partition.check();
-        Some(BucketPack { place, body: pack.body, records: pack.records, moved_out })
+        if let Some(spool) = self.spool.as_mut().filter(|_| !cached.is_empty()) {
+            spool.keep(&cached, &pack.cached);
+        }
+        self.keep_cached(place, &[]);
+        Some(pack)
     }
 
     /// The packs of buckets that became full, oldest first.
@@ -195,10 +247,13 @@ impl Buffers {
     /// The buckets to flush after a batch: those of partitions that had rows of it and hold more
     /// than `upsert.writer.buffer-size`; and over the budget those of the coldest partitions, until
     /// half of it would be free.
+    ///
+    /// In file cache mode rows wait for their checkpoint in the cache, as long as that takes them.
     pub(crate) fn due(&self) -> Vec<Place> {
         let partitions = self.partitions.iter().enumerate();
         let large = partitions.filter(|(_, partition)| {
-            partition.last_batch == self.batches
+            !self.cache.enabled
+                && partition.last_batch == self.batches
                 && partition.bytes.waiting() >= self.partition_bytes_max
         });
         let mut due: Vec<Place> = large.flat_map(|(index, _)| self.with_rows(index)).collect();
@@ -211,15 +266,19 @@ impl Buffers {
     fn add_coldest(&self, due: &mut Vec<Place>) {
         let mut excess = self.account.held().saturating_sub(self.budget / 2);
         excess = excess.saturating_sub(self.account.in_flight());
-        let mut coldest: Vec<usize> = (0..self.partitions.len()).collect();
-        coldest.sort_by_key(|index| self.partitions[*index].last_batch);
-        for index in coldest {
+        for index in self.coldest_first() {
             if excess == 0 {
                 return;
             }
             excess = excess.saturating_sub(self.partitions[index].bytes.waiting());
             due.extend(self.with_rows(index));
         }
+    }
+
+    fn coldest_first(&self) -> Vec<usize> {
+        let mut coldest: Vec<usize> = (0..self.partitions.len()).collect();
+        coldest.sort_by_key(|index| self.partitions[*index].last_batch);
+        coldest
     }
 
     /// The buckets of a partition that have rows, in order.
@@ -248,9 +307,12 @@ impl Buffers {
         self.check_if_few();
     }
 
-    /// A pack was acknowledged: its bytes are held no more.
-    pub(crate) fn release(&mut self, ticket: Ticket) {
+    /// A pack was acknowledged: its bytes are held no more, in memory and in the file cache.
+    pub(crate) fn release(&mut self, ticket: Ticket, cached: &[CachedRange]) {
         self.account.release(ticket).expect("submitted with this ticket");
+        if let Some(spool) = self.spool.as_mut().filter(|_| !cached.is_empty()) {
+            spool.release(cached);
+        }
         self.check_if_few();
     }
 
@@ -258,7 +320,11 @@ impl Buffers {
     pub(crate) fn forget_partitions(&mut self) {
         self.check();
         self.partitions.clear();
+        self.kept = 0;
         self.check();
+        if let Some(spool) = &mut self.spool {
+            spool.pass_barrier();
+        }
     }
 
     /// Over thousands of partitions, a sum for each pack would cost more than the packs.
@@ -284,6 +350,7 @@ impl PartitionBuffers {
         Self {
             last_batch: 0,
             bytes: PartitionBytes::default(),
+            kept: 0,
             slot_of: vec![NO_SLOT; buckets as usize],
             slots: Vec::new(),
         }
@@ -310,6 +377,18 @@ impl PartitionBuffers {
     fn has_rows(&self, bucket: usize) -> bool {
         let at = self.slot_of[bucket];
         at != NO_SLOT && !self.slots[at as usize].buffer.is_empty()
+    }
+
+    /// The bytes of its buffers that spilling does not free.
+    fn kept_now(&self) -> u64 {
+        let kept: usize = self.slots.iter().map(|slot| slot.buffer.held_after_spill()).sum();
+        kept as u64
+    }
+
+    /// All bytes of its rows, cached ones included.
+    fn bytes_all(&self) -> u64 {
+        let cached: usize = self.slots.iter().map(|slot| slot.buffer.bytes_cached()).sum();
+        self.bytes.waiting() + cached as u64
     }
 
     fn check(&self) {

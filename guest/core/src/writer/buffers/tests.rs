@@ -33,7 +33,7 @@ fn config(options: &[(&str, &str)]) -> SinkConfig {
     let facts = TaskFacts {
         parallelism: 1,
         local: true,
-        checkpoint_interval: upsert_sink_format::id::Millis(0),
+        checkpoint_interval: Millis(0),
         before_images: false,
     };
     SinkConfig::parse(&options, &schema, &rows, &facts).expect("legal options").0
@@ -45,7 +45,7 @@ fn buffers(options: &[(&str, &str)]) -> Buffers {
 
 fn buffers_within(budget: ByteCount, options: &[(&str, &str)]) -> Buffers {
     let config = SinkConfig { memory_budget: budget, ..config(options) };
-    let mut buffers = Buffers::new(&config, BUCKETS, None);
+    let mut buffers = Buffers::new(&config, BUCKETS, None, 0);
     buffers.begin_batch(PARTITIONS as usize);
     buffers
 }
@@ -77,7 +77,7 @@ fn every_byte_is_accounted_for_at_once() {
     assert_eq!((pack.records, buffers.held_bytes()), (2, 100 + sealed));
     submit(&mut buffers, &pack, 1);
     assert_eq!(buffers.held_bytes(), 100 + sealed);
-    buffers.release(Ticket(1));
+    buffers.release(Ticket(1), &[]);
     assert_eq!(buffers.held_bytes(), 100);
 }
 
@@ -177,7 +177,7 @@ proptest! {
                         flies.push((tickets, pack.body.len()));
                     }
                 }
-                4 => flies.pop().into_iter().for_each(|(t, _)| buffers.release(Ticket(t))),
+                4 => flies.pop().into_iter().for_each(|(t, _)| buffers.release(Ticket(t), &[])),
                 _ => {
                     kept += 1;
                     buffers.keep(place, &RECORD, 0, merge.then_some(&[key; 8][..]));

@@ -8,10 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::components::parts::{AppendFile, BoxFuture, Disk};
+use crate::components::parts::{AppendFile, BoxFuture, Disk, ScratchFile};
 
 /// The files of one simulated machine. They outlive the processes that use them.
 #[derive(Debug, Default)]
@@ -96,6 +97,11 @@ pub trait DiskSteps: Send + Sync {
 
     /// Bytes that were written are about to be made durable. False leaves the sync out.
     fn before_sync(&self, call: SyncedCall) -> BoxFuture<'_, bool>;
+
+    /// A file without a name is about to be made, written or read. An error fails the call.
+    fn before_scratch(&self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// Steps that nothing stops.
@@ -202,6 +208,14 @@ impl Disk for SimulatedDisk {
         })
     }
 
+    fn scratch(&self, _: &Path) -> BoxFuture<'_, io::Result<Arc<dyn ScratchFile>>> {
+        Box::pin(async move {
+            self.steps.before_scratch().await?;
+            let steps = Arc::clone(&self.steps);
+            Ok(Arc::new(NamelessFile { bytes: Arc::default(), steps }) as Arc<dyn ScratchFile>)
+        })
+    }
+
     fn list(&self, directory: &Path) -> BoxFuture<'_, io::Result<Vec<(String, u64)>>> {
         let directory = directory.to_owned();
         Box::pin(async move {
@@ -256,6 +270,43 @@ impl AppendFile for OpenFile {
         Box::pin(async move {
             self.write(bytes).await;
             Ok(())
+        })
+    }
+}
+
+/// It is gone with its process, whatever was synced.
+struct NamelessFile {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    steps: Arc<dyn DiskSteps>,
+}
+
+impl ScratchFile for NamelessFile {
+    fn write_at(&self, place: u64, bytes: Vec<u8>) -> BoxFuture<'static, io::Result<()>> {
+        let (held, steps) = (Arc::clone(&self.bytes), Arc::clone(&self.steps));
+        Box::pin(async move {
+            steps.before_scratch().await?;
+            let place = usize::try_from(place).map_err(io::Error::other)?;
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.len() < place + bytes.len() {
+                held.resize(place + bytes.len(), 0);
+            }
+            held[place..place + bytes.len()].copy_from_slice(&bytes);
+            Ok(())
+        })
+    }
+
+    fn read_at(&self, places: Vec<Range<u64>>) -> BoxFuture<'static, io::Result<Vec<u8>>> {
+        let (held, steps) = (Arc::clone(&self.bytes), Arc::clone(&self.steps));
+        Box::pin(async move {
+            steps.before_scratch().await?;
+            let held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut read = Vec::new();
+            for Range { start, end } in places {
+                let place = usize::try_from(start).ok().zip(usize::try_from(end).ok());
+                let bytes = place.and_then(|(start, end)| held.get(start..end));
+                read.extend_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+            }
+            Ok(read)
         })
     }
 }
