@@ -13,7 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use upsert_sink::components::{Components, InlineProcessors, NoSurroundings, Surroundings};
 use upsert_sink::{
-    Checkpoint, Compression, CredentialSource, ErrorKind, Plugin, Settings, Sink, journal,
+    CacheSettings, Checkpoint, Compression, CredentialSource, ErrorKind, Plugin, Settings, Sink,
+    journal,
 };
 
 use super::checker::{Checker, evidence, left_open};
@@ -181,7 +182,7 @@ impl Engine {
 
     /// Checks that the journal is true; at the end nothing is left open.
     async fn check_journal(&self, ended: bool) -> Result<()> {
-        let disk = self.files.disk(Power::on(None));
+        let disk = self.files.disk(Power::on(None), Arc::clone(&self.network));
         let read = journal::read(std::path::Path::new(JOURNAL), &disk).await?;
         let Some(journal) = read else { return Ok(()) };
         let service = self.lives.service();
@@ -368,7 +369,7 @@ impl Engine {
         Components {
             clock: Arc::new(Shown(Arc::clone(&self.sink_clock))),
             transport: Arc::clone(line) as _,
-            disk: Arc::new(self.files.disk(Arc::clone(power))),
+            disk: Arc::new(self.files.disk(Arc::clone(power), Arc::clone(&self.network))),
             entropy: Arc::new(Chance::new(self.plan.seed, 100 + self.outcome.attempts)),
             processors: Arc::new(InlineProcessors),
             surroundings,
@@ -440,6 +441,20 @@ impl Engine {
         }
         if promise.moves {
             option("sink.key.scope", "table");
+        }
+        if self.plan.faults.rate(Fault::SlowCommits) > 0 {
+            self.network.count(Fault::SlowCommits);
+        }
+        if self.network.goes_wrong(Fault::Compacted) {
+            option("upsert.major-compact.enable", "true");
+            option("upsert.major-compact.min-commits", "3");
+        }
+        if self.network.goes_wrong(Fault::Cached) {
+            option("sink.file-cached.enable", "true");
+            option("sink.file-cached.flush.always", "false");
+            // Some are full soon.
+            let bytes = self.chance.one_of(&[500, 5_000, 1 << 20]);
+            settings.cache = Some(CacheSettings { directories: vec!["cache".into()], bytes });
         }
         settings
     }

@@ -87,7 +87,19 @@ faults! {
     Tokens = "tokens", 20, 1000;
     /// Whoever is asked for a key has an old one, or none.
     StaleToken = "stale-token", 20, 400;
+    /// The sink keeps rows in file caches, in little room.
+    Cached = "cached", 40, 1000;
+    /// A cache file cannot be written or read.
+    DiskFails = "disk-fails", 30, 150;
+    /// A commit takes seconds.
+    SlowCommits = "slow-commits", 25, 1000;
+    /// Partitions are compacted.
+    Compacted = "compacted", 30, 1000;
 }
+
+/// The first that is drawn apart from those before it: a seed keeps what it drew before there was
+/// this one.
+const DRAWN_APART: Fault = Fault::Cached;
 
 impl Fault {
     /// How many there are.
@@ -118,9 +130,10 @@ impl Faults {
     pub const NONE: Self = Self([0; Fault::COUNT]);
 
     /// Draws the faults of a seed.
-    pub(crate) fn draw(chance: &Chance) -> Self {
+    pub(crate) fn draw(chance: &Chance, apart: &Chance) -> Self {
         let mut faults = Self::NONE;
         for (fault, _, seeds, highest) in TABLE {
+            let chance = if *fault < DRAWN_APART { chance } else { apart };
             let has = chance.happens(*seeds);
             let rate = 1 + chance.below(*highest);
             faults.0[*fault as usize] = if has { rate } else { 0 };

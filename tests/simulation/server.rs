@@ -5,6 +5,7 @@
 //! and at every start, before anybody can learn of it.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
@@ -29,6 +30,9 @@ struct Alive {
     /// It has died, and the next one is not there yet.
     is_down: bool,
 }
+
+/// How long a slow commit takes, as the vendor has measured it.
+const COMMIT_LATENCY: Duration = Duration::from_millis(2_500);
 
 /// Where the server keeps its tables.
 const DIRECTORY: &str = "/server";
@@ -262,6 +266,10 @@ async fn open(
     let settings = ServerSettings {
         one_session: plan.promise.one_session,
         segment_bytes: 256 << 10,
+        commit_latency: match plan.faults.rate(Fault::SlowCommits) {
+            0 => Duration::ZERO,
+            _ => COMMIT_LATENCY,
+        },
         faults: rules(plan)?,
         auth: match plan.faults.rate(Fault::Tokens) {
             0 => Auth::Open,

@@ -112,6 +112,7 @@ fn expected() -> Vec<Event> {
     of("writer", &writer, "", &ended);
     let outcomes = ["done", "in doubt", "not sent", "refused, moved", "refused, slow down"];
     of("writer", &writer, "put-pack", &outcomes);
+    of("writer", &["accepting"], "cache-append", &["done", "refused, transient"]);
     let (waiting, serving) = (["waiting"], ["serving"]);
     of("coordinator", &["new"], "", &["open"]);
     of("coordinator", &waiting, "", &["requested", "known", "timer"]);
@@ -128,6 +129,7 @@ fn expected() -> Vec<Event> {
     of("committer", &["committing"], "", &["checkpoint aborted", "timer"]);
     let committed = ["done, committed", "in doubt", "not sent", "refused, no such session"];
     of("committer", &["committing"], "commit-session", &committed);
+    of("committer", &["idle"], "compact-partition", &["done"]);
     let open = ["normal", "committed", "aborted", "expired"];
     of("session", &open, "put", &["arrived"]);
     all

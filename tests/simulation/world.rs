@@ -125,7 +125,7 @@ impl Plan {
     pub fn of(seed: u64, subject: Subject) -> Self {
         let chance = Chance::new(seed, 1);
         let promise = Promise::draw(&chance);
-        let mut faults = Faults::draw(&chance);
+        let mut faults = Faults::draw(&chance, &Chance::new(seed, 9));
         for fault in excluded(promise, &faults) {
             faults.set(fault, 0);
         }

@@ -108,7 +108,7 @@ mod tests {
     fn a_shell_that_grows_is_found() {
         let shell = |lines| RustFile::new("guest/component/src/lib.rs", &"x\n".repeat(lines));
         assert_eq!(shell_findings(&[shell(440)]), 0);
-        assert_eq!(shell_findings(&[shell(250), shell(151)]), 1);
+        assert_eq!(shell_findings(&[shell(250), shell(191)]), 1);
         assert_eq!(shell_findings(&[]), 1);
     }
 

@@ -216,7 +216,7 @@ impl Instance {
             sink.upsert_sink_plugin_writer().call_open(store, now_ms, &task, state)
         };
         let progress = self.call(now_ms, ("open", ""), (), component, |twin, host, ()| {
-            twin::writer(host, twin.open_writer(Millis(now_ms), task, state))
+            twin::open_writer(host, twin, Millis(now_ms), task, state)
         });
         self.left_writer(progress)
     }

@@ -98,6 +98,19 @@ pub trait Twin: Send {
 /// Makes the twin of each instance.
 pub type MakeTwin = Arc<dyn Fn() -> Box<dyn Twin> + Send + Sync>;
 
+/// Opens a writer as a component does: it asks for the quota of its file cache.
+pub(crate) fn open_writer(
+    host: &mut Capabilities,
+    twin: &mut dyn Twin,
+    now: Millis,
+    task: &Task,
+    states: &[Vec<u8>],
+) -> wasmtime::Result<crate::error::Result<writer::Progress>> {
+    let cache_bytes = file_cache::Host::quota(host)?.granted_bytes;
+    let task = Task { cache_bytes, ..task.clone() };
+    writer(host, twin.open_writer(now, &task, states))
+}
+
 /// A writer's turn as a component would answer it.
 pub(crate) fn writer(
     host: &mut Capabilities,

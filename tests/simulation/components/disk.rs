@@ -4,6 +4,7 @@
 //! The files are those of `upsert_sink_tunnel`. Invariant: what an operation has returned from is
 //! durable, unless the sync at that site is ignored.
 
+use std::io;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -14,6 +15,8 @@ use upsert_sink_tunnel::components::simulated::{
 
 use super::SyncSite;
 use super::power::Power;
+use crate::simulation::faults::Fault;
+use crate::simulation::network::Network;
 use crate::simulation::world::Chance;
 
 /// How an attempt ends, for its disk.
@@ -49,14 +52,16 @@ impl Files {
     }
 
     /// The disk as an attempt with this life sees it.
-    pub(crate) fn disk(&self, power: Arc<Power>) -> SimulatedDisk {
-        let steps = Steps { power, ignored: self.ignored };
+    pub(crate) fn disk(&self, power: Arc<Power>, network: Arc<Network>) -> SimulatedDisk {
+        let steps = Steps { power, network, ignored: self.ignored };
         SimulatedDisk::new(Arc::clone(&self.stored), Arc::new(steps))
     }
 }
 
 struct Steps {
     power: Arc<Power>,
+    /// It knows what goes wrong.
+    network: Arc<Network>,
     ignored: Option<SyncSite>,
 }
 
@@ -69,6 +74,17 @@ impl DiskSteps for Steps {
         async {
             self.power.host_call();
             self.power.or_never().await;
+        }
+        .boxed()
+    }
+
+    fn before_scratch(&self) -> BoxFuture<'_, io::Result<()>> {
+        async {
+            self.before_write().await;
+            match self.network.goes_wrong(Fault::DiskFails) {
+                true => Err(io::Error::other("the disk does not answer")),
+                false => Ok(()),
+            }
         }
         .boxed()
     }

@@ -475,7 +475,9 @@ proptest! {
         whole.append(&mut pack.body);
         pack.body = whole;
         let sent = decoded(&pack);
-        let fold = |rows: &[(String, Option<i64>)]| rows.iter().cloned().collect::<BTreeMap<_, _>>();
+        let fold = |rows: &[(String, Option<i64>)]| -> BTreeMap<String, Option<i64>> {
+            rows.iter().cloned().collect()
+        };
         prop_assert_eq!(fold(&sent), fold(&rows));
         if !merge {
             prop_assert_eq!(sent, rows);

@@ -98,7 +98,7 @@ pub trait DiskSteps: Send + Sync {
     /// Bytes that were written are about to be made durable. False leaves the sync out.
     fn before_sync(&self, call: SyncedCall) -> BoxFuture<'_, bool>;
 
-    /// A file without a name is about to be made, written or read. An error fails the call.
+    /// A file without a name is about to be written or read. An error fails the call.
     fn before_scratch(&self) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async { Ok(()) })
     }
@@ -210,7 +210,7 @@ impl Disk for SimulatedDisk {
 
     fn scratch(&self, _: &Path) -> BoxFuture<'_, io::Result<Arc<dyn ScratchFile>>> {
         Box::pin(async move {
-            self.steps.before_scratch().await?;
+            self.steps.before_write().await;
             let steps = Arc::clone(&self.steps);
             Ok(Arc::new(NamelessFile { bytes: Arc::default(), steps }) as Arc<dyn ScratchFile>)
         })
