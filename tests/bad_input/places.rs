@@ -35,6 +35,31 @@ fn a_state_directory_that_cannot_be_written_is_named() -> Result<()> {
     scene.refuses(&finished, &[scene.text("file/state").as_str()])
 }
 
+/// Whatever is wrong with the directory of a file cache, no row is taken before it is told.
+#[test]
+fn a_cache_directory_that_cannot_be_used_is_named_with_the_remedy() -> Result<()> {
+    let scene = Scene::new()?;
+    fs::write(scene.path("file"), "not a directory")?;
+    std::os::unix::fs::symlink(scene.path("data"), scene.path("link"))?;
+    for wrong in ["file", "file/below", "link"] {
+        let directory = scene.text(wrong);
+        let option = format!("[sink]\n\"sink.file-cached.tmp.dirs\" = {directory:?}\n");
+        let words = ["sink.file-cached.tmp.dirs", directory.as_str(), "name a directory"];
+        scene.refuses_job(&[("[sink]\n", option.as_str())], &words)?;
+    }
+    assert_eq!(fs::read_to_string(scene.path("file"))?, "not a directory", "it is left alone");
+    for (options, words) in [
+        ("\"sandbox.cache-limit\" = \"0\"", ["sink.file-cached.enable", "sandbox.cache-limit"]),
+        ("\"sandbox.cache-limit\" = \"lots\"", ["sandbox.cache-limit = lots", "0 to 1024 gb"]),
+        ("\"sink.file-cached.writer.num\" = 0", ["sink.file-cached.writer.num", "1 to 1024"]),
+        ("\"sink.file-cached.memory\" = \"1 kb\"", ["sink.file-cached.memory", "128 KiB"]),
+    ] {
+        let changed = format!("[sink]\n\"sink.file-cached.enable\" = true\n{options}\n");
+        scene.refuses_job(&[("[sink]\n", changed.as_str())], &words)?;
+    }
+    Ok(())
+}
+
 /// Starts a server and waits until it says where it listens.
 fn serve(data: &str) -> Result<Running> {
     let mut server = Running::start(&["serve", "--data", data, "--listen", "127.0.0.1:0"])?;
