@@ -8,8 +8,9 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
-use upsert_sink_format::id::BucketId;
+use upsert_sink_format::id::{BucketId, Millis};
 
 use crate::partition::PartitionIndex;
 
@@ -158,9 +159,179 @@ impl ConcurrencyLimit {
     }
 }
 
+/// The number of packs of one partition that may be under way: as the user says, or as many as bring
+/// more of them through.
+///
+/// More are tried now and then, and fewer: a line with a long way takes more packs at once in the
+/// same time, a full one only takes longer for each. A round is as many acknowledgements as packs
+/// may be under way.
+#[derive(Clone, Debug)]
+pub struct PartitionLimit {
+    allowed: u32,
+    adapts: bool,
+    trial: Trial,
+    /// Rounds until the next trial, after one that gained nothing.
+    rest: u32,
+    /// Whether fewer are tried next.
+    fewer_next: bool,
+    /// The acknowledgements of this round, and the sum of their times.
+    round: (u32, Millis),
+    /// Whether a bucket had to wait for another in this round.
+    held_up: bool,
+}
+
+/// What is being found out.
+#[derive(Clone, Copy, Debug)]
+enum Trial {
+    /// Nothing, for so many rounds.
+    Rests(u32),
+    /// Whether another number is better than this one, at which so many packs came through.
+    Of { before: u32, rate: u64 },
+}
+
+impl PartitionLimit {
+    /// As many as the user says; adapting, if he does not.
+    pub fn new(fixed: Option<NonZeroU32>) -> Self {
+        Self {
+            allowed: fixed.map_or(CONCURRENT_FIRST, NonZeroU32::get),
+            adapts: fixed.is_none(),
+            trial: Trial::Rests(0),
+            rest: 1,
+            fewer_next: false,
+            round: (0, Millis(0)),
+            held_up: false,
+        }
+    }
+
+    /// Packs of one partition that may be under way.
+    pub fn allowed(&self) -> u32 {
+        self.allowed
+    }
+
+    /// A bucket is due, and waits for another of its partition.
+    pub fn hold_up(&mut self) {
+        self.held_up = true;
+    }
+
+    /// A pack was acknowledged at its first attempt, after so long.
+    pub fn acknowledge(&mut self, took: Millis) {
+        let (count, sum) = self.round;
+        self.round = (count + 1, sum.plus(took));
+        if self.adapts && count + 1 >= self.allowed {
+            self.end_round();
+        }
+    }
+
+    fn end_round(&mut self) {
+        let (count, Millis(sum)) = core::mem::take(&mut self.round);
+        // Where no bucket waits, the number is not what limits.
+        if !core::mem::take(&mut self.held_up) {
+            return;
+        }
+        // So many come through in a thousand seconds while so many are always under way.
+        let rate = u64::from(self.allowed) * u64::from(count) * 1_000_000 / sum.max(1);
+        match self.trial {
+            Trial::Rests(0) => self.try_another(rate),
+            Trial::Rests(rounds) => self.trial = Trial::Rests(rounds - 1),
+            Trial::Of { before, rate: rate_before } => {
+                let (more, fewer) = (self.allowed > before, self.allowed < before);
+                // Two fifths of what more could bring; a tenth is given for fewer.
+                let gain = u64::from(self.allowed.saturating_sub(before)) * 4;
+                let gains =
+                    rate * u64::from(before) * 10 >= rate_before * (u64::from(before) * 10 + gain);
+                if more && gains {
+                    self.rest = 1;
+                    self.try_another(rate);
+                } else if fewer && rate * 10 >= rate_before * 9 {
+                    self.trial = Trial::Rests(self.rest);
+                } else {
+                    self.allowed = before;
+                    self.rest = (self.rest * 2).min(REST_MOST);
+                    self.trial = Trial::Rests(self.rest);
+                }
+            }
+        }
+    }
+
+    fn try_another(&mut self, rate: u64) {
+        let before = self.allowed;
+        let fewer = self.fewer_next && before > CONCURRENT_FIRST;
+        let step = if fewer { before / 3 } else { before / 2 };
+        self.allowed = match fewer {
+            true => (before - step.max(1)).max(CONCURRENT_FIRST),
+            false => (before + step.max(1)).min(CONCURRENT_MOST),
+        };
+        self.fewer_next = !fewer && self.rest > 1;
+        self.trial = match self.allowed == before {
+            true => Trial::Rests(REST_MOST),
+            false => Trial::Of { before, rate },
+        };
+    }
+
+    /// The service asked for less.
+    pub fn slow_down(&mut self) {
+        if self.adapts {
+            self.allowed = (self.allowed / 2).max(1);
+            self.rest = (self.rest * 2).min(REST_MOST);
+            (self.trial, self.round) = (Trial::Rests(self.rest), (0, Millis(0)));
+        }
+    }
+}
+
+/// The vendor's default, from which the limit rises.
+const CONCURRENT_FIRST: u32 = 2;
+
+/// Rounds between two trials, at most.
+const REST_MOST: u32 = 32;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The limit after some rounds over a line on which a pack takes a time that depends on how
+    /// many are under way.
+    fn limit_after(rounds: u32, took: impl Fn(u32) -> u64) -> u32 {
+        let mut limit = PartitionLimit::new(None);
+        for _ in 0..rounds {
+            let allowed = limit.allowed();
+            limit.hold_up();
+            (0..allowed).for_each(|_| limit.acknowledge(Millis(took(allowed))));
+        }
+        limit.allowed()
+    }
+
+    #[test]
+    fn a_long_way_is_filled_and_a_full_line_is_not() {
+        assert!(limit_after(8, |_| 100) >= 16, "the way alone takes time");
+        assert_eq!(limit_after(12, |_| 100), CONCURRENT_MOST);
+        for rounds in 0..200 {
+            let full = limit_after(rounds, |at_once| 50 * u64::from(at_once));
+            assert!(full <= 3, "{full} after {rounds} rounds: each only takes longer");
+            let mixed = limit_after(20 + rounds, |at_once| 100 + 5 * u64::from(at_once));
+            assert!((12..=45).contains(&mixed), "{mixed}: a way, and then a line that is full");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_nobody_feels_does_not_rise_and_one_that_is_set_never_moves() {
+        let mut limit = PartitionLimit::new(None);
+        (0..100).for_each(|_| limit.acknowledge(Millis(10)));
+        assert_eq!(limit.allowed(), CONCURRENT_FIRST, "no bucket waited");
+        let mut fixed = PartitionLimit::new(NonZeroU32::new(7));
+        fixed.slow_down();
+        for took in 0..100 {
+            fixed.hold_up();
+            fixed.acknowledge(Millis(took));
+        }
+        assert_eq!(fixed.allowed(), 7);
+        (0..9).for_each(|_| limit.slow_down());
+        assert_eq!(limit.allowed(), 1);
+        for _ in 0..100 {
+            limit.hold_up();
+            limit.acknowledge(Millis(10));
+        }
+        assert!(limit.allowed() > 1, "it rises again");
+    }
 
     const A: PartitionIndex = PartitionIndex(0);
     const B: PartitionIndex = PartitionIndex(1);

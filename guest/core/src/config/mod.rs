@@ -150,8 +150,8 @@ pub struct SinkConfig {
     pub commit_threads: NonZeroU32,
     /// `upsert.commit.timeout`.
     pub commit_timeout: Millis,
-    /// `upsert.flush.concurrent`.
-    pub flush_concurrent: NonZeroU32,
+    /// `upsert.flush.concurrent`; none if it adapts.
+    pub flush_concurrent: Option<NonZeroU32>,
     /// `upsert.major-compact.min-commits`, if `upsert.major-compact.enable`.
     pub compact_after: Option<u32>,
     /// `sink.file-cached.*`.
@@ -274,7 +274,7 @@ impl Draft {
             commit_retries: 0,
             commit_threads: NonZeroU32::MIN,
             commit_timeout: Millis(0),
-            flush_concurrent: NonZeroU32::MIN,
+            flush_concurrent: None,
             compact_after: None,
             file_cache: FileCacheConfig {
                 enabled: false,

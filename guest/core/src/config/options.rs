@@ -404,13 +404,15 @@ pub(super) static OPTIONS: &[OptionEntry<Draft>] = &[
     },
     OptionEntry {
         name: "upsert.flush.concurrent",
-        default: "2",
-        kind: OptionKind::Count(1, THREADS_MAX, |d, n| {
-            d.config.flush_concurrent = at_least_one(n)?;
+        default: "auto",
+        kind: OptionKind::Text("`auto`, or a number from 1 to 1024", |d, v| {
+            d.config.flush_concurrent = flush_concurrent(v)?;
             Ok(())
         }),
-        doc: "Buckets of one partition that are flushed at once. Raise it step by step and watch: \
-              too many congest the network. 2 is the vendor's default.",
+        doc: "Buckets of one partition that are flushed at once. auto begins with 2, the vendor's \
+              default, and rises up to 64 while packs are acknowledged about as quickly as with \
+              fewer: on a line with a long way many at once cost nothing, on a full one they only \
+              take longer. A number is kept to; too many congest the network.",
     },
     OptionEntry {
         name: "upsert.major-compact.enable",
@@ -504,6 +506,18 @@ pub(super) static OPTIONS: &[OptionEntry<Draft>] = &[
 /// A count that is at least one.
 fn at_least_one(n: u32) -> Result<NonZeroU32, String> {
     NonZeroU32::new(n).ok_or_else(|| "`0` is out of bounds: at least 1".to_string())
+}
+
+/// A number of packs, or none for `auto`.
+fn flush_concurrent(text: &str) -> Result<Option<NonZeroU32>, String> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(None);
+    }
+    let allowed = text.parse().ok().filter(|n| (1..=THREADS_MAX).contains(n));
+    let number = allowed.and_then(NonZeroU32::new);
+    number
+        .map(Some)
+        .ok_or_else(|| format!("`{text}` is neither `auto` nor a number from 1 to 1024"))
 }
 
 /// A span that is a whole number of hours.

@@ -97,7 +97,7 @@ fn the_defaults_are_those_of_the_specification() {
     );
     assert_eq!(config.memory_budget, ByteCount(64 << 20));
     assert_eq!((config.writer_retries, config.commit_retries), (3, 3));
-    assert_eq!((config.commit_threads.get(), config.flush_concurrent.get()), (16, 2));
+    assert_eq!((config.commit_threads.get(), config.flush_concurrent), (16, None));
     assert_eq!((config.slots.get(), config.dynamic_partition_limit.get()), (1, 100));
     assert_eq!(config.commit_timeout, Millis(600_000));
     assert_eq!(
@@ -154,7 +154,10 @@ fn every_option_reaches_its_place() {
     assert_eq!((config.writer_buffer.0, config.bucket_buffer.0), (8 << 20, 256 << 10));
     assert_eq!((config.writer_retries, config.commit_retries), (5, 6));
     assert_eq!((config.slots.get(), config.commit_threads.get()), (2, 9));
-    assert_eq!((config.commit_timeout, config.flush_concurrent.get()), (Millis(90_000), 4));
+    assert_eq!(
+        (config.commit_timeout, config.flush_concurrent),
+        (Millis(90_000), NonZeroU32::new(4))
+    );
 }
 
 #[test]
@@ -193,6 +196,7 @@ fn partial_rows_are_not_cached() {
         &["`sink.file-cached.enable`", "`upsert.partial-column.enable`", "set one of the two"],
     );
     refused(&[("sink.file-cached.writer.num", "0")], &["writer.num`", "1 to"]);
+    refused(&[("upsert.flush.concurrent", "0")], &["`0`", "`auto`", "1 to 1024"]);
 }
 
 #[test]

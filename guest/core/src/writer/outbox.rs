@@ -17,7 +17,7 @@ use upsert_sink_format::tunnel::{
 };
 
 use crate::config::{DoubtPolicy, SinkConfig};
-use crate::flush::{ConcurrencyLimit, FlushQueue};
+use crate::flush::{ConcurrencyLimit, FlushQueue, PartitionLimit};
 use crate::io::{Completion, WriterOutput};
 use crate::operation::{Operations, Purpose, Submitted};
 use crate::outputs::Outputs;
@@ -35,7 +35,7 @@ pub(crate) struct Outbox {
     packs: Operations<SentPack>,
     doubt: DoubtPolicy,
     /// `upsert.flush.concurrent`: packs of one partition under way.
-    concurrent: usize,
+    concurrent: PartitionLimit,
     /// In file cache mode, `sink.file-cached.writer.num`: partitions with packs under way.
     writers: Option<usize>,
     /// The partitions with packs under way.
@@ -105,7 +105,7 @@ impl Outbox {
             limit: ConcurrencyLimit::default(),
             packs: Operations::new(seed, config.writer_retries),
             doubt: config.doubt,
-            concurrent: config.flush_concurrent.get() as usize,
+            concurrent: PartitionLimit::new(config.flush_concurrent),
             writers: config.file_cache.enabled.then(|| config.file_cache.writers.get() as usize),
             sending: 0,
             waiting: BTreeSet::new(),
@@ -153,7 +153,11 @@ impl Outbox {
                 waiting.insert(index);
                 return None;
             }
-            let free = busy.len() < *concurrent && may_send(index);
+            if busy.len() >= concurrent.allowed() as usize {
+                concurrent.hold_up();
+                return None;
+            }
+            let free = may_send(index);
             due.iter().position(|bucket| free && !busy.contains(bucket))
         })?;
         let place = Place { partition, bucket };
@@ -205,7 +209,7 @@ impl Outbox {
             return Ok(Settled::Nothing);
         };
         match outcome {
-            Outcome::Done(_) => Ok(self.acknowledge(pack)),
+            Outcome::Done(_) => Ok(self.acknowledge(now, pack)),
             Outcome::InDoubt(cause) => self.doubt(now, pack, &cause),
             Outcome::Refused(refusal) => self.refused(now, pack, &refusal),
         }
@@ -251,9 +255,12 @@ impl Outbox {
         &mut self.partitions[index]
     }
 
-    fn acknowledge(&mut self, pack: Submitted<SentPack>) -> Settled {
+    fn acknowledge(&mut self, now: Millis, pack: Submitted<SentPack>) -> Settled {
         let place = pack.purpose.place;
         self.limit.acknowledge();
+        if pack.attempts() == 1 {
+            self.concurrent.acknowledge(pack.age(now));
+        }
         let under_way = &mut self.partition(place.partition).under_way;
         under_way.retain(|bucket| *bucket != place.bucket);
         if under_way.is_empty() {
@@ -300,6 +307,7 @@ impl Outbox {
             RefusalKind::Moved | RefusalKind::SlowDown => {
                 if refusal.kind == RefusalKind::SlowDown {
                     self.limit.slow_down();
+                    self.concurrent.slow_down();
                 }
                 self.packs.pause(now, pack, pause);
             }
