@@ -6,7 +6,9 @@
 use anyhow::Result;
 
 use crate::measure::{Bench, Runs};
-use crate::order::{ASYNC, Buffers, COMPRESSIONS, MERGE, Order, PLAIN, RESET, SHIPPED, SYNC};
+use crate::order::{
+    ASYNC, Buffers, CACHED, COMPRESSIONS, MERGE, Order, PLAIN, RESET, SHIPPED, SYNC,
+};
 use crate::peer::Kind;
 use crate::rows::MILLION;
 use crate::{is_chosen, rounds};
@@ -14,9 +16,10 @@ use crate::{is_chosen, rounds};
 const ROUNDS: usize = 5;
 
 /// Who is measured, and in which mode.
-const CLIENTS: [(Kind, &str, &str); 5] = [
+const CLIENTS: [(Kind, &str, &str); 6] = [
     (Kind::Ours, MERGE, "upsert-sink"),
     (Kind::Ours, PLAIN, "upsert-sink, merging off"),
+    (Kind::Ours, CACHED, "upsert-sink, file cache mode"),
     (Kind::Java, SYNC, "Java SDK, sync"),
     (Kind::Java, ASYNC, "Java SDK, async"),
     (Kind::PyOdps, RESET, "PyODPS, counter reset"),

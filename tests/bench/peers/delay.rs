@@ -20,7 +20,7 @@ const BUFFERS: [Buffers; 2] = [Buffers::Default, Buffers::Wide];
 
 /// Who is measured: mode, name, rows, buckets that the default options let it send at once.
 const CLIENTS: [(Kind, &str, &str, u64, u64); 4] = [
-    (Kind::Ours, MERGE, "upsert-sink", 10_000_000, 2),
+    (Kind::Ours, MERGE, "upsert-sink", 10_000_000, BUCKETS as u64),
     (Kind::Java, SYNC, "Java SDK, sync", 10_000_000, BUCKETS as u64),
     (Kind::Java, ASYNC, "Java SDK, async", 10_000_000, BUCKETS as u64),
     // More would take minutes, and break at its keep-alive.

@@ -58,16 +58,17 @@ impl Order {
         };
         Some(Self {
             rows: order["rows"].as_u64()?,
-            mode: one_of("mode", &[MERGE, PLAIN])?,
+            mode: one_of("mode", &[MERGE, PLAIN, CACHED])?,
             compression: one_of("compression", &COMPRESSIONS)?,
             buffers: if order["wide"] == true { Buffers::Wide } else { Buffers::Default },
         })
     }
 }
 
-/// Our own: merging rows of a key, which is its default, and not.
+/// Our own: merging rows of a key, which is its default, and not; or with them in a file cache.
 pub(crate) const MERGE: &str = "merge";
 pub(crate) const PLAIN: &str = "plain";
+pub(crate) const CACHED: &str = "cached";
 /// The Java SDK's: the caller waits for a flush, or an executor flushes.
 pub(crate) const SYNC: &str = "sync";
 pub(crate) const ASYNC: &str = "async";

@@ -14,9 +14,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use arrow_array::RecordBatch;
 use tempfile::TempDir;
-use upsert_sink::{Compression, Plugin, Settings, Sink};
+use upsert_sink::{CacheSettings, Compression, Plugin, Settings, Sink};
 
-use crate::order::{Buffers, Order, PLAIN};
+use crate::order::{Buffers, CACHED, Order, PLAIN};
 use crate::rows::{MILLION, Rows, of_million};
 
 /// A sink that stays open, and its journal.
@@ -106,6 +106,11 @@ fn settings(endpoint: &str, order: Order, journal: &Path) -> Settings {
     };
     if order.mode == PLAIN {
         option("sink.merge.enable", "false");
+    }
+    if order.mode == CACHED {
+        option("sink.file-cached.enable", "true");
+        let directories = vec![journal.join("cache")];
+        settings.cache = Some(CacheSettings { directories, bytes: 1 << 30 });
     }
     if order.buffers == Buffers::Wide {
         option("upsert.flush.concurrent", "16");

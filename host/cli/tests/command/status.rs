@@ -83,7 +83,8 @@ fn a_running_job_shows_its_checkpoints() {
     let running = report(&place.run(&status));
     assert!(sum(&running, "/rows") > 0, "{running}");
     drop(rows);
-    assert!(committed.count() > 0);
+    // The rest may have been committed by then.
+    committed.for_each(drop);
     assert!(child.wait().expect("it ends").success());
     assert_eq!(sum(&report(&place.run(&status)), "/rows"), 20_000);
 }
