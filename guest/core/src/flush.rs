@@ -159,8 +159,8 @@ impl ConcurrencyLimit {
     }
 }
 
-/// The number of packs of one partition that may be under way: as the user says, or as many as bring
-/// more of them through.
+/// The number of packs of one partition that may be under way: as the user says, or as many as
+/// bring more of them through.
 ///
 /// More are tried now and then, and fewer: a line with a long way takes more packs at once in the
 /// same time, a full one only takes longer for each. A round is as many acknowledgements as packs
@@ -180,7 +180,7 @@ pub struct PartitionLimit {
     held_up: bool,
 }
 
-/// What is being found out.
+/// The trial of another number.
 #[derive(Clone, Copy, Debug)]
 enum Trial {
     /// Nothing, for so many rounds.
