@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use upsert_sink::Checkpoint;
 use upsert_sink::components::Clock;
+use upsert_sink::ledger::{ExpectedLoad, Forecast, ForecastLimits, ServiceCosts};
 use world::{World, rows};
 
 /// The time of a commit on the real service, as its vendor measured it.
@@ -46,6 +47,9 @@ async fn a_checkpoint_of_a_thousand_partitions_takes_little_more_than_its_commit
         whole / least
     );
     ensure!(whole <= 1.15 * least, "{whole:.1} s, and {least:.1} s is the least");
+    let foreseen = foreseen(PARTITIONS.cast_unsigned());
+    println!("foreseen before the first row: {foreseen:.1} s");
+    ensure!((foreseen - whole).abs() <= 0.25 * whole, "{foreseen:.1} s were foreseen");
     ensure!(longest < 1.0, "a batch waited {longest:.1} s while commits were under way");
     ensure!(held <= 64 << 20, "{held} bytes are held");
     sink.checkpoint(2).await?;
@@ -54,6 +58,34 @@ async fn a_checkpoint_of_a_thousand_partitions_takes_little_more_than_its_commit
     sink.close().await?;
     ensure!(world.visible().await? == PARTITIONS, "each row is visible once");
     world.ensure_quiet()
+}
+
+/// The seconds of such a checkpoint as `plan` foresees them.
+fn foreseen(partitions: u64) -> f64 {
+    let load = ExpectedLoad {
+        rows: partitions,
+        rows_sent: partitions,
+        row_bytes: 40,
+        partitions,
+        buckets_touched: partitions,
+    };
+    let costs = ServiceCosts { commit_ms: COMMIT.as_millis() as u64, pack_ms: 1 };
+    let limits = ForecastLimits {
+        interval_ms: 100_000,
+        writers: 1,
+        buckets: 4,
+        commit_threads: THREADS as u32,
+        flush_concurrent: None,
+        partition_limit: 10_000,
+        memory_budget: 64 << 20,
+        bucket_bytes: 1 << 20,
+        slots: 1,
+        by_partition: false,
+        cached: false,
+    };
+    let forecast = Forecast::of(&load, &costs, &limits);
+    assert_eq!(forecast.broken, [], "80 s of commits are within 100 s");
+    (forecast.flush_ms + forecast.commit_ms) as f64 / 1e3
 }
 
 #[tokio::test(start_paused = true)]

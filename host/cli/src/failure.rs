@@ -33,7 +33,7 @@ impl fmt::Display for Differs {
 
 impl std::error::Error for Differs {}
 
-/// The service is not what the sink takes it for.
+/// The service is not what the sink takes it for, or a job is too much for it.
 #[derive(Debug)]
 pub(crate) struct Unsound(pub(crate) String);
 
@@ -88,7 +88,7 @@ pub(crate) const EXIT_CODES: &str = "Exit codes:
   2  wrong arguments, job file, option, input row or recording
   3  the table differs from the independent fold of the feed (demo, run --verify, verify);
      replay: a call from the recorded one
-  4  doctor: the service does not keep what the sink relies on";
+  4  doctor: the service does not keep what the sink relies on; plan: the job will not hold";
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,7 @@ mod fuzz;
 mod job;
 mod ledger;
 mod local;
+mod plugin;
 mod progress;
 mod report;
 mod signal;
@@ -39,6 +40,8 @@ enum Command {
     Demo(command::demo::DemoArguments),
     /// Runs a job: from files or standard input into a table, exactly once
     Run(command::run::RunArguments),
+    /// Says before the first row whether a job will hold, and what to set if not
+    Plan(command::plan::PlanArguments),
     /// Compares a job's table with its source, up to the last committed checkpoint
     Verify(command::verify::VerifyArguments),
     /// Runs the local server alone
@@ -85,6 +88,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(arguments) => command::demo::run(arguments).await,
         Command::Run(arguments) => command::run::run(arguments).await,
+        Command::Plan(arguments) => command::plan::run(arguments).await,
         Command::Verify(arguments) => command::verify::run(arguments).await,
         Command::Serve(arguments) => command::serve::run(arguments).await,
         Command::Query(arguments) => command::query::run(arguments).await,

@@ -47,7 +47,7 @@
 //!
 //! Invariant: this crate decides nothing about buckets, buffers or commits. It knows where things
 //! are and who may do what.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 #[doc(hidden)]
 pub mod bare;
@@ -56,6 +56,7 @@ mod bindings;
 mod capability;
 mod checkpoint;
 mod committer;
+mod compiled;
 pub mod components;
 mod coordinator;
 mod dead_letter;
@@ -87,6 +88,7 @@ pub use arrow_schema;
 pub use batch::RowKind;
 pub use batch::row_type::{of as row_type, to_arrow as arrow_type};
 pub use checkpoint::Checkpoint;
+pub use compiled::CompiledCode;
 pub use components::Components;
 pub use error::{Error, ErrorKind, Result};
 pub use metrics::{Histogram, Metrics};

@@ -1,8 +1,8 @@
 //! A loaded component: checked for what it imports, compiled once, instantiated many times.
 //!
 //! First step of an embedder; `instance.rs` makes instances of it. Invariant: nothing is compiled
-//! before its imports are known to be those of `wit/`, and no foreign precompiled code is ever
-//! loaded.
+//! before its imports are known to be those of `wit/`, and compiled code is loaded only where this
+//! user has kept it (`compiled.rs`).
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use crate::bindings::{Sink, SinkPre};
 use crate::capability::Capabilities;
 use crate::capability::watch::{Probe, Watch};
+use crate::compiled::CompiledCode;
 use crate::error::{Error, Result};
 use crate::sandbox;
 use crate::twin::MakeTwin;
@@ -58,6 +59,14 @@ impl Plugin {
         Self::load(EMBEDDED)
     }
 
+    /// The same, compiled only if its compiled code is not kept there yet.
+    ///
+    /// # Errors
+    /// As of [`Plugin::load`]; kept code that cannot be used is none.
+    pub fn embedded_with(code: &CompiledCode) -> Result<Self> {
+        Self::load_with(EMBEDDED, Some(code))
+    }
+
     /// The bytes of that plugin: to keep with recordings, or to load elsewhere.
     pub fn embedded_bytes() -> &'static [u8] {
         EMBEDDED
@@ -69,6 +78,10 @@ impl Plugin {
     /// `Corrupt` if the bytes are no component; `Denied` if it imports more than the contract,
     /// naming the import; `InvalidConfig` if an export of the contract is missing.
     pub fn load(component: &[u8]) -> Result<Self> {
+        Self::load_with(component, None)
+    }
+
+    fn load_with(component: &[u8], code: Option<&CompiledCode>) -> Result<Self> {
         let inspection = inspect(component)?;
         if let Some(import) = inspection.imports.iter().find(|name| !is_allowed(name)) {
             return Err(Error::new(
@@ -82,7 +95,17 @@ impl Plugin {
             ));
         }
         let engine = sandbox::engine()?;
-        let component = compile(&engine, component)?;
+        let kept = code.and_then(|code| code.load(&engine, &inspection.sha256));
+        let component = match kept {
+            Some(kept) => kept,
+            None => {
+                let compiled = compile(&engine, component)?;
+                if let Some(code) = code {
+                    code.keep(&engine, &inspection.sha256, &compiled);
+                }
+                compiled
+            }
+        };
         let mut linker = Linker::new(&engine);
         Sink::add_to_linker::<_, HasSelf<_>>(&mut linker, |capabilities| capabilities)
             .map_err(|error| Error::bug("linker", format!("{error:#}")))?;

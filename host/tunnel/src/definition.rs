@@ -4,6 +4,7 @@
 //! quoted: nothing gets out of its place.
 
 use upsert_sink_format::schema::ColumnType;
+use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
 
 use crate::error::{Result, TunnelError, escape};
 use crate::name::Name;
@@ -95,6 +96,22 @@ impl NewTable {
             buckets,
             partial_update: false,
             lifecycle_days: None,
+        }
+    }
+
+    /// The table as its catalog will describe it.
+    pub fn description(&self) -> TableDescription {
+        let described = |column: &NewColumn| ColumnDescription {
+            name: column.name.clone(),
+            column_type: column.column_type.to_string(),
+            nullable: column.nullable && !self.primary_key.contains(&column.name),
+        };
+        TableDescription {
+            name: self.name.to_string(),
+            columns: self.columns.iter().map(described).collect(),
+            partition_columns: self.partition_columns.iter().map(described).collect(),
+            primary_key: self.primary_key.clone(),
+            buckets: self.buckets,
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use upsert_sink::doctor::{Diagnosis, Finding, Scope, Verdict};
-use upsert_sink::{Components, Plugin, Settings, doctor};
+use upsert_sink::{Components, Settings, doctor};
 
 use crate::command::options::check_names;
 use crate::command::run::{credentials, parse_duration};
@@ -17,7 +17,7 @@ use crate::failure::{Unsound, bad_input};
 use crate::job::Job;
 use crate::report::ReportForm;
 use crate::sink::Options;
-use crate::{local, report, sink};
+use crate::{local, plugin, report, sink};
 
 /// The arguments of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -88,7 +88,7 @@ struct AdviceRow<'a> {
 
 /// Looks, and prints what was found.
 pub(crate) async fn run(arguments: DoctorArguments) -> anyhow::Result<()> {
-    let plugin = Plugin::embedded()?;
+    let plugin = plugin::embedded()?;
     let options = options(&arguments)?;
     check_names(options.keys(), &plugin)?;
     let names_table = sink::is_set(&options, sink::TABLE);

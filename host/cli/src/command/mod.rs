@@ -7,6 +7,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
 pub(crate) mod options;
+pub(crate) mod plan;
 pub(crate) mod query;
 pub(crate) mod replay;
 pub(crate) mod run;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use upsert_sink::{OptionDoc, Plugin, Settings};
 
 use crate::failure::bad_input;
-use crate::report;
+use crate::{plugin, report};
 
 /// The arguments of `options`.
 #[derive(Debug, clap::Args)]
@@ -87,7 +87,7 @@ const TABLE_HEAD: &str = "\
 
 /// Prints all options.
 pub(crate) fn run(arguments: &OptionsArguments) -> anyhow::Result<()> {
-    let plugin = Plugin::embedded()?;
+    let plugin = plugin::embedded()?;
     let mut options: Vec<OptionRow> =
         plugin.options()?.into_iter().map(|doc| row("guest", doc)).collect();
     options.extend(Settings::describe().into_iter().map(|doc| row("host", doc)));

@@ -21,7 +21,7 @@ use crate::report::{JobReport, ReportForm};
 use crate::source::debezium::RowPlace;
 use crate::source::{BATCH_ROWS_MAX, Source, files, position};
 use crate::state::{JobState, StateDirectory, Stored};
-use crate::{local, report, sink, source};
+use crate::{local, plugin, report, sink, source};
 
 /// Where the embedded server keeps its tables unless it is told.
 pub(crate) const DATA: &str = "upsert-sink-data";
@@ -96,7 +96,7 @@ struct OpenedJob {
 pub(crate) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let job = Job::read(&arguments.job)?;
     check(&arguments, &job)?;
-    let plugin = Plugin::embedded()?;
+    let plugin = plugin::embedded()?;
     check_names(job.options.keys(), &plugin)?;
     let found = files::resolve(&job.paths)?;
     let states = StateDirectory::open(&state_dir(arguments.state.as_deref(), &job))?;
@@ -388,7 +388,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A rate such as `5000/s`.
-fn parse_rate(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_rate(text: &str) -> Result<u64, String> {
     let number = text.strip_suffix("/s").ok_or(format!("{text:?}: write N/s, such as 5000/s"))?;
     match number.parse() {
         Ok(0) | Err(_) => Err(format!("{text:?}: N is a whole number above 0")),

@@ -7,6 +7,7 @@ mod bad_input;
 mod csv;
 mod demo;
 mod doctor;
+mod plan;
 mod run;
 mod serve;
 mod status;

@@ -2,12 +2,13 @@
 //!
 //! Beside the row's way. The drivers measure (`part.rs`), `book.rs` attributes, `record.rs` is what
 //! an embedder reads through [`Sink::ledger`](crate::Sink::ledger), and [`advise`] says in words
-//! which limit bound, and what to set. Invariant: nothing here changes what the sink does; memory
+//! which limit bound, and what to set; [`Forecast`] says it before the first row. Invariant: nothing here changes what the sink does; memory
 //! is bounded, whatever the number of checkpoints, partitions and buckets.
 
 mod advisor;
 mod book;
 mod facts;
+mod forecast;
 pub(crate) mod part;
 mod record;
 mod sample;
@@ -17,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use advisor::{AdviceRule, Hint, advise};
 use book::Book;
 pub use facts::{ShiftedColumn, SinkFacts};
+pub use forecast::{BrokenLimit, ExpectedLoad, Forecast, ForecastLimits, ServiceCosts};
 pub use record::{
     BucketBytes, CheckpointKind, CheckpointRecord, CheckpointTimes, CommitTimes, LOAD_CLASSES,
     LedgerTotals, PackLoad, RequestCount, SentPacks, SlowPartition,

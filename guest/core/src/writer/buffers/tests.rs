@@ -1,12 +1,18 @@
 //! The promises of the buffers of a writer: an exact account, and what is to be flushed.
 
+use alloc::format;
+use alloc::string::String;
+
 use proptest::prelude::*;
-use upsert_sink_format::id::ByteCount;
+use upsert_sink_format::id::{ByteCount, SegmentId};
 use upsert_sink_format::schema::TableSchema;
-use upsert_sink_format::tunnel::{ColumnDescription, TableDescription};
+use upsert_sink_format::tunnel::{
+    Answer, ColumnDescription, Outcome, Refusal, RefusalKind, TableDescription,
+};
 
 use super::*;
 use crate::config::{SinkConfig, TaskFacts};
+use crate::io::{CacheCommand, Completion};
 
 const BUCKETS: u32 = 4;
 const PARTITIONS: u32 = 3;
@@ -147,6 +153,230 @@ fn what_a_later_record_of_its_key_replaced_is_counted_once() {
     assert_eq!(key(2, 1), 9, "a full buffer is looked through, and keeps two");
     assert_eq!(buffers.seal(place(0, 1)).map(|pack| pack.records), Some(2));
     assert_eq!(buffers.take_merged(), 0);
+}
+
+/// File cache mode with pieces of 4 KiB and segments of 8 KiB, in so many bytes.
+fn cached(granted: u64, options: &[(&str, &str)]) -> Buffers {
+    let mut all = vec![
+        ("sink.file-cached.enable", "true"),
+        ("sink.file-cached.memory.segment-size", "4 kb"),
+        ("sink.file-cached.rolling.max-size", "8 kb"),
+        ("sink.file-cached.write.max-retries", "1"),
+    ];
+    all.extend(options);
+    let config = SinkConfig { bucket_buffer: ByteCount(1 << 20), ..config(&all) };
+    let mut buffers = Buffers::new(&config, BUCKETS, None, granted);
+    buffers.begin_batch(PARTITIONS as usize);
+    buffers
+}
+
+/// What is asked of the file cache, in words, and the tickets of it.
+fn asked(buffers: &mut Buffers) -> (Vec<String>, Vec<Ticket>) {
+    let (mut words, mut tickets) = (Vec::new(), Vec::new());
+    for command in buffers.take_cache_commands() {
+        words.push(match command {
+            CacheCommand::Append(ticket, segment, bytes) => {
+                tickets.push(ticket);
+                format!("append {} to {segment}", bytes.len())
+            }
+            CacheCommand::Drop(segment) => format!("drop {segment}"),
+            CacheCommand::Seal(_, segment) => format!("seal {segment}"),
+        });
+    }
+    (words, tickets)
+}
+
+fn completed(ticket: Ticket, outcome: Outcome) -> Completion {
+    Completion { ticket, outcome }
+}
+
+fn done(buffers: &mut Buffers, ticket: Ticket) -> CacheNews {
+    buffers.complete_spill(completed(ticket, Outcome::Done(Answer::None)))
+}
+
+fn refused(buffers: &mut Buffers, ticket: Ticket, kind: RefusalKind) -> CacheNews {
+    let refusal = Refusal {
+        kind,
+        code: "".into(),
+        message: "no".into(),
+        request_id: "".into(),
+        retry_after: Millis(0),
+    };
+    buffers.complete_spill(completed(ticket, Outcome::Refused(refusal)))
+}
+
+#[test]
+fn a_piece_of_a_partition_goes_to_the_cache_and_is_sent_from_there() {
+    let mut buffers = cached(1 << 20, &[]);
+    keep(&mut buffers, place(0, 1), 40);
+    keep(&mut buffers, place(1, 0), 3);
+    buffers.spill();
+    assert!(asked(&mut buffers).0.is_empty(), "4000 bytes are no piece yet");
+    keep(&mut buffers, place(0, 2), 1);
+    buffers.spill();
+    let (words, tickets) = asked(&mut buffers);
+    assert_eq!(words, ["append 4100 to 0"], "all buckets of the partition, and no other");
+    assert_eq!(buffers.held_bytes(), 4_400, "held until they are in the cache");
+    buffers.spill();
+    assert!(asked(&mut buffers).0.is_empty(), "one append at a time");
+    assert_eq!(done(&mut buffers, tickets[0]), CacheNews::Cached(4_100));
+    assert_eq!(buffers.held_bytes(), 300 + 2 * 12, "two places, and the other partition");
+    keep(&mut buffers, place(0, 1), 1);
+    let pack = buffers.seal(place(0, 1)).expect("rows");
+    let whole = CachedRange { segment: SegmentId(0), offset: 0, length: 4_000 };
+    assert_eq!((pack.records, pack.cached.as_slice()), (41, [whole].as_slice()));
+    assert!(pack.body.starts_with(&RECORD) && pack.body.len() < 130, "the last, and the trailer");
+    buffers.submit(pack.place.partition, pack.held(), Ticket(1), pack.held());
+    buffers.release(Ticket(1), &pack.cached);
+    assert!(asked(&mut buffers).0.is_empty(), "the segment still takes rows");
+    assert_eq!(done(&mut buffers, tickets[0]), CacheNews::Late);
+}
+
+#[test]
+fn a_full_segment_is_followed_by_another_and_dropped_when_its_rows_are_acknowledged() {
+    let mut buffers = cached(1 << 20, &[]);
+    let mut packs = Vec::new();
+    for round in 0..2 {
+        keep(&mut buffers, place(0, round), 82);
+        buffers.spill();
+        let (words, tickets) = asked(&mut buffers);
+        assert_eq!(words, [format!("append 8200 to {round}")]);
+        done(&mut buffers, tickets[0]);
+        assert_eq!(asked(&mut buffers).0, [format!("seal {round}")]);
+        packs.extend(buffers.seal(place(0, round)));
+    }
+    for (ticket, pack) in packs.iter().enumerate() {
+        let ticket = Ticket(ticket as u64 + 1);
+        buffers.submit(pack.place.partition, pack.held(), ticket, pack.held());
+        assert!(asked(&mut buffers).0.is_empty(), "needed until it is acknowledged");
+        buffers.release(ticket, &pack.cached);
+        assert_eq!(asked(&mut buffers).0, [format!("drop {}", ticket.0 - 1)]);
+    }
+    buffers.forget_partitions();
+    assert!(asked(&mut buffers).0.is_empty());
+}
+
+#[test]
+fn rows_that_are_on_their_way_are_sent_from_memory_if_they_are_due() {
+    let mut buffers = cached(1 << 20, &[]);
+    keep(&mut buffers, place(0, 1), 41);
+    buffers.spill();
+    let (_, tickets) = asked(&mut buffers);
+    keep(&mut buffers, place(0, 1), 1);
+    let pack = buffers.seal(place(0, 1)).expect("rows");
+    assert_eq!((pack.records, pack.cached.len()), (42, 0));
+    assert_eq!(done(&mut buffers, tickets[0]), CacheNews::Cached(0), "nobody asks for them there");
+    buffers.submit(pack.place.partition, pack.held(), Ticket(1), pack.held());
+    buffers.release(Ticket(1), &[]);
+    buffers.forget_partitions();
+    assert_eq!(asked(&mut buffers).0, ["drop 0"], "a barrier leaves nothing there");
+    buffers.begin_batch(PARTITIONS as usize);
+    keep(&mut buffers, place(0, 1), 41);
+    buffers.spill();
+    assert_eq!(asked(&mut buffers).0, ["append 4100 to 1"], "no number comes twice");
+}
+
+#[test]
+fn a_disk_that_fails_is_asked_once_more_and_then_left_alone_until_the_next_barrier() {
+    let mut buffers = cached(1 << 20, &[]);
+    keep(&mut buffers, place(0, 1), 41);
+    buffers.spill();
+    let first = asked(&mut buffers).1[0];
+    assert_eq!(refused(&mut buffers, first, RefusalKind::Transient), CacheNews::Nothing);
+    let (words, tickets) = asked(&mut buffers);
+    assert_eq!(words, ["append 4100 to 0"]);
+    assert_ne!(tickets[0], first);
+    assert!(matches!(
+        refused(&mut buffers, tickets[0], RefusalKind::Transient),
+        CacheNews::Refused(why) if why == "no (2 attempts)"
+    ));
+    assert_eq!(buffers.held_bytes(), 4_100, "they are in memory again");
+    buffers.spill();
+    assert!(asked(&mut buffers).0.is_empty(), "it rests");
+    let pack = buffers.seal(place(0, 1)).expect("rows");
+    assert_eq!((pack.records, pack.cached.len()), (41, 0));
+    buffers.submit(pack.place.partition, pack.held(), Ticket(1), pack.held());
+    buffers.release(Ticket(1), &[]);
+    buffers.forget_partitions();
+    buffers.begin_batch(PARTITIONS as usize);
+    keep(&mut buffers, place(0, 1), 41);
+    buffers.spill();
+    assert_eq!(asked(&mut buffers).0.last().map(String::as_str), Some("append 4100 to 1"));
+}
+
+#[test]
+fn a_full_disk_is_asked_again_when_something_was_dropped() {
+    let mut buffers = cached(1 << 20, &[]);
+    keep(&mut buffers, place(0, 1), 82);
+    buffers.spill();
+    let ticket = asked(&mut buffers).1[0];
+    done(&mut buffers, ticket);
+    keep(&mut buffers, place(0, 2), 41);
+    buffers.spill();
+    let ticket = asked(&mut buffers).1[0];
+    assert!(matches!(
+        refused(&mut buffers, ticket, RefusalKind::Full),
+        CacheNews::Refused(why) if why == "no (1 attempts)"
+    ));
+    buffers.spill();
+    assert!(asked(&mut buffers).0.is_empty());
+    let pack = buffers.seal(place(0, 1)).expect("rows");
+    buffers.submit(pack.place.partition, pack.held(), Ticket(1), pack.held());
+    buffers.release(Ticket(1), &pack.cached);
+    assert_eq!(asked(&mut buffers).0, ["drop 0"]);
+    buffers.spill();
+    assert_eq!(asked(&mut buffers).0, ["append 4100 to 1"], "there may be room");
+}
+
+#[test]
+fn no_more_is_cached_than_is_granted() {
+    let mut buffers = cached(6_000, &[]);
+    for bucket in 0..3 {
+        keep(&mut buffers, place(0, bucket), 41);
+    }
+    buffers.spill();
+    let (words, tickets) = asked(&mut buffers);
+    assert_eq!(words, ["append 4100 to 0"], "the second bucket has no room");
+    done(&mut buffers, tickets[0]);
+    buffers.spill();
+    assert!(asked(&mut buffers).0.is_empty());
+    assert_eq!(buffers.held_bytes(), 8_200 + 12);
+    let mut none = cached(0, &[]);
+    keep(&mut none, place(0, 0), 41);
+    none.spill();
+    assert!(asked(&mut none).0.is_empty(), "nothing is granted");
+}
+
+#[test]
+fn memory_over_its_mark_spills_the_coldest_partitions_where_a_cache_is_granted() {
+    let config = SinkConfig { memory_budget: ByteCount(4_000), ..config(&[]) };
+    let mut buffers = Buffers::new(&config, BUCKETS, None, 1 << 20);
+    for partition in [2, 0, 1] {
+        buffers.begin_batch(PARTITIONS as usize);
+        keep(&mut buffers, place(partition, 0), 8);
+        keep(&mut buffers, place(partition, 1), 2);
+    }
+    buffers.spill();
+    assert!(asked(&mut buffers).0.is_empty(), "3000 bytes are three quarters of the budget");
+    keep(&mut buffers, place(1, 2), 1);
+    buffers.spill();
+    let (words, _) = asked(&mut buffers);
+    assert_eq!(words, ["append 2000 to 0"], "3100 bytes, 1600 of them too many: 2, then 0");
+}
+
+#[test]
+fn partitions_of_the_rolling_size_are_sent_when_it_is_time_to_look() {
+    let mut buffers = cached(1 << 20, &[("sink.bucket.check-interval", "10 s")]);
+    assert!(buffers.rolled(Millis(1_000)).is_empty() && buffers.deadline().is_none());
+    keep(&mut buffers, place(0, 1), 82);
+    keep(&mut buffers, place(1, 1), 81);
+    buffers.spill();
+    let ticket = asked(&mut buffers).1[0];
+    done(&mut buffers, ticket);
+    assert_eq!(buffers.deadline(), Some(Millis(11_000)));
+    assert!(buffers.rolled(Millis(10_999)).is_empty(), "not yet");
+    assert_eq!(buffers.rolled(Millis(11_000)), [place(0, 1)], "8200 bytes, and 8100");
+    assert!(buffers.due().is_empty(), "the size in memory is none of a cached partition's limits");
 }
 
 proptest! {

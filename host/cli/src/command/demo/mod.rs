@@ -29,7 +29,7 @@ use crate::source::kinds::OpColumn;
 use crate::source::parquet::{ParquetFile, ParquetSource, Selection};
 use crate::source::position::Offset;
 use crate::state::{JobState, StateDirectory};
-use crate::{local, report, sink};
+use crate::{local, plugin, report, sink};
 
 /// Departures of January 2013 from New York, as changes.
 const SAMPLE: &[u8] = include_bytes!("../../../data/flights_cdc_2013_01.parquet");
@@ -105,7 +105,7 @@ async fn ingest(server: &Server, dir: &Path, interval: Duration) -> anyhow::Resu
     let settings = sink::settings(options, &states.journal_dir(), interval)?;
     let catalog = Catalog::new(&settings, &components);
     catalog.create_table(&table.new_table(RowForm::Whole)?).await?;
-    let plugin = Plugin::embedded()?;
+    let plugin = plugin::embedded()?;
     let opened = sink::open(&plugin, settings, (source.schema(), false), &components, None).await?;
     let state = JobState {
         checkpoint: 0,

@@ -23,13 +23,13 @@ use crate::source::Events;
 
 /// The partitions of both sides, numbered as they are met.
 #[derive(Debug, Default)]
-pub(super) struct Partitions {
+pub(in crate::command) struct Partitions {
     numbers: BTreeMap<String, u32>,
     names: Vec<String>,
 }
 
 /// Turns batches of the source into changes.
-pub(super) struct ChangeReader<'a> {
+pub(in crate::command) struct ChangeReader<'a> {
     codec: &'a RowCodec,
     rules: &'a JobRules,
     plan: RowPlan,
@@ -37,7 +37,7 @@ pub(super) struct ChangeReader<'a> {
     /// A before-image of a partial row, which its after-image absorbs if that is the next row.
     before: Option<RowKey>,
     /// Rows that break a rule of the table, and were set aside.
-    pub(super) refused: u64,
+    pub(in crate::command) refused: u64,
 }
 
 /// The columns of a batch: the table's, then those that name partitions.
@@ -48,7 +48,7 @@ struct BatchCells {
 
 impl Partitions {
     /// The number of a partition.
-    pub(super) fn number(&mut self, name: &str) -> u32 {
+    pub(in crate::command) fn number(&mut self, name: &str) -> u32 {
         if let Some(number) = self.numbers.get(name) {
             return *number;
         }
@@ -59,12 +59,12 @@ impl Partitions {
     }
 
     /// How many there are.
-    pub(super) fn count(&self) -> u32 {
+    pub(in crate::command) fn count(&self) -> u32 {
         u32::try_from(self.names.len()).expect("a table has far fewer partitions")
     }
 
     /// The name of a partition, which is empty for a table without any.
-    pub(super) fn name(&self, number: u32) -> &str {
+    pub(in crate::command) fn name(&self, number: u32) -> &str {
         &self.names[number as usize]
     }
 }
@@ -73,7 +73,7 @@ impl<'a> ChangeReader<'a> {
     /// For rows of a source with this schema.
     ///
     /// Errors: columns that the table does not take.
-    pub(super) fn new(
+    pub(in crate::command) fn new(
         codec: &'a RowCodec,
         rules: &'a JobRules,
         rows: &SchemaRef,
@@ -89,12 +89,12 @@ impl<'a> ChangeReader<'a> {
     }
 
     /// Times that were cut to the milliseconds of a datetime.
-    pub(super) fn cut(&self) -> u64 {
+    pub(in crate::command) fn cut(&self) -> u64 {
         self.converter.cut
     }
 
     /// Reads a batch. `before` is how many events came before it, for messages.
-    pub(super) fn read(
+    pub(in crate::command) fn read(
         &mut self,
         events: &Events,
         before: u64,
@@ -119,7 +119,7 @@ impl<'a> ChangeReader<'a> {
     }
 
     /// The last change, if it waits for one after it.
-    pub(super) fn finish(
+    pub(in crate::command) fn finish(
         &mut self,
         change: &mut dyn FnMut(RowKey, KeyState) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {

@@ -11,27 +11,27 @@ use upsert_sink_format::schema::{ColumnType, TableSchema};
 
 /// Writes and reads the rows of one table.
 #[derive(Clone, Debug)]
-pub(super) struct RowCodec {
-    pub(super) schema: TableSchema,
+pub(in crate::command) struct RowCodec {
+    pub(in crate::command) schema: TableSchema,
     /// The types of its columns.
-    pub(super) types: Vec<ColumnType>,
+    pub(in crate::command) types: Vec<ColumnType>,
     key_types: Vec<ColumnType>,
     hasher: Hasher,
 }
 
 /// Where a row lies: the number of its partition, and its bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct BucketPlace {
-    pub(super) partition: u32,
-    pub(super) bucket: u32,
+pub(in crate::command) struct BucketPlace {
+    pub(in crate::command) partition: u32,
+    pub(in crate::command) bucket: u32,
 }
 
 /// A row's place and the values of its key.
-pub(super) type RowKey = Box<[u8]>;
+pub(in crate::command) type RowKey = Box<[u8]>;
 
 /// The newest that is known of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum KeyState {
+pub(in crate::command) enum KeyState {
     /// It has no row.
     Gone,
     /// A row that leaves its nulls as they were before.
@@ -42,14 +42,18 @@ pub(super) enum KeyState {
 
 impl RowCodec {
     /// Rows of a table whose keys are hashed in this way.
-    pub(super) fn new(schema: TableSchema, hasher: Hasher) -> Self {
+    pub(in crate::command) fn new(schema: TableSchema, hasher: Hasher) -> Self {
         let types = schema.column_types();
         let key_types = schema.key_columns().map(|column| column.column_type.clone()).collect();
         Self { schema, types, key_types, hasher }
     }
 
     /// The key of a row in a partition. Of its values, those of the primary key are there.
-    pub(super) fn key(&self, partition: u32, values: &[Option<Value>]) -> anyhow::Result<RowKey> {
+    pub(in crate::command) fn key(
+        &self,
+        partition: u32,
+        values: &[Option<Value>],
+    ) -> anyhow::Result<RowKey> {
         let of_key = self.schema.key.iter().map(|at| values[*at].clone().map(settled));
         let of_key: Vec<Option<Value>> = of_key.collect();
         let hashed: Vec<_> =
@@ -63,7 +67,7 @@ impl RowCodec {
     }
 
     /// All values of a row.
-    pub(super) fn row(&self, values: Vec<Option<Value>>) -> Box<[u8]> {
+    pub(in crate::command) fn row(&self, values: Vec<Option<Value>>) -> Box<[u8]> {
         let values: Vec<Option<Value>> = values.into_iter().map(|v| v.map(settled)).collect();
         let mut row = Vec::with_capacity(128);
         encode_row(&self.types, &values, &mut row);
@@ -71,17 +75,21 @@ impl RowCodec {
     }
 
     /// The values of a row that was written here.
-    pub(super) fn values(&self, row: &[u8]) -> anyhow::Result<Vec<Option<Value>>> {
+    pub(in crate::command) fn values(&self, row: &[u8]) -> anyhow::Result<Vec<Option<Value>>> {
         Ok(decode_row(row, &self.types)?)
     }
 
     /// The values of a key that was written here, in the order of the primary key's columns.
-    pub(super) fn key_values(&self, key: &[u8]) -> anyhow::Result<Vec<Option<Value>>> {
+    pub(in crate::command) fn key_values(&self, key: &[u8]) -> anyhow::Result<Vec<Option<Value>>> {
         Ok(decode_row(key.get(PLACE_BYTES..).unwrap_or_default(), &self.key_types)?)
     }
 
     /// The state of a key after a newer change of it.
-    pub(super) fn after(&self, older: &KeyState, newer: KeyState) -> anyhow::Result<KeyState> {
+    pub(in crate::command) fn after(
+        &self,
+        older: &KeyState,
+        newer: KeyState,
+    ) -> anyhow::Result<KeyState> {
         Ok(match (older, newer) {
             (_, newer @ (KeyState::Gone | KeyState::Whole(_))) => newer,
             (KeyState::Gone, KeyState::Part(row)) => KeyState::Whole(row),
@@ -101,7 +109,7 @@ impl RowCodec {
 
 impl KeyState {
     /// The row, if there is one in the end.
-    pub(super) fn row(&self) -> Option<&[u8]> {
+    pub(in crate::command) fn row(&self) -> Option<&[u8]> {
         match self {
             Self::Gone => None,
             Self::Part(row) | Self::Whole(row) => Some(row),
@@ -111,7 +119,7 @@ impl KeyState {
 
 impl BucketPlace {
     /// The place in a key that was written here.
-    pub(super) fn of(key: &[u8]) -> Self {
+    pub(in crate::command) fn of(key: &[u8]) -> Self {
         let number = |at: usize| {
             let bytes = key.get(at..).and_then(|rest| rest.first_chunk());
             u32::from_be_bytes(*bytes.expect("a key begins with its place"))
@@ -140,7 +148,7 @@ fn settled(value: Value) -> Value {
 const PLACE_BYTES: usize = 8;
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::command) mod tests {
     use upsert_sink_format::schema::TableColumn;
 
     use super::*;

@@ -8,12 +8,12 @@
 
 mod bounded;
 mod cells;
-mod changes;
-mod codec;
+pub(super) mod changes;
+pub(super) mod codec;
 mod committed;
 mod compare;
 mod report;
-mod rules;
+pub(super) mod rules;
 mod spill;
 mod sums;
 mod table;
@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use upsert_sink::{Components, Plugin, TableDescription};
+use upsert_sink::{Components, TableDescription};
 use upsert_sink_format::option::text::size;
 use upsert_sink_format::schema::TableSchema;
 use upsert_sink_tunnel::{Client, Name, Table};
@@ -45,7 +45,7 @@ use crate::source::BATCH_ROWS_MAX;
 use crate::source::debezium::RowPlace;
 use crate::source::position::{InputFile, Offset};
 use crate::state::{JobState, StateDirectory, Stored};
-use crate::{report as reports, sink, source};
+use crate::{plugin, report as reports, sink, source};
 
 /// The arguments of `verify`.
 #[derive(Debug, clap::Args)]
@@ -117,7 +117,7 @@ pub(crate) async fn run(arguments: VerifyArguments) -> anyhow::Result<()> {
         let data = arguments.data.display();
         return Err(bad_input(format!("--data {data}: it is not there; name the job's")));
     }
-    let plugin = Plugin::embedded()?;
+    let plugin = plugin::embedded()?;
     check_names(job.options.keys(), &plugin)?;
     let (options, server) = reach(&job, &arguments.data).await?;
     let settings = sink::settings(options, &states.journal_dir(), Duration::ZERO)?;

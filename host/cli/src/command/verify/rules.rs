@@ -14,26 +14,26 @@ use crate::failure::bad_input;
 
 /// The options of one job.
 #[derive(Clone, Debug)]
-pub(super) struct JobRules {
+pub(in crate::command) struct JobRules {
     /// `partition`: the columns that are fixed, with their values.
-    pub(super) static_partition: Vec<(String, String)>,
+    pub(in crate::command) static_partition: Vec<(String, String)>,
     /// `sink.partition.default-value`
-    pub(super) default_partition: String,
+    pub(in crate::command) default_partition: String,
     /// `sink.hasher`
-    pub(super) hasher: Hasher,
+    pub(in crate::command) hasher: Hasher,
     /// `sink.invalid-row` = `dead-letter`
-    pub(super) sets_aside: bool,
+    pub(in crate::command) sets_aside: bool,
     /// `upsert.partial-column.enable` with `sink.partial-column.mode` = `dynamic`
-    pub(super) leaves_nulls: bool,
+    pub(in crate::command) leaves_nulls: bool,
     /// `upsert.partial-column.enable`
-    pub(super) partial: bool,
+    pub(in crate::command) partial: bool,
     /// `sink.delivery-guarantee` = `at-least-once`
-    pub(super) at_least_once: bool,
+    pub(in crate::command) at_least_once: bool,
 }
 
 impl JobRules {
     /// The rules of a job for a table.
-    pub(super) fn of(
+    pub(in crate::command) fn of(
         settings: &Settings,
         plugin: &Plugin,
         schema: &TableSchema,
@@ -54,13 +54,14 @@ impl JobRules {
 }
 
 /// The options that are set, and the documentation of all.
-struct JobOptions<'a> {
-    set: &'a [(String, String)],
-    docs: Vec<OptionDoc>,
+pub(in crate::command) struct JobOptions<'a> {
+    pub(in crate::command) set: &'a [(String, String)],
+    pub(in crate::command) docs: Vec<OptionDoc>,
 }
 
 impl JobOptions<'_> {
-    fn value(&self, name: &str) -> anyhow::Result<&str> {
+    /// The value that is in effect.
+    pub(in crate::command) fn value(&self, name: &str) -> anyhow::Result<&str> {
         if let Some((_, value)) = self.set.iter().find(|(set, _)| set == name) {
             return Ok(value);
         }
@@ -70,7 +71,8 @@ impl JobOptions<'_> {
         })
     }
 
-    fn is(&self, name: &str, word: &str) -> anyhow::Result<bool> {
+    /// Whether that is this word.
+    pub(in crate::command) fn is(&self, name: &str, word: &str) -> anyhow::Result<bool> {
         Ok(self.value(name)?.trim().eq_ignore_ascii_case(word))
     }
 }
