@@ -31,8 +31,8 @@ impl Buffers {
     /// Begins to spill what is due, if the file cache is ready for it.
     pub(crate) fn spill(&mut self) {
         let Some(spool) = self.spool.as_ref().filter(|spool| spool.is_ready()) else { return };
-        let most = usize::try_from(spool.room()).unwrap_or(usize::MAX).min(SPILL_BYTES_MAX);
-        let due = self.due_to_spill(most);
+        let room = usize::try_from(spool.room()).unwrap_or(usize::MAX);
+        let due = self.due_to_spill(room);
         if due.is_empty() {
             return;
         }
@@ -50,8 +50,9 @@ impl Buffers {
         }
     }
 
-    /// The buckets to spill now, of about so many bytes at most.
-    fn due_to_spill(&self, most: usize) -> Vec<Place> {
+    /// The buckets to spill now, into so much room: an append of them is not large, but for one
+    /// bucket that is.
+    fn due_to_spill(&self, room: usize) -> Vec<Place> {
         let held = self.account.held();
         let mut excess = if held > self.spill_from { held - self.spill_from / 2 } else { 0 };
         if excess == 0 && !self.cache.enabled {
@@ -67,14 +68,15 @@ impl Buffers {
             }
             for place in self.with_rows(index) {
                 let length = self.bytes_in_memory(place);
-                if length == 0 || bytes + length > most {
+                let is_large = bytes > 0 && bytes + length > SPILL_BYTES_MAX;
+                if length == 0 || is_large || bytes + length > room {
                     continue;
                 }
                 bytes += length;
                 excess = excess.saturating_sub(length as u64);
                 due.push(place);
             }
-            if bytes >= most / 2 {
+            if bytes >= SPILL_BYTES_MAX / 2 {
                 return due;
             }
         }

@@ -199,11 +199,7 @@ impl Spool {
             let needed = &mut self.segments.get_mut(segment).expect("it has these records").needed;
             *needed = needed.checked_sub(u64::from(*length)).expect("they were needed");
         }
-        for (at, range) in ranges.iter().enumerate() {
-            if !ranges[..at].iter().rev().take(1).any(|before| before.segment == range.segment) {
-                self.drop_if_needless(range.segment);
-            }
-        }
+        ranges.iter().for_each(|range| self.drop_if_needless(range.segment));
     }
 
     /// Notes that of the records in these places only those in `left` are still needed.

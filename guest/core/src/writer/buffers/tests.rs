@@ -348,6 +348,25 @@ fn no_more_is_cached_than_is_granted() {
 }
 
 #[test]
+fn an_append_is_not_large_but_for_one_bucket_that_is() {
+    let mut buffers = cached(1 << 30, &[("sink.memory.budget", "64 mb")]);
+    buffers.bucket_bytes_max = 8 << 20;
+    let record = vec![7; 700_000];
+    for (bucket, records) in [(0, 1), (1, 1), (2, 3)] {
+        (0..records).for_each(|_| buffers.keep(place(0, bucket), &record, 0, None));
+    }
+    let mut appends = Vec::new();
+    for _ in 0..4 {
+        buffers.spill();
+        let (words, tickets) = asked(&mut buffers);
+        appends.extend(words.into_iter().filter(|word| word.starts_with("append")));
+        tickets.into_iter().for_each(|ticket| drop(done(&mut buffers, ticket)));
+    }
+    let numbers = ["append 700000 to 0", "append 700000 to 1", "append 2100000 to 2"];
+    assert_eq!(appends, numbers);
+}
+
+#[test]
 fn memory_over_its_mark_spills_the_coldest_partitions_where_a_cache_is_granted() {
     let config = SinkConfig { memory_budget: ByteCount(4_000), ..config(&[]) };
     let mut buffers = Buffers::new(&config, BUCKETS, None, 1 << 20);
