@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use upsert_sink_format::frame;
 
 /// Tears what a file has beyond its first `durable` bytes; tells how.
 pub(crate) fn tear(path: &Path, durable: usize, random: &mut fastrand::Rng) -> Result<String> {
@@ -39,12 +40,15 @@ pub(crate) fn tear(path: &Path, durable: usize, random: &mut fastrand::Rng) -> R
 }
 
 /// How much of a segment of the spool was synced, as its own records say: no power cut takes that
-/// back. Each begins with four letters, its length, its checksum, and that number.
+/// back. The payload of each begins with that number.
 pub(crate) fn synced(path: &Path) -> Result<usize> {
     let bytes = fs::read(path)?;
-    let records = bytes.windows(20).filter_map(|record| record.strip_prefix(b"USPF"));
-    let marks = records.filter_map(|record| record[8..].first_chunk().copied());
-    Ok(usize::try_from(marks.map(u64::from_le_bytes).max().unwrap_or_default())?)
+    let payloads = frame::found_behind(&bytes, 0);
+    let marks: Vec<[u8; 8]> =
+        payloads.filter_map(|payload| bytes[payload].first_chunk().copied()).collect();
+    ensure!(!marks.is_empty(), "{} has no record: its form has changed", path.display());
+    let most = marks.into_iter().map(u64::from_le_bytes).max();
+    Ok(usize::try_from(most.unwrap_or_default())?)
 }
 
 /// Adds the beginning of one more record, as long as a whole one but for some bytes.
