@@ -3,8 +3,8 @@
 //! Asked by `plugin.rs` before it compiles. The engine cannot tell code that it has compiled from
 //! code that somebody made up, and would run both outside of the sandbox: so this is the one file
 //! with an `unsafe` call. Invariant: only bytes are loaded that this user alone could have written,
-//! in a file whose digest they have, for this component and this engine; whatever is wrong with them,
-//! the component is compiled anew.
+//! in a file whose digest they have, for this component and this engine; whatever is wrong with
+//! them, the component is compiled anew.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Write};
@@ -22,8 +22,8 @@ pub struct CompiledCode {
 }
 
 impl CompiledCode {
-    /// Within a directory of this user, which is made if it is missing. One that others may write is
-    /// not used, and neither is a link.
+    /// Within a directory of this user, which is made if it is missing. One that others may write
+    /// is not used, and neither is a link.
     pub fn within(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into() }
     }

@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
 
 /// The component of a file, or the one inside this program.
 pub(crate) fn load(component: Option<&Path>) -> anyhow::Result<Plugin> {
-    let Some(path) = component else { return Ok(plugin::embedded()?) };
+    let Some(path) = component else { return plugin::embedded() };
     let bytes = std::fs::read(path).map_err(|error| {
         bad_input(format!("component {}: {error}; name a component", path.display()))
     })?;

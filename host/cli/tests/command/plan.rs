@@ -1,5 +1,5 @@
-//! Plans of jobs: what is foreseen is what a run comes to, and a job that will not hold is told what
-//! to set.
+//! Plans of jobs: what is foreseen is what a run comes to, and a job that will not hold is told
+//! what to set.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ fn place(rows: u64) -> Place {
     let place = Place::new();
     place.write("job.toml", format!("{}{TABLE}", JSON.replace("${ROWS}", "rows.json")));
     let row = |id: u64| {
-        let (key, day) = (id / 2, if id / 2 % 2 == 0 { "mon" } else { "tue" });
+        let (key, day) = (id / 2, if (id / 2).is_multiple_of(2) { "mon" } else { "tue" });
         format!("{{\"op\":\"U\",\"id\":{key},\"name\":\"n{}\",\"day\":\"{day}\"}}\n", id % 2)
     };
     place.write("rows.json", (0..rows).map(row).collect::<String>());

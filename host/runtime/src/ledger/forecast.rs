@@ -22,7 +22,7 @@ pub struct ExpectedLoad {
     pub buckets_touched: u64,
 }
 
-/// What the service takes.
+/// The times of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct ServiceCosts {
     /// Until a commit is done, in milliseconds.

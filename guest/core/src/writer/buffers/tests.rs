@@ -170,7 +170,7 @@ fn cached(granted: u64, options: &[(&str, &str)]) -> Buffers {
     buffers
 }
 
-/// What is asked of the file cache, in words, and the tickets of it.
+/// The requests to the file cache, in words, and the tickets of its appends.
 fn asked(buffers: &mut Buffers) -> (Vec<String>, Vec<Ticket>) {
     let (mut words, mut tickets) = (Vec::new(), Vec::new());
     for command in buffers.take_cache_commands() {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use futures::TryStreamExt;
-use upsert_sink::{Catalog, Components, Plugin};
+use upsert_sink::{Catalog, Components};
 use upsert_sink_server::Server;
 
 use self::figures::Figures;

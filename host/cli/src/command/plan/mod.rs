@@ -1,7 +1,7 @@
 //! `plan JOB.toml`: whether a job will hold, before its first row.
 //!
-//! What one checkpoint brings comes from a sample of the input or from arguments (`sample.rs`), what
-//! the service takes from the job's ledger, from arguments, or from what its vendor has measured;
+//! The load of one checkpoint comes from a sample of the input or from arguments (`sample.rs`), the
+//! times of the service from the job's ledger, from arguments, or from its vendor's measurements;
 //! `upsert_sink::ledger::Forecast` foresees the rest. Invariant: nothing is written, and no service
 //! is asked for more than the table's description; every assumption is printed.
 
@@ -79,17 +79,17 @@ const LOCAL: ServiceCosts = ServiceCosts { commit_ms: 25, pack_ms: 5 };
 
 #[derive(Debug, Serialize)]
 struct PlanReport {
-    /// What one checkpoint brings.
+    /// The load of one checkpoint.
     load: ExpectedLoad,
     /// Events that were looked at; none if arguments said all.
     sampled: u64,
-    /// What the service takes.
+    /// The times of the service.
     costs: ServiceCosts,
     /// Where that comes from.
     costs_from: &'static str,
     /// The options in effect.
     limits: ForecastLimits,
-    /// What follows.
+    /// The checkpoint that follows.
     forecast: Forecast,
 }
 
@@ -179,7 +179,7 @@ fn limits(settings: &Settings, plugin: &Plugin, buckets: u32) -> anyhow::Result<
     })
 }
 
-/// What the service takes, and how that is known.
+/// The times of the service, and how they are known.
 fn costs(arguments: &PlanArguments, job: &Job) -> anyhow::Result<(ServiceCosts, &'static str)> {
     let (mut costs, mut from) = match sink::is_set(&job.options, sink::ENDPOINT) {
         true => (SERVICE, "the vendor's figures"),

@@ -22,7 +22,7 @@ use crate::source::debezium::RowPlace;
 use crate::source::position::Offset;
 use crate::source::{BATCH_ROWS_MAX, files};
 
-/// What was seen of the input.
+/// The part of the input that was looked at.
 #[derive(Debug, Default)]
 pub(super) struct Sample {
     /// Events that were looked at.
