@@ -2,8 +2,8 @@
 //!
 //! Beside the row's way. The drivers measure (`part.rs`), `book.rs` attributes, `record.rs` is what
 //! an embedder reads through [`Sink::ledger`](crate::Sink::ledger), and [`advise`] says in words
-//! which limit bound, and what to set; [`Forecast`] says it before the first row. Invariant: nothing
-//! here changes what the sink does; memory is bounded, whatever the number of checkpoints,
+//! which limit bound, and what to set; [`Forecast`] says it before the first row. Invariant:
+//! nothing here changes what the sink does; memory is bounded, whatever the number of checkpoints,
 //! partitions and buckets.
 
 mod advisor;
