@@ -43,12 +43,13 @@ pub(crate) fn tear(path: &Path, durable: usize, random: &mut fastrand::Rng) -> R
 /// back. The payload of each begins with that number.
 pub(crate) fn synced(path: &Path) -> Result<usize> {
     let bytes = fs::read(path)?;
+    // Behind the eight letters of a segment; of the first record there may be a part only.
+    let first = bytes.get(8..12);
+    let mark = &frame::enclose(&[])[..4];
+    ensure!(first.is_none_or(|found| found == mark), "{}: another form", path.display());
     let payloads = frame::found_behind(&bytes, 0);
-    let marks: Vec<[u8; 8]> =
-        payloads.filter_map(|payload| bytes[payload].first_chunk().copied()).collect();
-    ensure!(!marks.is_empty(), "{} has no record: its form has changed", path.display());
-    let most = marks.into_iter().map(u64::from_le_bytes).max();
-    Ok(usize::try_from(most.unwrap_or_default())?)
+    let marks = payloads.filter_map(|payload| bytes[payload].first_chunk().copied());
+    Ok(usize::try_from(marks.map(u64::from_le_bytes).max().unwrap_or_default())?)
 }
 
 /// Adds the beginning of one more record, as long as a whole one but for some bytes.
