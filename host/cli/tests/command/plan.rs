@@ -95,6 +95,9 @@ fn what_cannot_be_planned_is_refused_with_the_remedy() {
     let plan = ["plan", "job.toml", "--rate", "100/s"];
     assert_refused(&place.run(&plan), 2, &["no rows yet"]);
     assert_refused(&place.run(&["plan", "job.toml"]), 2, &["--rate"]);
+    place.write("rows.json", "{\"op\":\"U\",\"id\":1,\"day\":\"mon\"}\n");
+    let endless = ["plan", "job.toml", "--rate", "18446744073709551615/s"];
+    assert_refused(&place.run(&endless), 2, &["--rate", "at most 1000000000"]);
     assert_refused(&place.run(&["plan", "none.toml", "--rate", "1/s"]), 2, &["none.toml"]);
     let elsewhere = [plan.as_slice(), &["--state", "none"]].concat();
     place.write("rows.json", "{\"op\":\"U\",\"id\":1,\"day\":\"mon\"}\n");

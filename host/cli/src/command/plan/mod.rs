@@ -41,10 +41,10 @@ pub(crate) struct PlanArguments {
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
     checkpoint_interval: Duration,
     /// Partitions with rows in each checkpoint [default: those in the sample]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     partitions: Option<u64>,
     /// Bytes of a row in a pack [default: the mean of the sample]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     row_bytes: Option<u64>,
     /// Events of the input that are looked at
     #[arg(long, value_name = "N", default_value_t = 100_000,
@@ -72,6 +72,9 @@ else 2.5 s a commit, as the vendor has measured it, and 100 ms a pack; 25 ms and
 job has no endpoint and uses the local server.
 Exit codes: 0 the job holds; 1 something failed; 2 the job or its input cannot be used; 4 it will
   not hold, and the options to set are printed.";
+
+/// Events of a checkpoint, at most: figures of it stay numbers.
+const EVENTS_MOST: u64 = 1_000_000_000;
 
 /// The service as the vendor has measured it, and the local server.
 const SERVICE: ServiceCosts = ServiceCosts { commit_ms: 2_500, pack_ms: 100 };
@@ -104,7 +107,13 @@ pub(crate) async fn run(arguments: PlanArguments) -> anyhow::Result<()> {
     let rules = JobRules::of(&settings, &plugin, &schema)?;
     let limits = limits(&settings, &plugin, table.buckets)?;
     let sample = Sample::read(&job, &table, schema, &rules, arguments.sample)?;
-    let events = arguments.rate * limits.interval_ms / 1000;
+    let events = arguments.rate.saturating_mul(limits.interval_ms) / 1000;
+    if events > EVENTS_MOST {
+        return Err(bad_input(format!(
+            "--rate and --checkpoint-interval make {events} events of a checkpoint, and at most \
+             {EVENTS_MOST} are planned: lower one of the two"
+        )));
+    }
     let mut load = sample.load(events.max(1), arguments.partitions);
     load.row_bytes = arguments.row_bytes.unwrap_or(load.row_bytes).max(1);
     let (costs, costs_from) = costs(&arguments, &job)?;
@@ -199,7 +208,8 @@ fn costs(arguments: &PlanArguments, job: &Job) -> anyhow::Result<(ServiceCosts, 
         let state = state.display();
         return Err(bad_input(format!("--state {state}: it is not there; name the job's")));
     }
-    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    let ms =
+        |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, 3_600_000);
     costs.commit_ms = arguments.commit_time.map_or(costs.commit_ms, ms);
     costs.pack_ms = arguments.pack_time.map_or(costs.pack_ms, ms);
     if arguments.commit_time.is_some() && arguments.pack_time.is_some() {
