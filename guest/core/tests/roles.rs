@@ -297,6 +297,37 @@ fn a_creation_may_be_in_doubt_for_the_whole_timeout_and_no_longer() {
     assert!(error.kind == ErrorKind::Retry && error.message.contains("600 s"), "{error:?}");
 }
 
+/// A service that creates a partition and never shows it would else be asked thousands of times a
+/// second, for ever.
+#[test]
+fn a_partition_that_is_created_and_never_there_is_waited_for_and_no_longer_than_the_timeout() {
+    let patience = Millis(600_000);
+    let missing_after = |span| {
+        let (mut coordinator, first) = creating(&[name("day='x'", 0)]);
+        let mut complete = |now, ticket, outcome| {
+            let completion = Completion { ticket, outcome };
+            coordinator.handle_input(now, CoordinatorInput::Completed(completion))?;
+            Ok::<_, Error>(submitted(&mut coordinator))
+        };
+        let missing = || refused(RefusalKind::NoSuchPartition);
+        let second = complete(NOW, first[0].0, missing()).expect("it is created");
+        assert!(matches!(&second[..], [(_, Operation::CreatePartition(_))]), "{second:?}");
+        let third = complete(NOW, second[0].0, Outcome::Done(Answer::None)).expect("created");
+        assert!(matches!(&third[..], [(_, Operation::CreateSession { .. })]), "{third:?}");
+        let later = complete(NOW.plus(span), third[0].0, missing())?;
+        assert!(later.is_empty(), "nothing is sent before a pause: {later:?}");
+        let deadline = coordinator.deadline().expect("another attempt");
+        assert!(deadline > NOW.plus(span), "{deadline:?}");
+        Ok(())
+    };
+    for span in [Millis(0), patience] {
+        missing_after(span).expect("it may be there soon");
+    }
+    let error: Error = missing_after(patience.plus(Millis(1))).expect_err("nobody waits for ever");
+    assert_eq!(error.kind, ErrorKind::Retry);
+    assert!(error.message.contains("600 s") && error.message.contains("said so"), "{error:?}");
+}
+
 /// Only a second session of the same partition can be refused for being a second one.
 #[test]
 fn a_refused_creation_names_the_overlap_only_where_there_is_one() {

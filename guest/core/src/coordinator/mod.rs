@@ -96,9 +96,18 @@ enum Standing {
 enum SessionOperation {
     AbortSession(Retired),
     CreatePartition(SessionName),
-    CreateSession(SessionName, Millis),
+    CreateSession(SessionName, Millis, PartitionFrom),
     Journal(Recorded),
     SessionStatus(Retired),
+}
+
+/// The reason to believe that a session's partition is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PartitionFrom {
+    /// None: most are, and the service says so of one that is not.
+    Before,
+    /// The service has answered that it created it for this session.
+    Creation,
 }
 
 /// The step that follows a record, once it is durable.
@@ -271,7 +280,7 @@ impl Coordinator {
         {
             if self.overlap || self.all_committed(&name.partition) {
                 self.sessions.insert(name.clone(), Standing::Creating);
-                self.create(now, name);
+                self.create(now, name, PartitionFrom::Before);
             }
         }
         while !self.is_busy()
@@ -344,13 +353,13 @@ impl Coordinator {
         self.outputs.push(CoordinatorOutput::Reply(host_number, answer.to_bytes()));
     }
 
-    fn create(&mut self, now: Millis, name: SessionName) {
+    fn create(&mut self, now: Millis, name: SessionName, from: PartitionFrom) {
         let operation = Operation::CreateSession {
             partition: name.partition.clone(),
             lifecycle_hours: self.lifecycle_hours,
             slots: self.slots,
         };
-        self.submit(now, SessionOperation::CreateSession(name, now), operation);
+        self.submit(now, SessionOperation::CreateSession(name, now, from), operation);
     }
 
     /// Appends the state of a session, created by a start, to the journal.

@@ -11,7 +11,7 @@ use upsert_sink_format::id::Millis;
 use upsert_sink_format::tunnel::{Answer, Operation, Outcome, Refusal, RefusalKind, SessionRef};
 
 use super::recovery::Retired;
-use super::{Coordinator, Recorded, SessionOperation, Standing};
+use super::{Coordinator, PartitionFrom, Recorded, SessionOperation, Standing};
 use crate::io::{Completion, Level};
 use crate::journal::{self, JournalState};
 use crate::operation::{Purpose, Submitted};
@@ -71,14 +71,14 @@ impl Coordinator {
         answer: Answer,
     ) -> Result<(), Error> {
         match (purpose, answer) {
-            (SessionOperation::CreateSession(name, created_at), Answer::Session(info)) => {
+            (SessionOperation::CreateSession(name, created_at, _), Answer::Session(info)) => {
                 let session = SessionRef { id: info.id.clone(), partition: name.partition.clone() };
                 let of = (session, name.start);
                 let grant = Grant { name, created_at, info };
                 self.record(now, of, JournalState::Open, Recorded::Created(grant));
             }
             (SessionOperation::CreatePartition(name), Answer::None | Answer::Session(_)) => {
-                self.create(now, name);
+                self.create(now, name, PartitionFrom::Creation);
             }
             (SessionOperation::AbortSession(retired), Answer::None | Answer::Session(_)) => {
                 self.gone(now, retired, JournalState::Aborted);
@@ -118,13 +118,29 @@ impl Coordinator {
                 let pause = Pause::Refused(refusal);
                 self.operations.put_off(now, operation, pause, &refusal.message)
             }
-            (RefusalKind::NoSuchPartition, SessionOperation::CreateSession(name, _)) => {
+            (
+                RefusalKind::NoSuchPartition,
+                SessionOperation::CreateSession(name, _, PartitionFrom::Before),
+            ) => {
                 operation.release(&mut self.outputs);
                 let operation = Operation::CreatePartition(name.partition.clone());
                 self.submit(now, SessionOperation::CreatePartition(name), operation);
                 Ok(())
             }
-            (RefusalKind::Invalid, SessionOperation::CreateSession(name, _)) if !self.overlap => {
+            // The service may be slow to show what it created. It is waited for, not created again:
+            // the two would follow each other without a pause or an end.
+            (
+                RefusalKind::NoSuchPartition,
+                SessionOperation::CreateSession(_, _, PartitionFrom::Creation),
+            ) => {
+                let cause = format!(
+                    "the service answered that it created the partition, and then that there is \
+                     none: {} {} (request {})",
+                    refusal.code, refusal.message, refusal.request_id
+                );
+                self.operations.put_off(now, operation, Pause::Refused(refusal), &cause)
+            }
+            (RefusalKind::Invalid, SessionOperation::CreateSession(name, ..)) if !self.overlap => {
                 self.blocked(now, operation, &name, refusal)
             }
             (
@@ -180,7 +196,7 @@ impl Coordinator {
             SessionOperation::SessionStatus(..) => "to tell a session's status",
         };
         let mut remedy = String::from("correct the table or the permissions");
-        if let SessionOperation::CreateSession(name, _) = &operation.purpose
+        if let SessionOperation::CreateSession(name, ..) = &operation.purpose
             && refusal.kind == RefusalKind::Invalid
             && self.of_partition(&name.partition).any(|(other, _)| other != name)
         {
@@ -203,7 +219,7 @@ impl Purpose for SessionOperation {
                 format!("session {}, partition {}", session.id, session.partition)
             }
             Self::Journal(recorded) => place_of_record(recorded),
-            Self::CreatePartition(name) | Self::CreateSession(name, _) => {
+            Self::CreatePartition(name) | Self::CreateSession(name, ..) => {
                 format!("partition {}", name.partition)
             }
         }
